@@ -1,0 +1,163 @@
+"""The autoencoder whose hidden layers are searched for, and its parameters as one flat vector.
+
+    model = DynamicAutoencoder(24, 3, [64, 32])
+    reconstruction, latent = model(x)
+    best = load_best("output", latent_dim=3)     # what a finished search left behind
+    best.encode(raw_values)
+
+Legend, here and everywhere: B batch · F features · H hidden · L latent · N rows · E epochs · R repeats ·
+P parameters
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from dataset import Scaling
+
+LAYER_NORM_EPS = 1e-6
+
+
+class DynamicAutoencoder(nn.Module):
+    """An autoencoder of any depth: LayerNorm on the input, an encoder, and the decoder as its mirror image.
+
+    Each hidden layer is Linear, LayerNorm, ReLU, Dropout; the latent and the output are plain Linear
+    layers. Weights are Xavier-uniform (Glorot & Bengio 2010), biases zero. All of them are drawn from
+    `generator`; without one, from torch's default generator.
+
+    Args:
+        input_dim: F, columns of the table.
+        latent_dim: L, size of the latent space.
+        hidden_dims: widths of the encoder's hidden layers, from the input to the latent.
+        dropout: probability of dropping a hidden unit while training.
+        generator: source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        input_dim: int = 24,
+        latent_dim: int = 3,
+        hidden_dims: Sequence[int] = (64,),
+        dropout: float = 0.1,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.input_dim = input_dim
+        self.latent_dim = latent_dim
+        self.hidden_dims = list(hidden_dims)
+        self.dropout = dropout
+        self.input_norm = nn.LayerNorm(input_dim, eps=LAYER_NORM_EPS)
+        self.encoder = _layers([input_dim, *self.hidden_dims, latent_dim], dropout)
+        self.decoder = _layers([latent_dim, *reversed(self.hidden_dims), input_dim], dropout)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight, generator=generator)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, F] -> reconstruction [B, F], latent [B, L]."""
+        latent = self.encode(x)
+        return self.decode(latent), latent
+
+    def encode(self, x: Tensor) -> Tensor:
+        """[B, F] -> [B, L]; includes the input's LayerNorm."""
+        latent: Tensor = self.encoder(self.input_norm(x))
+        return latent
+
+    def decode(self, z: Tensor) -> Tensor:
+        """[B, L] -> [B, F]."""
+        reconstruction: Tensor = self.decoder(z)
+        return reconstruction
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Shape and parameter counts, ready for JSON."""
+        return {
+            "input_dim": self.input_dim,
+            "latent_dim": self.latent_dim,
+            "hidden_dims": self.hidden_dims,
+            "dropout": self.dropout,
+            "total_params": _count(self),
+            "encoder_params": _count(self.encoder),
+            "decoder_params": _count(self.decoder),
+        }
+
+
+def _layers(dims: Sequence[int], dropout: float) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for n_in, n_out in zip(dims[:-2], dims[1:-1], strict=True):
+        layers += [_Linear(n_in, n_out), nn.LayerNorm(n_out, eps=LAYER_NORM_EPS), nn.ReLU(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, _Linear(dims[-2], dims[-1]))
+
+
+class _Linear(nn.Linear):
+    """A Linear whose weights the autoencoder sets: nn.Linear's own start would draw from the global generator."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def flatten(model: nn.Module) -> np.ndarray:
+    """All parameters in state_dict order as one float32 vector [P], a copy on the CPU."""
+    return np.concatenate([p.detach().cpu().numpy().ravel() for p in model.parameters()])
+
+
+def load_flat(model: nn.Module, vector: np.ndarray) -> None:
+    """Sets all parameters from a vector that `flatten` made, in place."""
+    sizes = [parameter.numel() for parameter in model.parameters()]
+    if vector.shape != (sum(sizes),):
+        raise ValueError(f"a vector of {sum(sizes)} parameters is needed, not one of shape {vector.shape}")
+    with torch.no_grad():
+        for parameter, values in zip(model.parameters(), torch.from_numpy(vector).split(sizes), strict=True):
+            parameter.copy_(values.view_as(parameter))
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """The best model of a finished search, with what it needs to read a table's raw values."""
+
+    model: DynamicAutoencoder
+    columns: list[str]
+    scaling: Scaling
+
+    def encode(self, values: Tensor | np.ndarray) -> Tensor:
+        """Raw values of `columns`, in that order, [N, F] (NaN = missing) -> latent coordinates [N, L]."""
+        scaled = self.scaling.apply(torch.as_tensor(values, dtype=torch.float32))
+        with torch.no_grad():
+            return self.model.encode(scaled.nan_to_num(nan=0.0))
+
+
+def load_best(output_dir: str | Path, latent_dim: int) -> SavedModel:
+    """Rebuilds the best model that a search with `--save_models` wrote into `output_dir`.
+
+    Reads `hyperparam_results_latent{N}.json` and the .pth it names; the model is on the CPU, in eval mode.
+
+    Raises:
+        FileNotFoundError: no such results, or the search was run without `--save_models`.
+    """
+    from dataset import Scaling
+
+    results_path = Path(output_dir) / f"hyperparam_results_latent{latent_dim}.json"
+    results = json.loads(results_path.read_text(encoding="utf-8"))
+    best = results["best_configuration"]
+    if best["saved_model"] is None:
+        raise FileNotFoundError(f"{results_path}: its search saved no model; run it again with --save_models")
+    info = best["model_info"]
+    model = DynamicAutoencoder(info["input_dim"], info["latent_dim"], info["hidden_dims"], info["dropout"])
+    weights = Path(output_dir) / best["saved_model"]["file"]
+    model.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
+    return SavedModel(model.eval(), results["data"]["columns"], Scaling.from_dict(results["data"]["scaling"]))

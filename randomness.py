@@ -1,0 +1,78 @@
+"""Everything random, derived by name from one seed.
+
+    key = stream_key(42, "dropout", repeat)                 # a 64-bit key
+    order = batch_order(stream_key(42, "order", repeat), epoch, n_rows)
+    keep = dropout_keep(key, epoch, layer, width, batch_size, n_steps, p)
+
+Batch orders and dropout patterns are functions of where they are used (repeat, epoch, step, layer,
+unit), not of a state that is carried along: any engine can make them, a trial can stop and go on at
+any epoch, and all configurations of a repeat share them (common random numbers), so that differences
+between configurations are not luck of the draw. No global generator is touched.
+
+Dropout patterns: `mix64` is the finalizer of SplitMix64 (Steele, Lea & Flood 2014,
+doi:10.1145/2660193.2660195); the 32-bit mixer per unit uses the multipliers of Wellons' hash
+prospector ("lowbias32"), with half of the layer's key added before each of its two rounds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+
+MIX64 = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+MIX32 = (0x21F0AAAD, 0xD35A2D97)
+DROPOUT_BITS = 24  # a unit is dropped where its upper 24 bits are below p * 2**24
+
+
+def stream_key(seed: int, *name: object) -> int:
+    """A 64-bit key for the stream of this name, e.g. ("order", repeat); unrelated to that of any other name."""
+    text = repr((seed, *name)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+def torch_generator(seed: int, *name: object) -> torch.Generator:
+    """A generator on the CPU for the stream of this name (the initial weights of a trial)."""
+    return torch.Generator().manual_seed(stream_key(seed, *name))
+
+
+def batch_order(key: int, epoch: int, n_rows: int) -> np.ndarray:
+    """The order in which an epoch (from 0) visits the training rows: a permutation, [N] int32."""
+    bits = np.random.Philox(key=[key, epoch]).random_raw(n_rows)
+    return np.argsort(bits, kind="stable").astype(np.int32)
+
+
+def mix64(value: int) -> int:
+    """A bijection of 64-bit integers in which every input bit changes half of the output bits."""
+    value = (value + MIX64[0]) % 2**64
+    value = (value ^ value >> 30) * MIX64[1] % 2**64
+    value = (value ^ value >> 27) * MIX64[2] % 2**64
+    return value ^ value >> 31
+
+
+def layer_key(key: int, epoch: int, step: int, layer: int) -> int:
+    """The 64-bit key of one layer's dropout pattern in one step."""
+    return mix64(mix64(mix64(key + epoch) + step) + layer)
+
+
+def dropout_threshold(p: float) -> int:
+    """A unit is dropped where the upper `DROPOUT_BITS` of its hash are below this."""
+    return round(p * 2**DROPOUT_BITS)
+
+
+def dropout_keep(key: int, epoch: int, layer: int, width: int, batch_size: int, n_steps: int, p: float) -> np.ndarray:
+    """Which units stay, for all steps of an epoch: [n_steps, B, H] bool.
+
+    The unit h of the row b is number h * B + b, whatever the width: a wider layer extends the pattern
+    of a narrower one. B is the full batch size, for a ragged last batch too.
+    """
+    keys = [layer_key(key, epoch, step, layer) for step in range(n_steps)]
+    low = np.array([k % 2**32 for k in keys], dtype=np.uint32)[:, None]
+    high = np.array([k >> 32 for k in keys], dtype=np.uint32)[:, None]
+    bits = np.arange(width * batch_size, dtype=np.uint32) + low  # [n_steps, H * B]
+    bits = (bits ^ bits >> np.uint32(16)) * np.uint32(MIX32[0]) + high
+    bits = (bits ^ bits >> np.uint32(15)) * np.uint32(MIX32[1])
+    bits ^= bits >> np.uint32(15)
+    keep = bits >> np.uint32(32 - DROPOUT_BITS) >= dropout_threshold(p)
+    return keep.reshape(n_steps, width, batch_size).transpose(0, 2, 1)

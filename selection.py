@@ -1,0 +1,109 @@
+"""From trial results to a ranking of the configurations.
+
+    ranking = rank_configurations(results, model_params)   # best first, failed ones last
+
+Plain NumPy; knows nothing of torch, training or files.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from search import Configuration, TrialResult
+
+
+@dataclass(frozen=True)
+class ConfigurationResult:
+    """One configuration over all its repeats. R repeats, E epochs."""
+
+    config: Configuration
+    model_params: int
+    trials: tuple[TrialResult, ...]  # R of them, in the order of their repeats
+
+    @property
+    def failure(self) -> str | None:
+        """None, or why this configuration is not ranked: the first of its repeats that diverged."""
+        for result in self.trials:
+            if result.failed_epoch is not None:
+                which = f" (repeat {result.trial.repeat + 1} of {len(self.trials)})" if len(self.trials) > 1 else ""
+                return f"failed: not finite at epoch {result.failed_epoch}{which}"
+        return None
+
+    @property
+    def status(self) -> str:
+        """ "ok", or why the configuration is not ranked."""
+        return self.failure or "ok"
+
+    @property
+    def test_loss_per_repeat(self) -> list[float | None]:
+        """[R] final test loss of each repeat; None where it diverged."""
+        return [result.final_test_loss for result in self.trials]
+
+    @property
+    def final_test_loss(self) -> float:
+        """Mean final test loss over the repeats; NaN for a failed configuration."""
+        return float(np.mean([_or_nan(loss) for loss in self.test_loss_per_repeat]))
+
+    @property
+    def final_test_loss_sd(self) -> float | None:
+        """Sample standard deviation over the repeats; None with one repeat or a failed one."""
+        if self.failure or len(self.trials) < 2:
+            return None
+        return float(np.std([_or_nan(loss) for loss in self.test_loss_per_repeat], ddof=1))
+
+    @property
+    def test_curves(self) -> np.ndarray:
+        """[R, E] test loss by epoch. Only for a configuration that did not fail."""
+        return np.stack([result.test_losses for result in self.trials])
+
+    @property
+    def train_curves(self) -> np.ndarray:
+        """[R, E] mean training loss by epoch. Only for a configuration that did not fail."""
+        return np.stack([result.train_losses for result in self.trials])
+
+    @property
+    def best_trained(self) -> TrialResult:
+        """The repeat with the lowest final training loss: chosen without a look at the test rows."""
+        return min(self.trials, key=lambda result: _or_inf(result.final_train_loss))
+
+
+def rank_configurations(
+    results: Iterable[TrialResult], model_params: Mapping[Configuration, int]
+) -> list[ConfigurationResult]:
+    """Groups trials by configuration; lowest mean final test loss first, failed configurations last.
+
+    Ties go to the smaller model. The order of `results` does not matter.
+    """
+    grouped: dict[Configuration, list[TrialResult]] = defaultdict(list)
+    for result in results:
+        grouped[result.trial.config].append(result)
+    configurations = [
+        ConfigurationResult(config, model_params[config], tuple(sorted(trials, key=lambda r: r.trial.repeat)))
+        for config, trials in grouped.items()
+    ]
+    return sorted(
+        configurations,
+        key=lambda c: (c.failure is not None, _or_inf(c.final_test_loss), c.model_params, c.config),
+    )
+
+
+def pareto_front(ranking: Iterable[ConfigurationResult]) -> list[ConfigurationResult]:
+    """Configurations that no other one beats or equals in both parameters and mean test loss, smallest first."""
+    front: list[ConfigurationResult] = []
+    finished = (c for c in ranking if c.failure is None)
+    for candidate in sorted(finished, key=lambda c: (c.model_params, c.final_test_loss)):
+        if not front or candidate.final_test_loss < front[-1].final_test_loss:
+            front.append(candidate)
+    return front
+
+
+def _or_nan(loss: float | None) -> float:
+    return np.nan if loss is None else loss
+
+
+def _or_inf(loss: float | None) -> float:
+    return np.inf if loss is None or np.isnan(loss) else loss
