@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None, *, url: str = URL, timeout: float = 
         if args.output.exists() and not args.force:
             raise DownloadError(f"{args.output}: is already there; --force replaces it")
         save_checked(fetch(url, timeout), args.output)
-    except (DownloadError, DataError) as error:
+    except (DownloadError, OSError) as error:
         print(f"dataset.py: {error}", file=sys.stderr)
         return 1
     print(f"{args.output}: {N_ROWS:,} classes\n{CITATION}")
@@ -73,7 +73,8 @@ def fetch(url: str, timeout: float) -> bytes:
                     raise DownloadError(f"{url}: the answer exceeds {MAX_BYTES:,} bytes; this is not the table")
                 if time.monotonic() > deadline:
                     raise DownloadError(f"{url}: the answer took more than {DEADLINE:g} s; try again later")
-            promised = response.headers.get("Content-Length")
+            if response.length:  # bytes still to come
+                raise http.client.IncompleteRead(b"", response.length)
     except urllib.error.HTTPError as error:
         raise DownloadError(f"{url}: the archive answers {error.code} {error.reason}; try again later") from error
     except TimeoutError as error:
@@ -83,31 +84,29 @@ def fetch(url: str, timeout: float) -> bytes:
     except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
         reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
         raise DownloadError(f"{url}: cannot be reached: {reason}") from error
-    if promised is not None and len(content) != int(promised):
-        raise DownloadError(f"{url}: the answer broke off after {len(content):,} of {promised} bytes; try again")
     return bytes(content)
 
 
 def save_checked(content: bytes, output: Path) -> None:
     """Writes the downloaded table to `output` as .csv if it is the one expected.
 
-    Raises DownloadError or DataError; what stood at `output` is then untouched.
+    Raises DownloadError, or OSError where it cannot be written; what stood at `output` is then untouched.
     """
-    suffix = _suffix_of(content)
     with tempfile.TemporaryDirectory() as folder:
-        answer = Path(folder, f"answer{suffix}")
+        answer, checked = Path(folder, f"answer{_suffix_of(content)}"), Path(folder, "checked.csv")
         answer.write_bytes(content)
-        first_sheet = next(iter(read_table(answer).sheets.values()))
-        frame = with_header(first_sheet, "the archive's answer")
-    try:
+        try:
+            first_sheet = next(iter(read_table(answer).sheets.values()))
+            with_header(first_sheet, str(answer)).to_csv(checked, index=False, lineterminator="\n", encoding="utf-8")
+            n_rows = len(COPUSDataset(checked))
+        except DataError as error:
+            reason = str(error).removeprefix(f"{answer}: ").removeprefix(f"{checked}: ")
+            raise DownloadError(f"the archive's answer is not the table expected: {reason}; not written") from error
+        if n_rows != N_ROWS:
+            raise DownloadError(f"the archive's answer has {n_rows:,} rows instead of {N_ROWS:,}; not written")
         output.parent.mkdir(parents=True, exist_ok=True)
         with replacing(output) as temporary:
-            frame.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
-            rows = len(COPUSDataset(temporary))
-            if rows != N_ROWS:
-                raise DownloadError(f"the archive's answer has {rows:,} rows instead of {N_ROWS:,}; not written")
-    except OSError as error:
-        raise DownloadError(f"{output}: cannot be written: {error.strerror}") from error
+            temporary.write_bytes(checked.read_bytes())
 
 
 def _suffix_of(content: bytes) -> str:

@@ -24,8 +24,9 @@ not assume that NaN or infinity do not occur: a diverging trial must stay recogn
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -46,6 +47,7 @@ from randomness import DROPOUT_BITS, MIX32, MIX64
 
 FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
 BETA1, BETA2, ADAM_EPS = 0.9, 0.999, 1e-8  # torch.optim.AdamW's defaults
+FLOAT_BYTES = 4
 EVALUATION_ROWS = 64  # rows that an evaluation pushes through the network at a time
 
 # Columns of a layer table: sizes, then offsets into the flat vector of weight, bias and, for a hidden
@@ -68,58 +70,136 @@ def layer_table(input_dim: int, latent_dim: int, hidden_dims: Sequence[int]) -> 
     return np.array(rows, dtype=np.int64)
 
 
+class Workspace(NamedTuple):
+    """The arrays a step writes, all float32, allocated once per trial; layers are those of the layer table.
+
+    The LayerNorm and gate behind Linear layer l belong to index l; the output layer has none, and its
+    index holds the input's LayerNorm.
+    """
+
+    X: np.ndarray  # [F, B] the batch
+    weights: np.ndarray  # [F, B] each cell's weight in the loss
+    output: np.ndarray  # [F, B] the reconstruction
+    inputs: np.ndarray  # [layers, H, B] what each Linear layer gets
+    x_hats: np.ndarray  # [layers, H, B] normalized, before gain and shift
+    gates: np.ndarray  # [layers, H, B] what ReLU and dropout multiply by
+    inverse_sds: np.ndarray  # [layers, B] LayerNorm's 1/sqrt(var + eps)
+    mean1: np.ndarray  # [B] scratch
+    mean2: np.ndarray  # [B] scratch
+    X_rows: np.ndarray  # [B, H] a layer's input, transposed
+    delta: np.ndarray  # [H, B] the loss's gradient on its way back
+    delta_in: np.ndarray  # [H, B]
+    gradient: np.ndarray  # [P]
+
+
+def allocate(table: np.ndarray, batch_size: int) -> Workspace:
+    """A workspace for batches of up to `batch_size` rows, padded to whole tiles."""
+    n_layers, width, n_features = len(table), int(table[:, : N_OUT + 1].max()), int(table[0, N_IN])
+    B = -(-batch_size // 16) * 16
+
+    def zeros(*shape: int) -> np.ndarray:
+        return np.zeros(shape, dtype=np.float32)
+
+    return Workspace(
+        X=zeros(n_features, B),
+        weights=zeros(n_features, B),
+        output=zeros(n_features, B),
+        inputs=zeros(n_layers, width, B),
+        x_hats=zeros(n_layers, width, B),
+        gates=zeros(n_layers, width, B),
+        inverse_sds=zeros(n_layers, B),
+        mean1=zeros(B),
+        mean2=zeros(B),
+        X_rows=zeros(B, width),
+        delta=zeros(width, B),
+        delta_in=zeros(width, B),
+        gradient=zeros(int(table[-1, BIAS]) + n_features),
+    )
+
+
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    options = {"nogil": True, "error_model": "numpy", "fastmath": FAST, "boundscheck": False}
+    options = {"nogil": True, "error_model": "numpy", "fastmath": FAST}
     try:
         return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # no folder that the cache could be written to
         return numba.njit(**options)(function)  # type: ignore[no-any-return]
 
 
+# Numba optimises a function once more in each of its callers; what has one caller joins it at once.
+_inline = numba.njit(inline="always", error_model="numpy", fastmath=FAST)
+
+
 @_compile
-def _matmul(A, a, row_stride, col_stride, n_rows, n_inner, B, b_stride, n_cols, C, c, c_stride):  # type: ignore[no-untyped-def]
-    """C[c + i c_stride + j] += Σ_k A[a + i row_stride + k col_stride] B[k b_stride + j]."""
+def _fill(array, value):  # type: ignore[no-untyped-def]
+    """Sets a 1-D array. A loop, since array expressions compile ten times as long."""
+    for i in range(array.size):
+        array[i] = value
+
+
+@_compile
+def _sum(array):  # type: ignore[no-untyped-def]
+    total = float32(0.0)
+    for i in range(array.size):
+        total += array[i]
+    return total
+
+
+@_compile
+def _matmul(A, row_stride, col_stride, n_rows, n_inner, B, b_stride, n_cols, C, c_stride):  # type: ignore[no-untyped-def]
+    """C[i, j] += Σ_k A[i, k] B[k, j]. Addresses and strides in elements; B's and C's columns are contiguous."""
     j = 0
     while j < n_cols:
         live = n_cols - j
-        for i in range(0, n_rows - 3, 4):
-            a_i, c_ij = a + i * row_stride, c + i * c_stride + j
+        B_j, C_j = B + FLOAT_BYTES * j, C + FLOAT_BYTES * j
+        i = 0
+        while i + 4 <= n_rows:
+            A_i, C_ij = A + FLOAT_BYTES * i * row_stride, C_j + FLOAT_BYTES * i * c_stride
             if live >= 16:
-                multiply_4x16(A, a_i, row_stride, col_stride, n_inner, B, j, b_stride, C, c_ij, c_stride, live)
+                multiply_4x16(A_i, row_stride, col_stride, n_inner, B_j, b_stride, C_ij, c_stride, live)
             elif live >= 8:
-                multiply_4x8(A, a_i, row_stride, col_stride, n_inner, B, j, b_stride, C, c_ij, c_stride, live)
+                multiply_4x8(A_i, row_stride, col_stride, n_inner, B_j, b_stride, C_ij, c_stride, live)
             else:
-                multiply_4x8_masked(A, a_i, row_stride, col_stride, n_inner, B, j, b_stride, C, c_ij, c_stride, live)
-        for i in range(n_rows - n_rows % 4, n_rows):
-            a_i, c_ij = a + i * row_stride, c + i * c_stride + j
+                multiply_4x8_masked(A_i, row_stride, col_stride, n_inner, B_j, b_stride, C_ij, c_stride, live)
+            i += 4
+        while i < n_rows:
+            A_i, C_ij = A + FLOAT_BYTES * i * row_stride, C_j + FLOAT_BYTES * i * c_stride
             if live >= 16:
-                multiply_1x16(A, a_i, row_stride, col_stride, n_inner, B, j, b_stride, C, c_ij, c_stride, live)
+                multiply_1x16(A_i, row_stride, col_stride, n_inner, B_j, b_stride, C_ij, c_stride, live)
             elif live >= 8:
-                multiply_1x8(A, a_i, row_stride, col_stride, n_inner, B, j, b_stride, C, c_ij, c_stride, live)
+                multiply_1x8(A_i, row_stride, col_stride, n_inner, B_j, b_stride, C_ij, c_stride, live)
             else:
-                multiply_1x8_masked(A, a_i, row_stride, col_stride, n_inner, B, j, b_stride, C, c_ij, c_stride, live)
+                multiply_1x8_masked(A_i, row_stride, col_stride, n_inner, B_j, b_stride, C_ij, c_stride, live)
+            i += 1
         j += 16 if live >= 16 else 8
 
 
-@_compile
+@_inline
+def _address(array, offset):  # type: ignore[no-untyped-def]
+    """The address of element `offset` of a float32 array, counted as if it were flat."""
+    return int64(array.ctypes.data) + int64(FLOAT_BYTES) * int64(offset)
+
+
+@_inline
 def _linear(parameters, layer, X, Y):  # type: ignore[no-untyped-def]
     """Y = W X + bias: [H_in, B] -> [H_out, B]."""
-    n_in, n_out = layer[N_IN], layer[N_OUT]
+    n_in, n_out, B = layer[N_IN], layer[N_OUT], X.shape[1]
     for o in range(n_out):
-        Y[o, :] = parameters[layer[BIAS] + o]
-    B = X.shape[1]
-    _matmul(parameters, layer[WEIGHT], n_in, 1, n_out, n_in, X, B, B, Y, 0, B)
+        _fill(Y[o], parameters[layer[BIAS] + o])
+    _matmul(_address(parameters, layer[WEIGHT]), n_in, int64(1), n_out, n_in, _address(X, 0), B, B, _address(Y, 0), B)
 
 
 @_compile
 def _normalize(A, n_features, x_hat, inverse_sd, mean):  # type: ignore[no-untyped-def]
     """LayerNorm without its gain and bias: x̂ [H, B] and 1/sqrt(var + eps) [B] of A [H, B]; `mean` is scratch."""
     scale = float32(1.0) / float32(n_features)
-    mean[:] = 0
+    _fill(mean, float32(0.0))
     for h in range(n_features):
-        mean += A[h]
-    mean *= scale
-    inverse_sd[:] = 0
+        row = A[h]
+        for b in range(mean.size):
+            mean[b] += row[b]
+    for b in range(mean.size):
+        mean[b] *= scale
+    _fill(inverse_sd, float32(0.0))
     for h in range(n_features):
         row, out = A[h], x_hat[h]
         for b in range(mean.size):
@@ -129,7 +209,9 @@ def _normalize(A, n_features, x_hat, inverse_sd, mean):  # type: ignore[no-untyp
     for b in range(mean.size):
         inverse_sd[b] = float32(1.0) / np.sqrt(inverse_sd[b] * scale + float32(LAYER_NORM_EPS))
     for h in range(n_features):
-        x_hat[h] *= inverse_sd
+        out = x_hat[h]
+        for b in range(mean.size):
+            out[b] *= inverse_sd[b]
 
 
 @_compile
@@ -141,9 +223,13 @@ def _mix64(value):  # type: ignore[no-untyped-def]
     return value ^ (value >> uint64(31))
 
 
-@_compile
+@_inline
 def _draw_gate(key, width, batch_size, threshold, gate):  # type: ignore[no-untyped-def]
-    """The dropout pattern of one layer and step, `randomness.dropout_keep`, as 0 and 1/(1-p): [H, B]."""
+    """The dropout pattern of one layer and step, `randomness.dropout_keep`, as 0 and 1/(1-p), or 1 without dropout: [H, B]."""
+    if threshold == 0:
+        for h in range(width):
+            _fill(gate[h], float32(1.0))
+        return
     low, high = uint32(key & uint64(0xFFFFFFFF)), uint32(key >> uint64(32))
     kept = float32(1.0) / (float32(1.0) - float32(threshold) * float32(2.0**-DROPOUT_BITS))
     for h in range(width):
@@ -157,7 +243,7 @@ def _draw_gate(key, width, batch_size, threshold, gate):  # type: ignore[no-unty
             row[b] = kept if bits >> uint32(32 - DROPOUT_BITS) >= uint32(threshold) else float32(0.0)
 
 
-@_compile
+@_inline
 def _activate(parameters, layer, x_hat, gate, Y):  # type: ignore[no-untyped-def]
     """Y = dropout(ReLU(gain x̂ + shift)); the ReLU joins `gate`, so that Y = (gain x̂ + shift) gate. [H, B]."""
     for h in range(layer[N_OUT]):
@@ -171,40 +257,36 @@ def _activate(parameters, layer, x_hat, gate, Y):  # type: ignore[no-untyped-def
 
 
 @_compile
-def _forward(parameters, table, X, key, batch_size, threshold, inputs, x_hats, gates, inverse_sds, mean, output):  # type: ignore[no-untyped-def]
-    """[F, B] -> the reconstruction in `output` [F, B], and all that the backward pass needs.
-
-    `inputs[l]` is what Linear layer l gets, [layers, H, B]; `x_hats`, `gates` and `inverse_sds` belong to
-    the LayerNorm and gate behind layer l, and those at [-1], the output's, to the input's LayerNorm.
-    A threshold of 0 is no dropout.
-    """
+def _forward(parameters, table, work, key, batch_size, threshold):  # type: ignore[no-untyped-def]
+    """work.X -> work.output, keeping what the backward pass needs. A threshold of 0 is no dropout."""
     last = table.shape[0] - 1
     n_features = table[0, N_IN]
-    _normalize(X, n_features, x_hats[last], inverse_sds[last], mean)
+    _normalize(work.X, n_features, work.x_hats[last], work.inverse_sds[last], work.mean1)
     for f in range(n_features):
-        inputs[0, f] = parameters[f] * x_hats[last, f] + parameters[n_features + f]
+        gain, shift = parameters[f], parameters[n_features + f]
+        row, out = work.x_hats[last, f], work.inputs[0, f]
+        for b in range(row.size):
+            out[b] = gain * row[b] + shift
     for n in range(last):
         layer = table[n]
-        _linear(parameters, layer, inputs[n], inputs[n + 1])
+        _linear(parameters, layer, work.inputs[n], work.inputs[n + 1])
         if layer[GAIN] > 0:
-            _normalize(inputs[n + 1], layer[N_OUT], x_hats[n], inverse_sds[n], mean)
-            if threshold > 0:
-                _draw_gate(_mix64(key + uint64(n)), layer[N_OUT], batch_size, threshold, gates[n])
-            else:
-                gates[n, : layer[N_OUT]] = float32(1.0)
-            _activate(parameters, layer, x_hats[n], gates[n], inputs[n + 1])
-    _linear(parameters, table[last], inputs[last], output)
+            _normalize(work.inputs[n + 1], layer[N_OUT], work.x_hats[n], work.inverse_sds[n], work.mean1)
+            _draw_gate(_mix64(key + uint64(n)), layer[N_OUT], batch_size, threshold, work.gates[n])
+            _activate(parameters, layer, work.x_hats[n], work.gates[n], work.inputs[n + 1])
+    _linear(parameters, table[last], work.inputs[last], work.output)
 
 
-@_compile
+@_inline
 def _gather(data, observed, order, start, n_live, X, weights):  # type: ignore[no-untyped-def]
     """Rows order[start : start + n_live] as columns of X [F, B], and the weight of each cell in the loss.
 
     Columns from n_live on are zero and weigh nothing, so that they add nothing to any gradient.
     """
-    X[:] = 0
-    weights[:] = 0
     n_observed = n_nonzero = 0
+    for f in range(X.shape[0]):
+        _fill(X[f], float32(0.0))
+        _fill(weights[f], float32(0.0))
     for b in range(n_live):
         row = order[start + b]
         for f in range(X.shape[0]):
@@ -221,12 +303,12 @@ def _gather(data, observed, order, start, n_live, X, weights):  # type: ignore[n
             factors[b] = factors[b] * per_cell + (per_nonzero if row[b] != 0 else float32(0.0))
 
 
-@_compile
-def _loss(output, X, weights, delta):  # type: ignore[no-untyped-def]
-    """The batch's loss; its gradient with respect to `output` goes to `delta`. All [F, B]."""
+@_inline
+def _loss(work):  # type: ignore[no-untyped-def]
+    """The batch's loss; its gradient with respect to the reconstruction goes to work.delta."""
     loss = float32(0.0)
-    for f in range(X.shape[0]):
-        row, target, factors, out = output[f], X[f], weights[f], delta[f]
+    for f in range(work.X.shape[0]):
+        row, target, factors, out = work.output[f], work.X[f], work.weights[f], work.delta[f]
         for b in range(row.size):
             error = row[b] - target[b]
             weighted = factors[b] * error
@@ -235,13 +317,13 @@ def _loss(output, X, weights, delta):  # type: ignore[no-untyped-def]
     return loss
 
 
-@_compile
+@_inline
 def _hidden_backward(parameters, gradient, layer, x_hat, gate, inverse_sd, delta, mean_delta, mean_product):  # type: ignore[no-untyped-def]
     """Dropout, ReLU and LayerNorm backward: `delta` [H, B] from their output to their input, in place."""
     n_features = layer[N_OUT]
     scale = float32(1.0) / float32(n_features)
-    mean_delta[:] = 0
-    mean_product[:] = 0
+    _fill(mean_delta, float32(0.0))
+    _fill(mean_product, float32(0.0))
     for h in range(n_features):
         row, normalized, factors = delta[h], x_hat[h], gate[h]
         gain = parameters[layer[GAIN] + h]
@@ -256,53 +338,65 @@ def _hidden_backward(parameters, gradient, layer, x_hat, gate, inverse_sd, delta
         for b in range(row.size):
             mean_delta[b] += row[b]
             mean_product[b] += row[b] * normalized[b]
-    mean_delta *= scale
-    mean_product *= scale
+    for b in range(mean_delta.size):
+        mean_delta[b] *= scale
+        mean_product[b] *= scale
     for h in range(n_features):
         row, normalized = delta[h], x_hat[h]
         for b in range(row.size):
             row[b] = inverse_sd[b] * (row[b] - mean_delta[b] - normalized[b] * mean_product[b])
 
 
-@_compile
+@_inline
 def _linear_backward(parameters, gradient, layer, X, X_rows, delta, delta_in):  # type: ignore[no-untyped-def]
     """Gradients of weight and bias, and `delta_in` [H_in, B] from `delta` [H_out, B]; X_rows is scratch."""
-    n_in, n_out, weight = layer[N_IN], layer[N_OUT], layer[WEIGHT]
-    B = X.shape[1]
+    n_in, n_out, weight, B = layer[N_IN], layer[N_OUT], layer[WEIGHT], X.shape[1]
     for o in range(n_out):
-        gradient[layer[BIAS] + o] = delta[o].sum()
+        gradient[layer[BIAS] + o] = _sum(delta[o])
     for b in range(B):
         for k in range(n_in):
             X_rows[b, k] = X[k, b]
-    gradient[weight : weight + n_in * n_out] = 0
-    _matmul(delta, 0, B, 1, n_out, B, X_rows, X_rows.shape[1], n_in, gradient, weight, n_in)
-    delta_in[:n_in] = 0
-    _matmul(parameters, weight, 1, n_in, n_in, n_out, delta, B, B, delta_in, 0, B)
+    for p in range(weight, weight + n_in * n_out):
+        gradient[p] = 0
+    _matmul(
+        _address(delta, 0), B, int64(1), n_out, B, _address(X_rows, 0), X_rows.shape[1], n_in,
+        _address(gradient, weight), n_in,
+    )
+    for k in range(n_in):
+        _fill(delta_in[k], float32(0.0))
+    _matmul(_address(parameters, weight), int64(1), n_in, n_in, n_out, _address(delta, 0), B, B, _address(delta_in, 0), B)
 
 
-@_compile
-def _backward(parameters, gradient, table, inputs, x_hats, gates, inverse_sds, X_rows, delta, delta_in, mean, mean2):  # type: ignore[no-untyped-def]
-    """All gradients, from `delta`, the loss's gradient with respect to the reconstruction [F, B]."""
+@_inline
+def _backward(parameters, table, work):  # type: ignore[no-untyped-def]
+    """All gradients, to work.gradient, from work.delta, the loss's gradient with respect to the output."""
     last = table.shape[0] - 1
     n_features = table[0, N_IN]
+    gradient, delta, delta_in = work.gradient, work.delta, work.delta_in
     for n in range(last, -1, -1):
-        _linear_backward(parameters, gradient, table[n], inputs[n], X_rows, delta, delta_in)
+        _linear_backward(parameters, gradient, table[n], work.inputs[n], work.X_rows, delta, delta_in)
         delta, delta_in = delta_in, delta
-        if n > 0 and table[n - 1, GAIN] > 0:
+        before = n - 1
+        if n > 0 and table[before, GAIN] > 0:
             _hidden_backward(
-                parameters, gradient, table[n - 1], x_hats[n - 1], gates[n - 1], inverse_sds[n - 1], delta, mean, mean2
+                parameters, gradient, table[before], work.x_hats[before], work.gates[before],
+                work.inverse_sds[before], delta, work.mean1, work.mean2,
             )
     for f in range(n_features):
-        gradient[f] = (delta[f] * x_hats[last, f]).sum()
-        gradient[n_features + f] = delta[f].sum()
+        row, normalized = delta[f], work.x_hats[last, f]
+        gain_gradient = float32(0.0)
+        for b in range(row.size):
+            gain_gradient += row[b] * normalized[b]
+        gradient[f] = gain_gradient
+        gradient[n_features + f] = _sum(row)
 
 
-@_compile
+@_inline
 def _adamw(parameters, gradient, moment1, moment2, step, learning_rate, weight_decay):  # type: ignore[no-untyped-def]
     """One AdamW step (Loshchilov & Hutter 2019), `step` counted from 1; torch.optim.AdamW's order of operations."""
     decay = float32(1.0 - learning_rate * weight_decay)
     step_size = float32(learning_rate / (1.0 - BETA1**step))
-    correction = float32(1.0 / np.sqrt(1.0 - BETA2**step))
+    correction = float32(1.0 / math.sqrt(1.0 - BETA2**step))
     one_minus_beta1, beta2, one_minus_beta2 = float32(1.0 - BETA1), float32(BETA2), float32(1.0 - BETA2)
     for p in range(parameters.size):
         g = gradient[p]
@@ -313,93 +407,73 @@ def _adamw(parameters, gradient, moment1, moment2, step, learning_rate, weight_d
         parameters[p] = parameters[p] * decay - step_size * m / (np.sqrt(v) * correction + float32(ADAM_EPS))
 
 
-@_compile
-def row_errors(parameters, table, data, observed, errors):  # type: ignore[no-untyped-def]
-    """Squared error of each row over its non-zero and over all its cells, in eval mode: `errors` [N, 2]."""
-    n_layers, width, n_features = table.shape[0], table[:, :2].max(), data.shape[1]
-    B = EVALUATION_ROWS
-    X = np.zeros((n_features, B), np.float32)
-    output = np.zeros((n_features, B), np.float32)
-    inputs = np.zeros((n_layers, width, B), np.float32)
-    x_hats = np.zeros((n_layers, width, B), np.float32)
-    gates = np.zeros((n_layers, width, B), np.float32)
-    inverse_sds = np.zeros((n_layers, B), np.float32)
-    mean = np.zeros(B, np.float32)
-    for start in range(0, data.shape[0], B):
-        n_live = min(B, data.shape[0] - start)
+@_inline
+def _row_errors(parameters, table, work, data, observed, rows, n_rows, errors):  # type: ignore[no-untyped-def]
+    """Squared error of rows[:n_rows] over their non-zero and over all their cells, in eval mode: `errors` [N, 2]."""
+    B = work.X.shape[1]
+    for start in range(0, n_rows, B):
+        n_live = min(B, n_rows - start)
         for b in range(n_live):
-            for f in range(n_features):
-                X[f, b] = data[start + b, f]
-        _forward(parameters, table, X, uint64(0), B, 0, inputs, x_hats, gates, inverse_sds, mean, output)
+            for f in range(data.shape[1]):
+                work.X[f, b] = data[rows[start + b], f]
+        _forward(parameters, table, work, uint64(0), int64(0), int64(0))
         for b in range(n_live):
+            row = rows[start + b]
             nonzero = total = float32(0.0)
-            for f in range(n_features):
-                error = (output[f, b] - X[f, b]) * observed[start + b, f]
+            for f in range(data.shape[1]):
+                error = (work.output[f, b] - data[row, f]) * float32(observed[row, f])
                 total += error * error
-                nonzero += error * error if X[f, b] != 0 else float32(0.0)
-            errors[start + b, 0] = nonzero
-            errors[start + b, 1] = total
+                nonzero += error * error if data[row, f] != 0 else float32(0.0)
+            errors[row, 0] = nonzero
+            errors[row, 1] = total
 
 
 @_compile
-def loss_from_errors(errors, n_nonzero, n_observed):  # type: ignore[no-untyped-def]
-    """`losses.loss_from_sums` over all rows of `errors` [N, 2], added up in float64."""
+def loss_of_rows(errors, data, observed, rows):  # type: ignore[no-untyped-def]
+    """`losses.loss_from_sums` over these rows, added up in float64, from their `errors` [N, 2]."""
     nonzero = total = 0.0
-    for row in range(errors.shape[0]):
+    n_nonzero = n_observed = 0
+    for row in rows:
         nonzero += errors[row, 0]
         total += errors[row, 1]
+        for f in range(data.shape[1]):
+            n_nonzero += data[row, f] != 0
+            n_observed += observed[row, f]
     mean = total / max(n_observed, 1)
     return NONZERO_WEIGHT * nonzero / n_nonzero + ALL_WEIGHT * mean if n_nonzero > 0 else mean
 
 
 @_compile
 def train_epochs(
-    parameters, moment1, moment2, table, data, observed, orders, first_epoch, learning_rates, weight_decay,
-    batch_size, dropout_key, threshold, test_data, test_observed, train_losses, test_losses, test_errors,
+    parameters, moment1, moment2, table, work, score_work, data, observed, orders, first_epoch, learning_rates,
+    weight_decay, batch_size, dropout_key, threshold, scored, n_test, is_final, train_losses, test_losses, errors,
 ):  # type: ignore[no-untyped-def]
-    """Trains in place for the epochs of `orders` [E, N] and `learning_rates` [E]; returns how many stayed finite.
+    """Trains in place for the epochs of `orders` [E, N_train] and `learning_rates` [E].
 
-    `parameters`, `moment1` and `moment2` [P] are all that an epoch hands to the next one. `data` [N, F] is
-    0 where `observed` (uint8) is. Fills `train_losses` [E], `test_losses` [E] and, for the last epoch,
-    `test_errors` [N_test, 2].
+    `parameters`, `moment1` and `moment2` [P] are all that one epoch hands to the next. `data` [N, F] is 0
+    where `observed` (uint8) is 0; `orders` and `scored` hold row numbers of it. Each epoch ends with the
+    loss of scored[:n_test]; the last one, where `is_final`, fills `errors` [N, 2] for all of `scored`.
+
+    Returns how many epochs stayed finite; fills `train_losses` [E] and `test_losses` [E].
     """
-    n_layers, width, n_features = table.shape[0], table[:, :2].max(), data.shape[1]
-    n_rows = data.shape[0]
+    n_epochs, n_rows = orders.shape
     n_steps = (n_rows + batch_size - 1) // batch_size
-    B = (batch_size + 15) // 16 * 16  # whole tiles
-    gradient = np.zeros_like(parameters)
-    X = np.zeros((n_features, B), np.float32)
-    weights = np.zeros((n_features, B), np.float32)
-    output = np.zeros((n_features, B), np.float32)
-    inputs = np.zeros((n_layers, width, B), np.float32)
-    x_hats = np.zeros((n_layers, width, B), np.float32)
-    gates = np.zeros((n_layers, width, B), np.float32)
-    inverse_sds = np.zeros((n_layers, B), np.float32)
-    X_rows = np.zeros((B, width), np.float32)
-    delta = np.zeros((width, B), np.float32)
-    delta_in = np.zeros((width, B), np.float32)
-    mean, mean2 = np.zeros(B, np.float32), np.zeros(B, np.float32)
-    n_nonzero, n_observed = np.count_nonzero(test_data), test_observed.sum()
-
-    for e in range(orders.shape[0]):
+    for e in range(n_epochs):
         epoch_key = _mix64(dropout_key + uint64(first_epoch + e))
         loss = 0.0
         for s in range(n_steps):
-            n_live = min(batch_size, n_rows - s * batch_size)
-            _gather(data, observed, orders[e], s * batch_size, n_live, X, weights)
-            step_key = _mix64(epoch_key + uint64(s))
-            _forward(
-                parameters, table, X, step_key, batch_size, threshold, inputs, x_hats, gates, inverse_sds, mean, output
-            )
-            loss += _loss(output, X, weights, delta)
-            _backward(
-                parameters, gradient, table, inputs, x_hats, gates, inverse_sds, X_rows, delta, delta_in, mean, mean2
-            )
+            start = s * batch_size
+            n_live = min(batch_size, n_rows - start)
+            _gather(data, observed, orders[e], start, n_live, work.X, work.weights)
+            _forward(parameters, table, work, _mix64(epoch_key + uint64(s)), batch_size, threshold)
+            loss += _loss(work)
+            _backward(parameters, table, work)
             step = (first_epoch + e) * n_steps + s + 1
-            _adamw(parameters, gradient, moment1, moment2, step, learning_rates[e], weight_decay)
-        row_errors(parameters, table, test_data, test_observed, test_errors)
+            _adamw(parameters, work.gradient, moment1, moment2, step, learning_rates[e], weight_decay)
+        n_scored = scored.size if is_final and e == n_epochs - 1 else n_test
+        _row_errors(parameters, table, score_work, data, observed, scored, n_scored, errors)
         train_losses[e] = loss / n_steps
-        test_losses[e] = loss_from_errors(test_errors, n_nonzero, n_observed)
-        if not (np.isfinite(train_losses[e]) and np.isfinite(test_losses[e])):
+        test_losses[e] = loss_of_rows(errors, data, observed, scored[:n_test])
+        if not (math.isfinite(train_losses[e]) and math.isfinite(test_losses[e])):
             return e
-    return orders.shape[0]
+    return n_epochs

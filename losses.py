@@ -1,10 +1,10 @@
-"""The training and test loss: a mean squared error that counts the cells with behaviour twice.
+"""The training and test loss: a mean squared error in which the cells with behaviour count more.
 
     loss = sparse_aware_loss(reconstruction, target)
 
-More than half of a COPUS table is exactly zero, so a plain mean rewards predicting nothing. The
-loss is 0.7 x (mean over the cells whose target is not zero) + 0.3 x (mean over all cells); where no
-target is non-zero it is the plain mean. Missing cells (NaN in the target) count in neither term.
+More than half of a COPUS table is exactly zero, and a plain mean rewards predicting nothing. The loss is
+0.7 x (mean over the cells whose target is not zero) + 0.3 x (mean over all cells); where no target is
+non-zero it is the plain mean. Missing cells (NaN in the target) count in neither term.
 """
 
 from __future__ import annotations
@@ -17,27 +17,32 @@ ALL_WEIGHT = 0.3
 
 
 def sparse_aware_loss(reconstruction: Tensor, target: Tensor) -> Tensor:
-    """The loss of a batch, a scalar. `reconstruction` and `target` are [B, F]; NaN in `target` = missing.
+    """The loss of a batch, a scalar; both are [B, F], NaN in `target` means missing.
 
-    A batch without one observed cell has the loss 0.
+    A batch without a single observed cell has the loss 0.
     """
-    observed = ~torch.isnan(target)
-    nonzero = observed & (target != 0)
-    squared_error = torch.where(observed, reconstruction - target, 0.0).square()
-    return loss_from_sums(
-        (squared_error * nonzero).sum(), nonzero.sum(), squared_error.sum(), observed.sum()
-    )
+    return (cell_weights(target) * (reconstruction - target.nan_to_num(nan=0.0)).square()).sum()
+
+
+def cell_weights(target: Tensor) -> Tensor:
+    """How much each cell's squared error counts in the loss: [B, F] -> [B, F], adding up to 1."""
+    observed = ~target.isnan()
+    nonzero = (target != 0) & observed
+    n_nonzero = nonzero.sum()
+    share = torch.where(n_nonzero > 0, ALL_WEIGHT, 1.0)
+    return observed * (share / observed.sum().clamp(min=1)) + nonzero * (NONZERO_WEIGHT / n_nonzero.clamp(min=1))
 
 
 def squared_error_sums(reconstruction: Tensor, target: Tensor) -> Tensor:
-    """Squared error of each row over its non-zero cells and over all its cells: [B, F], [B, F] -> [B, 2]."""
-    error = torch.where(torch.isnan(target), 0.0, reconstruction - target)
-    squared_error = error.square()
+    """Squared error of each row over its non-zero cells and over all its observed cells: [N, F], [N, F] -> [N, 2]."""
+    squared_error = torch.where(target.isnan(), 0.0, reconstruction - target).square()
     return torch.stack([(squared_error * (target != 0)).sum(1), squared_error.sum(1)], dim=1)
 
 
-def loss_from_sums(nonzero_error: Tensor, n_nonzero: Tensor, error: Tensor, n_observed: Tensor) -> Tensor:
-    """The loss from squared errors and cell counts added up over any set of rows; all are scalars."""
-    mean = error / n_observed.clamp(min=1)
-    nonzero_mean = nonzero_error / n_nonzero.clamp(min=1)
-    return torch.where(n_nonzero > 0, NONZERO_WEIGHT * nonzero_mean + ALL_WEIGHT * mean, mean)
+def loss_of_sums(sums: Tensor, target: Tensor) -> float:
+    """The loss of any set of rows from their `squared_error_sums` [N, 2] and targets [N, F], added up in float64."""
+    observed = ~target.isnan()
+    n_observed, n_nonzero = int(observed.sum()), int(((target != 0) & observed).sum())
+    nonzero, total = sums.double().sum(0).tolist()
+    mean: float = total / max(n_observed, 1)
+    return NONZERO_WEIGHT * nonzero / n_nonzero + ALL_WEIGHT * mean if n_nonzero else mean

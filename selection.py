@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -85,10 +85,49 @@ def rank_configurations(
         ConfigurationResult(config, model_params[config], tuple(sorted(trials, key=lambda r: r.trial.repeat)))
         for config, trials in grouped.items()
     ]
-    return sorted(
-        configurations,
-        key=lambda c: (c.failure is not None, _or_inf(c.final_test_loss), c.model_params, c.config),
-    )
+    return sorted(configurations, key=_rank_key)
+
+
+def _rank_key(configuration: ConfigurationResult) -> tuple[bool, float, int, Configuration]:
+    loss = _or_inf(configuration.final_test_loss)
+    return configuration.failure is not None, loss, configuration.model_params, configuration.config
+
+
+class ResultCollector:
+    """Takes results as they come, in any order, and knows which configuration leads.
+
+    A trial's weights are kept only while its configuration leads or is unfinished, so that memory does
+    not grow with the size of the search times that of its models.
+    """
+
+    def __init__(self, repeats: int, model_params: Mapping[Configuration, int]) -> None:
+        self.best: ConfigurationResult | None = None
+        self._repeats = repeats
+        self._model_params = model_params
+        self._results: dict[Configuration, list[TrialResult]] = defaultdict(list)
+
+    def add(self, result: TrialResult) -> None:
+        """One more trial is done."""
+        config = result.trial.config
+        self._results[config].append(result)
+        if len(self._results[config]) < self._repeats:
+            return
+        finished = rank_configurations(self._results[config], self._model_params)[0]
+        contenders = [finished] if self.best is None else [self.best, finished]
+        leader = min(contenders, key=_rank_key)
+        self.best = None if leader.failure else leader
+        for loser in contenders:
+            if loser is not self.best:
+                self._results[loser.config] = [_without_weights(r) for r in self._results[loser.config]]
+
+    def ranking(self) -> list[ConfigurationResult]:
+        """All configurations, best first; see `rank_configurations`."""
+        results = [result for trials in self._results.values() for result in trials]
+        return rank_configurations(results, self._model_params)
+
+
+def _without_weights(result: TrialResult) -> TrialResult:
+    return replace(result, parameters=np.empty(0, dtype=np.float32))
 
 
 def pareto_front(ranking: Iterable[ConfigurationResult]) -> list[ConfigurationResult]:

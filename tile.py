@@ -1,13 +1,13 @@
 """A matrix product's innermost tile, written in LLVM's vector types for `kernel.py`.
 
-    multiply_4x16(A, a, row_stride, col_stride, n_inner, B, b, b_stride, C, c, c_stride, live)
+    multiply_4x16(A, row_stride, col_stride, n_inner, B, b_stride, C, c_stride, live)
 
 adds to a block of C, of 4 rows x 16 columns, A's 4 x n_inner block times B's n_inner x 16 block. C's block
 stays in registers over the whole inner dimension, which LLVM's loop vectoriser does not find by itself:
 for 64 x 64 x 32 this tile reaches 60 to 78 GFLOP/s on one core where the same product as a loop blocked
-4 x 4 reaches 18 to 27 (AMD EPYC 7003, AVX2). LLVM fits the vectors to whatever the processor has. The
-arguments are float32 arrays of any shape, indexed as if flat, and int64 counts of elements; only the
-masked tiles use `live`, the number of columns that exist.
+4 x 4 reaches 18 to 27 (AMD EPYC 7003, AVX2). LLVM fits the vectors to whatever the processor has. A, B
+and C are addresses of float32 numbers, all else counts of elements; only the masked tiles use `live`, the
+number of columns that exist.
 """
 
 from __future__ import annotations
@@ -53,26 +53,23 @@ def _make_tile(rows: int, lanes: int, *, masked: bool = False) -> Any:
     vector = ir.VectorType(_FLOAT, lanes)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        A, a, row_stride, col_stride, n_inner, B, b, b_stride, C, c, c_stride, live = arguments
+        A, row_stride, col_stride, n_inner, B, b_stride, C, c_stride, live = arguments
+        A, B, C = (builder.inttoptr(address, _FLOAT.as_pointer()) for address in (A, B, C))
 
-        def data(position: int) -> ir.Value:
-            return context.make_array(signature.args[position])(context, builder, arguments[position]).data
+        def at(pointer: ir.Value, steps: ir.Value, stride: ir.Value) -> ir.Value:
+            return builder.gep(pointer, [builder.mul(steps, stride)], source_etype=_FLOAT)
 
-        def at(pointer: ir.Value, start: ir.Value, steps: ir.Value, stride: ir.Value) -> ir.Value:
-            return builder.gep(pointer, [builder.add(start, builder.mul(steps, stride))], source_etype=_FLOAT)
-
-        a_data, b_data, c_data = data(0), data(5), data(8)
         row_numbers = [ir.Constant(_INT64, row) for row in range(rows)]
         columns = ir.Constant(ir.VectorType(_INT64, lanes), list(range(lanes)))
         mask = builder.icmp_signed("<", columns, _splat(builder, live, lanes)) if masked else None
 
-        c_rows = [at(c_data, c, row, c_stride) for row in row_numbers]
+        c_rows = [at(C, row, c_stride) for row in row_numbers]
         sums = [cgutils.alloca_once_value(builder, _load(builder, vector, pointer, mask)) for pointer in c_rows]
         with cgutils.for_range(builder, n_inner) as loop:
-            b_row = _load(builder, vector, at(b_data, b, loop.index, b_stride), mask)
-            a_column = builder.add(a, builder.mul(loop.index, col_stride))
+            b_row = _load(builder, vector, at(B, loop.index, b_stride), mask)
+            a_column = at(A, loop.index, col_stride)
             for row, total in zip(row_numbers, sums, strict=True):
-                factor = builder.load(at(a_data, a_column, row, row_stride), typ=_FLOAT)
+                factor = builder.load(at(a_column, row, row_stride), typ=_FLOAT)
                 product = builder.fmul(_splat(builder, factor, lanes), b_row, flags=_FUSED)
                 builder.store(builder.fadd(builder.load(total, typ=vector), product, flags=_FUSED), total)
         for pointer, total in zip(c_rows, sums, strict=True):
@@ -80,9 +77,9 @@ def _make_tile(rows: int, lanes: int, *, masked: bool = False) -> Any:
         return context.get_dummy_value()
 
     @intrinsic
-    def multiply(typingctx, A, a, row_stride, col_stride, n_inner, B, b, b_stride, C, c, c_stride, live):  # type: ignore[no-untyped-def]
+    def multiply(typingctx, A, row_stride, col_stride, n_inner, B, b_stride, C, c_stride, live):  # type: ignore[no-untyped-def]
         n = types.int64
-        return types.void(A, n, n, n, n, B, n, n, C, n, n, n), generate
+        return types.void(n, n, n, n, n, n, n, n, n), generate
 
     return multiply
 

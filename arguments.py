@@ -1,0 +1,263 @@
+"""The command line: its arguments, their help, and all that can be wrong with them.
+
+    arguments = parse_arguments(["--latent_dim", "3"])     # exits with 2 and one line for each fault
+
+Nothing heavy is imported here, so that `--help` and a mistyped flag answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from search import count_configurations
+
+PROG = "hyperparam_optimizer.py"
+SUFFIXES = (".csv", ".tsv", ".tab", ".xlsx", ".parquet")
+LARGEST = 2**31 - 1
+
+
+class _Default(str):
+    """A default that can be told apart from the same text given by the user."""
+
+
+DEFAULT_DATA_PATH = _Default("data/stains.csv")
+SAMPLE_PATH = Path(__file__).resolve().parent / "data" / "sample.csv"
+
+
+class _Unreadable(str):
+    """A value that its argument's type could not read: kept, so that all faults are reported together."""
+
+
+def _whole(text: str) -> int | _Unreadable:
+    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,30}", text.strip()) else _Unreadable(text)
+
+
+def _number(text: str) -> float | _Unreadable:
+    try:
+        return float(text) if "_" not in text else _Unreadable(text)
+    except ValueError:
+        return _Unreadable(text)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line instead of argparse's usage and message."""
+        _exit_with([f"{message}; see --help"])
+
+
+def _exit_with(faults: Sequence[str]) -> NoReturn:
+    for fault in faults:
+        print(f"{PROG}: error: {fault}", file=sys.stderr)
+    sys.exit(2)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; every stated default is the real one, since argparse fills it in."""
+    parser = _Parser(
+        prog=PROG,
+        description="Finds the hidden layers of an autoencoder with a fixed latent size that reconstruct a table "
+        "best: trains every non-increasing arrangement of the widths given, several times, and writes pictures, "
+        "JSON, CSV and the best model.",
+        allow_abbrev=False,
+    )
+    add = _adder(parser.add_argument_group("search"))
+    add("--latent_dim", _whole, 3, "fixed size of the latent space, dimensions")
+    add("--hidden_dims_search", str, "16,32,64,128", "hidden-layer widths to combine, units, comma-separated")
+    add("--max_layers", _whole, 3, "maximum number of hidden layers in the encoder")
+    add("--repeats", _whole, 5, "trainings of each configuration; initialisation, batch order and dropout differ")
+    add("--max_configurations", _whole, 10_000, "largest search that is started, configurations")
+    add("--seed", _whole, 42, "everything random derives from it")
+
+    add = _adder(parser.add_argument_group("data"))
+    add("--data_path", str, DEFAULT_DATA_PATH, "the table, one observation a row: " + ", ".join(SUFFIXES))
+    add("--columns", str, "copus", "features: copus (the 24 codes), numeric (every numeric column), or names")
+    add("--scaling", str, "robust", "robust (1st-99th percentile to 0-1), percent (divided by 100) or none")
+    add("--label_column", str, None, "labels for the latent-space picture", "Bcluster or Cluster, where there is one")
+
+    add = _adder(parser.add_argument_group("training"))
+    add("--epochs", _whole, 20, "epochs per training")
+    add("--batch_size", _whole, 32, "rows per step")
+    add("--initial_lr", _number, 0.001, "learning rate of the first epoch")
+    add("--eta_min", _number, 1e-6, "learning rate at which cosine annealing ends")
+    add("--dropout", _number, 0.1, "probability of dropping a hidden unit while training")
+    add("--weight_decay", _number, 1e-4, "AdamW's weight decay")
+
+    add = _adder(parser.add_argument_group("running"))
+    add("--device", str, "auto", "auto (CUDA where there is one), cpu, cuda or cuda:N")
+    add("--engine", str, "auto", "auto (compiled on the CPU, reference elsewhere), compiled or reference")
+    add("--threads", _whole, 0, "trainings at a time, compiled engine; 0 is all cores this process may use")
+
+    group = parser.add_argument_group("output")
+    add = _adder(group)
+    add("--output_dir", str, "output", "folder for all results, made if need be")
+    group.add_argument("--save_models", action="store_true", help="save the best model's weights (default: off)")
+    group.add_argument("--quiet", action="store_true", help="print the closing summary alone (default: off)")
+    return parser
+
+
+def _adder(group: argparse._ArgumentGroup) -> Callable[..., None]:
+    def add(flag: str, kind: Callable[[str], object], default: object, text: str, stated: str = "%(default)s") -> None:
+        metavar = {_whole: "N", _number: "X", str: "TEXT"}[kind]
+        group.add_argument(flag, type=kind, default=default, metavar=metavar, help=f"{text} (default: {stated})")
+
+    return add
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses and checks; on any fault prints one line for each to stderr and exits with 2."""
+    parser = build_parser()
+    arguments, unknown = parser.parse_known_args(argv)
+    faults = [_unknown(text, parser) for text in unknown] + find_faults(arguments)
+    if faults:
+        _exit_with(faults)
+    return arguments
+
+
+def _unknown(text: str, parser: argparse.ArgumentParser) -> str:
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+    close = difflib.get_close_matches(text.split("=")[0], flags, n=1)
+    return f"unknown argument {text!r}" + (f"; did you mean {close[0]}?" if close else "; see --help")
+
+
+def find_faults(arguments: argparse.Namespace) -> list[str]:
+    """Everything that is wrong with the arguments, one line each; reads no data."""
+    check = _Checker(arguments)
+    check.whole("latent_dim", 1, 10_000)
+    check.whole("max_layers", 1, 100)
+    check.whole("repeats", 1, LARGEST)
+    check.whole("max_configurations", 1, LARGEST)
+    check.whole("seed", 0, 2**63 - 1)
+    check.whole("epochs", 1, LARGEST)
+    check.whole("batch_size", 1, LARGEST)
+    check.whole("threads", 0, 4096)
+    check.number("initial_lr", "above 0", lambda x: x > 0)
+    check.number("eta_min", "of at least 0", lambda x: x >= 0)
+    check.number("dropout", "from 0 to below 1", lambda x: 0 <= x < 1)
+    check.number("weight_decay", "of at least 0", lambda x: x >= 0)
+    check.choice("scaling", ("robust", "percent", "none"))
+    check.choice("engine", ("auto", "compiled", "reference"))
+    check.faults += _device_faults(arguments) + _space_faults(arguments)
+    if not any(name.strip() for name in arguments.columns.split(",")):
+        check.faults.append(f"--columns {arguments.columns!r}: give copus, numeric, or column names")
+    if check.is_fine("initial_lr", "eta_min") and arguments.eta_min > arguments.initial_lr:
+        check.faults.append(f"--eta_min {arguments.eta_min} is above --initial_lr {arguments.initial_lr}; lower it")
+    return check.faults + _path_faults(arguments)
+
+
+class _Checker:
+    """Collects faults of single arguments."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.faults: list[str] = []
+        self.faulty: set[str] = set()
+
+    def whole(self, name: str, low: int, high: int) -> None:
+        value = getattr(self.arguments, name)
+        if isinstance(value, _Unreadable) or not low <= value <= high:
+            self._add(name, value, f"give a whole number from {low} to {high}")
+
+    def number(self, name: str, allowed: str, is_allowed: Callable[[float], bool]) -> None:
+        value = getattr(self.arguments, name)
+        if isinstance(value, _Unreadable) or not (math.isfinite(value) and is_allowed(value)):
+            self._add(name, value, f"give a number {allowed}")
+
+    def choice(self, name: str, choices: Sequence[str]) -> None:
+        value = getattr(self.arguments, name)
+        if value not in choices:
+            self._add(name, value, f"give {', '.join(choices[:-1])} or {choices[-1]}")
+
+    def is_fine(self, *names: str) -> bool:
+        return self.faulty.isdisjoint(names)
+
+    def _add(self, name: str, value: object, remedy: str) -> None:
+        self.faulty.add(name)
+        shown = repr(str(value)) if isinstance(value, str) else value
+        self.faults.append(f"--{name} {shown}: {remedy}")
+
+
+def read_widths(text: str) -> list[int]:
+    """`"64, 32,64"` -> [64, 32]: in the order given, without duplicates.
+
+    Raises:
+        ValueError: names the part that is no width.
+    """
+    widths = []
+    for part in text.split(","):
+        width = _whole(part)
+        if isinstance(width, str) or not 1 <= width <= 65_536:
+            raise ValueError(f"{part.strip()!r} is no width; give whole numbers from 1 to 65536, like 16,32,64")
+        widths.append(width)
+    return list(dict.fromkeys(widths))
+
+
+def duplicate_widths(text: str) -> list[int]:
+    """The widths that the text names more than once."""
+    widths = [int(part) for part in text.split(",")]
+    return sorted({width for width in widths if widths.count(width) > 1})
+
+
+def _space_faults(arguments: argparse.Namespace) -> list[str]:
+    try:
+        widths = read_widths(arguments.hidden_dims_search)
+    except ValueError as error:
+        return [f"--hidden_dims_search {arguments.hidden_dims_search!r}: {error}"]
+    layers, limit = arguments.max_layers, arguments.max_configurations
+    if isinstance(layers, str) or isinstance(limit, str) or not 1 <= layers <= 100 or limit < 1:
+        return []
+    count = count_configurations(len(widths), layers)
+    if count <= limit:
+        return []
+    return [
+        f"--max_layers {layers} with {len(widths)} widths gives {count} configurations, more than "
+        f"--max_configurations {limit}; narrow the search, or raise it to {count}"
+    ]
+
+
+def _device_faults(arguments: argparse.Namespace) -> list[str]:
+    device = arguments.device
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", device):
+        return [f"--device {device!r}: give auto, cpu, cuda or cuda:N"]
+    if device.startswith("cuda") and arguments.engine == "compiled":
+        return [f"--engine compiled runs on the CPU; give --engine reference, or --device cpu instead of {device}"]
+    return []
+
+
+def _path_faults(arguments: argparse.Namespace) -> list[str]:
+    faults = []
+    if arguments.data_path is not DEFAULT_DATA_PATH:
+        faults += _file_faults(arguments.data_path)
+    output = Path(arguments.output_dir)
+    parent = next((path for path in [output, *output.parents] if _exists(path)), Path())
+    if "\0" in arguments.output_dir or not arguments.output_dir.strip():
+        faults.append(f"--output_dir {arguments.output_dir!r}: give the name of a folder")
+    elif not parent.is_dir():
+        faults.append(f"--output_dir {arguments.output_dir!r}: {str(parent)!r} is a file; give a folder")
+    elif not os.access(parent, os.W_OK):
+        faults.append(f"--output_dir {arguments.output_dir!r}: {str(parent)!r} cannot be written to; give another folder")
+    return faults
+
+
+def _file_faults(path: str) -> list[str]:
+    if "\0" in path or not _exists(Path(path)):
+        return [f"--data_path {path!r}: there is no such file"]
+    if Path(path).is_dir():
+        return [f"--data_path {path!r} is a folder; give a file ({', '.join(SUFFIXES)})"]
+    if Path(path).suffix.lower() not in SUFFIXES:
+        return [f"--data_path {path!r}: cannot tell its format; give a file that ends in {', '.join(SUFFIXES)}"]
+    return []
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False

@@ -1,0 +1,620 @@
+"""The table of observations: reading, checking, scaling, splitting.
+
+    dataset = COPUSDataset("data/stains.csv")        # dataset.data: [N, F] raw values, NaN where missing
+    train, test = dataset.split(seed=42)
+    scaling, notices = fit_scaling("robust", dataset.data, train, dataset.columns)
+    x = scaling.apply(dataset.get_batch(train[:32]))  # [B, F] in [0, 1]
+
+    python dataset.py --download                      # the published table, to data/stains.csv (download.py)
+
+Everything a user can get wrong is a `DataError` of one line. Its rows are numbered as a spreadsheet
+shows them: the header is row 1. Nothing here knows of models.
+
+The protocol and its codes: Smith et al. 2013, doi:10.1187/cbe.13-08-0154. The published table: Stains et
+al. 2018, doi:10.1126/science.aap8892.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import difflib
+import hashlib
+import io
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Real
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+# The 24 features, in the order of the published table; T_O is a code and a column there, but no feature.
+STUDENT_CODES = ("L", "Ind", "CG", "WG", "OG", "S_Anq", "SQ", "WC", "PRD", "SP", "TQ", "S_W", "S_O")
+INSTRUCTOR_CODES = ("Lec", "RTW", "FUP", "T_PQ", "CQ", "T_ANQ", "MG", "ONE_O_ONE", "DV", "ADMIN", "T_W")
+COPUS_CODES = STUDENT_CODES + INSTRUCTOR_CODES
+LABEL_COLUMNS = ("Bcluster", "Cluster")  # looked for in this order
+SUFFIXES = (".csv", ".tsv", ".tab", ".xlsx", ".parquet")
+MIN_ROWS = 10
+
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+
+
+class DataError(ValueError):
+    """A fault in the user's table or in what was asked of it; the message is one line."""
+
+
+class Split(NamedTuple):
+    """Row numbers (from 0) of the training and test rows: two int64 tensors."""
+
+    train: Tensor
+    test: Tensor
+
+
+# --- Reading ---------------------------------------------------------------------------------------
+
+
+class Sheet(NamedTuple):
+    """The names in the first row, and the rows below it."""
+
+    header: list[Any]
+    rows: pd.DataFrame
+
+
+class Table(NamedTuple):
+    """A file as read. Formats without sheets have a single one, named ""."""
+
+    sheets: dict[str, Sheet]
+    sha256: str
+    notices: list[str]
+
+
+def read_table(path: Path) -> Table:
+    """Reads a whole .csv, .tsv/.tab, .xlsx or .parquet file. Raises DataError."""
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; give a table ({', '.join(SUFFIXES)})")
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    if suffix not in SUFFIXES:
+        raise DataError(f"{path}: the suffix '{suffix}' is not known; allowed: {', '.join(SUFFIXES)}")
+    notices: list[str] = []
+    try:
+        content = path.read_bytes()
+        if suffix == ".xlsx":
+            sheets = _read_excel(content)
+        elif suffix == ".parquet":
+            sheets = {"": _read_parquet(content)}
+        else:
+            sheets = {"": _read_text(content, "," if suffix == ".csv" else "\t", notices)}
+    except Exception as error:  # the parsers raise a dozen kinds for a damaged file; all mean the same here
+        reason = _one_line(error) or type(error).__name__
+        raise DataError(f"{path}: cannot be read as {suffix}: {reason}") from error
+    sheets = {name: sheet for name, sheet in sheets.items() if sheet.header}
+    if not sheets:
+        raise DataError(f"{path}: is empty")
+    return Table(sheets, hashlib.sha256(content).hexdigest(), notices)
+
+
+def _below_first_row(cells: pd.DataFrame) -> Sheet:
+    return Sheet(cells.iloc[0].tolist(), cells.iloc[1:]) if cells.size else Sheet([], cells)
+
+
+def _read_text(content: bytes, expected: str, notices: list[str]) -> Sheet:
+    """Cells as text. `expected` is the delimiter that the suffix promises; another one is recognised."""
+    text = _decode(content, notices)
+    if not text.strip():
+        return Sheet([], pd.DataFrame())
+    header = text.splitlines()[0]
+    delimiter = max(_DELIMITERS, key=lambda d: (len(next(csv.reader([header], delimiter=d), [])), d == expected))
+    if delimiter != expected:
+        notices.append(f"the columns are separated by {_DELIMITERS[delimiter]}, not {_DELIMITERS[expected]}")
+    # Blank lines are kept, so that rows count as in a spreadsheet.
+    cells = pd.read_csv(
+        io.StringIO(text), sep=delimiter, header=None, dtype=str, skip_blank_lines=False, skipinitialspace=True
+    )
+    return _below_first_row(cells)
+
+
+def _decode(content: bytes, notices: list[str]) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        notices.append("the file is encoded as UTF-16")
+        return content.decode("utf-16")
+    if b"\0" in content:
+        raise ValueError("it is not text (NUL bytes); save the table as UTF-8 text, or give the file its real suffix")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        notices.append("the file is not UTF-8 and was read as Windows-1252 (Latin-1)")
+        return content.decode("cp1252", errors="replace")
+
+
+def _read_excel(content: bytes) -> dict[str, Sheet]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # openpyxl on styles and extensions that it drops
+        sheets = pd.read_excel(io.BytesIO(content), sheet_name=None, header=None, dtype=object, engine="openpyxl")
+    return {str(name): _below_first_row(cells) for name, cells in sheets.items()}
+
+
+def _read_parquet(content: bytes) -> Sheet:
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.ParquetFile(io.BytesIO(content)).read()
+    numbered = table.rename_columns([str(i) for i in range(table.num_columns)])  # pandas refuses equal names
+    return Sheet(table.column_names, numbered.to_pandas(ignore_metadata=True))
+
+
+def with_header(sheet: Sheet, where: str) -> pd.DataFrame:
+    """The rows under their column names; the index holds row numbers as a spreadsheet shows them.
+
+    A column without a name becomes 'Unnamed: <position>'. Raises DataError for a name that occurs twice
+    and for a table without rows; `where` names the file in it.
+    """
+    names = ["" if pd.isna(name) else _one_line(name) for name in sheet.header]
+    names = [name or f"Unnamed: {i}" for i, name in enumerate(names)]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"{where}: more than one column is named {_listing(twice)}; rename all but one")
+    if not len(sheet.rows):
+        raise DataError(f"{where}: there is a header and no row below it")
+    return pd.DataFrame(sheet.rows.set_axis(names, axis=1)).set_axis(pd.RangeIndex(2, len(sheet.rows) + 2))
+
+
+# --- Choosing columns ------------------------------------------------------------------------------
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[^\W_]+", name.casefold())
+
+
+def _flat(name: str) -> str:
+    return "".join(_words(name))
+
+
+def _known_spellings() -> tuple[dict[str, str], dict[str, str]]:
+    """Flattened spelling -> code, of the student codes and of the instructor codes (T_O included)."""
+    student = {_flat(code): code for code in STUDENT_CODES}
+    student |= {_flat(code[2:]): code for code in STUDENT_CODES if code.startswith("S_")}
+    instructor = {_flat(code): code for code in (*INSTRUCTOR_CODES, "T_O")}
+    for code in [code for code in instructor.values() if code.startswith("T_")]:
+        instructor |= {_flat(code[2:]): code, _flat("i" + code[2:]): code}
+    instructor |= {"1o1": "ONE_O_ONE", "1on1": "ONE_O_ONE", "ooo": "ONE_O_ONE", "adm": "ADMIN"}
+    return student, instructor
+
+
+_STUDENT, _INSTRUCTOR = _known_spellings()
+_PREFIXES = (
+    *((prefix, _STUDENT) for prefix in ("students", "student", "s")),
+    *((prefix, _INSTRUCTOR) for prefix in ("instructors", "instructor", "teachers", "teacher", "i", "t")),
+)
+
+
+def code_of(name: str) -> str | None:
+    """The COPUS code that a column name stands for, or None.
+
+    Case and punctuation do not count: '1o1', 'D/V', 'RtW', 'Adm'. 'S', 'Student', 'I', 'T', 'Instructor'
+    and the like may stand in front ('S.AnQ', 'Instructor W'); a single letter only as a word of its own.
+    AnQ, W and O exist for both sides. Without a prefix they are the student's: the instructor's are
+    commonly written TAnQ, TW, TO.
+    """
+    flat = _flat(name)
+    if code := _STUDENT.get(flat) or _INSTRUCTOR.get(flat):
+        return code
+    for prefix, codes in _PREFIXES:
+        own_word = len(prefix) > 1 or _words(name)[:1] == [prefix]
+        if own_word and flat.startswith(prefix) and (code := codes.get(flat.removeprefix(prefix))):
+            return code
+    return None
+
+
+def _choose_copus(frame: pd.DataFrame, where: str) -> dict[str, str]:
+    """Code -> column of the file, for the 24 codes. Raises DataError where one is missing or ambiguous."""
+    found: dict[str, list[str]] = {code: [code] if code in frame.columns else [] for code in COPUS_CODES}
+    for name in frame.columns:
+        code = code_of(name)
+        if code in found and found[code] != [code]:
+            found[code].append(name)
+    for code, names in found.items():
+        if len(names) > 1:
+            raise DataError(f"{where}: {_listing(names)} may each be {code}; rename the one that is to {code}")
+    if missing := [code for code, names in found.items() if not names]:
+        raise DataError(
+            f"{where}: no column for the COPUS code{'s' * (len(missing) > 1)} {', '.join(missing)}"
+            f" ({_closest(missing, frame.columns)}); rename columns, or choose with --columns numeric"
+            " or --columns NAME,NAME,…"
+        )
+    return {code: names[0] for code, names in found.items()}
+
+
+def _choose_numeric(frame: pd.DataFrame, where: str, label: str | None, notices: list[str]) -> dict[str, str]:
+    """Every column whose cells are all numbers or missing, but for labels, identifiers and empty ones."""
+    not_numbers, not_measured, chosen = [], [], []
+    for name in frame.columns:
+        cells = frame[name]
+        wrong = np.isnan(_to_numbers(cells)) & cells.notna().to_numpy()
+        if wrong.any():
+            first = int(wrong.argmax())
+            not_numbers.append(f"'{name}' (row {cells.index[first]}: {_one_line(cells.iloc[first]):.20})")
+        elif name in (label, *LABEL_COLUMNS) or _is_identifier(name) or cells.isna().all():
+            not_measured.append(name)
+        else:
+            chosen.append(name)
+    if not chosen:
+        raise DataError(f"{where}: no column holds numbers alone; choose with --columns NAME,NAME,…")
+    if not_numbers:
+        notices.append(f"not used as features, since not all cells are numbers: {_listing(not_numbers, quote='')}")
+    if not_measured:
+        notices.append(f"not used as features (label, identifier, index or empty): {_listing(not_measured)}")
+    return {name: name for name in chosen}
+
+
+def _is_identifier(name: str) -> bool:
+    return name.startswith(("Unnamed: ", "__index_level_")) or _words(name)[-1:] in (["id"], ["index"])
+
+
+def _choose_listed(frame: pd.DataFrame, where: str, columns: str, notices: list[str]) -> dict[str, str]:
+    """The columns named, in that order: exact names first, then other spellings. Raises DataError."""
+    wanted = [name.strip() for name in next(csv.reader([columns], skipinitialspace=True), []) if name.strip()]
+    if not wanted:
+        raise DataError(f"--columns '{columns}': names no column")
+    chosen: dict[str, str] = {}
+    for name in wanted:
+        same = [name] if name in frame.columns else [other for other in frame.columns if _same_column(name, other)]
+        if len(same) > 1:
+            raise DataError(f"{where}: --columns: '{name}' may be {_listing(same)}; write the name in full")
+        if not same:
+            raise DataError(f"{where}: --columns: no column '{name}' ({_closest([name], frame.columns)})")
+        if same[0] in chosen:
+            raise DataError(f"--columns '{columns}': names the column '{same[0]}' twice")
+        chosen[same[0]] = name
+    if respelled := [f"'{column}' for {name}" for column, name in chosen.items() if column != name]:
+        notices.append(f"columns found under another spelling: {_listing(respelled, quote='')}")
+    return {name: name for name in chosen}
+
+
+def _same_column(name: str, other: str) -> bool:
+    return _flat(name) == _flat(other) or (code_of(name) is not None and code_of(name) == code_of(other))
+
+
+def _choose_label(frame: pd.DataFrame, where: str, label: str | None) -> str | None:
+    if label is None:
+        return next((name for name in LABEL_COLUMNS if name in frame.columns), None)
+    if label not in frame.columns:
+        raise DataError(f"{where}: --label_column: no column '{label}' ({_closest([label], frame.columns)})")
+    return label
+
+
+class Choice(NamedTuple):
+    """A sheet and its columns: the rows, feature -> its column, the label column, a name for messages."""
+
+    frame: pd.DataFrame
+    sources: dict[str, str]
+    label: str | None
+    where: str
+    notices: list[str]
+
+
+def _choose(path: Path, table: Table, columns: str, label_column: str | None) -> Choice:
+    """The first sheet that holds the columns. Raises the largest sheet's DataError if none does."""
+    errors: dict[str, DataError] = {}
+    for name, sheet in table.sheets.items():
+        try:
+            where = f"{path}, sheet '{name}'" if len(table.sheets) > 1 else str(path)
+            choice = _choose_in(sheet, where, columns, label_column)
+        except DataError as error:
+            errors[name] = error
+            continue
+        if len(table.sheets) > 1:
+            choice.notices.append(f"read from sheet '{name}', the first of {len(table.sheets)} to hold the columns")
+        return choice
+    raise errors[max(errors, key=lambda name: table.sheets[name].rows.size)]
+
+
+def _choose_in(sheet: Sheet, where: str, columns: str, label_column: str | None) -> Choice:
+    frame = with_header(sheet, where)
+    label = _choose_label(frame, where, label_column)
+    notices: list[str] = []
+    if columns == "copus":
+        sources = _choose_copus(frame, where)
+    elif columns == "numeric":
+        sources = _choose_numeric(frame, where, label, notices)
+    else:
+        sources = _choose_listed(frame, where, columns, notices)
+    if label_column in sources.values():
+        raise DataError(f"{where}: '{label_column}' is both --label_column and a feature; take it out of one of them")
+    if renamed := [f"'{source}' as {name}" for name, source in sources.items() if name != source]:
+        notices.append(f"columns read as COPUS codes: {_listing(renamed, limit=24, quote='')}")
+    return Choice(frame, sources, None if label in sources.values() else label, where, notices)
+
+
+def _one_line(thing: object) -> str:
+    return " ".join(str(thing).split())
+
+
+def _closest(wanted: Iterable[str], present: Iterable[str]) -> str:
+    """For messages: the names present that resemble those wanted, or else the first ones."""
+    folded = {name.casefold(): name for name in present}
+    near = [folded[m] for name in wanted for m in difflib.get_close_matches(name.casefold(), folded, n=1)]
+    return f"closest: {_listing(dict.fromkeys(near))}" if near else f"there are: {_listing(folded.values())}"
+
+
+def _listing(names: Iterable[str], *, limit: int = 8, quote: str = "'") -> str:
+    """For messages: names with commas between them, at most `limit`."""
+    names = list(names)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(f"{quote}{name}{quote}" for name in names[:limit]) + more
+
+
+# --- Checking cells --------------------------------------------------------------------------------
+
+
+def _to_numbers(cells: pd.Series) -> np.ndarray:
+    """[N] float64; NaN where a cell is missing or no number. True/False and dates are no numbers."""
+    if pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_bool_dtype(cells):
+        return cells.to_numpy(np.float64, na_value=np.nan)
+    cells = cells.astype(object)
+    allowed = cells.map(lambda cell: isinstance(cell, str | Real | Decimal) and not isinstance(cell, bool | np.bool_))
+    return np.asarray(pd.to_numeric(cells.where(allowed), errors="coerce"), dtype=np.float64)
+
+
+def _checked(cells: pd.Series, where: str, *, percentages: bool) -> np.ndarray:
+    """[N] float32 values of a feature column, NaN where missing. Raises DataError.
+
+    A negative value is a fault in `percentages` only; any other table may hold some.
+    """
+    values = _to_numbers(cells)
+    with np.errstate(over="ignore"):
+        values32 = values.astype(np.float32)
+    faults = {
+        "is not a number": np.isnan(values) & cells.notna().to_numpy(),
+        "is not finite in single precision": np.isinf(values32),
+        "is negative, which a percentage of intervals cannot be": percentages & (values < 0),
+    }
+    for complaint, wrong in faults.items():
+        if wrong.any():
+            first = int(wrong.argmax())
+            cell = _one_line(cells.iloc[first])
+            if re.fullmatch(r"-?\d+,\d+", cell):
+                complaint += " (a decimal comma?); save the table with decimal points"
+            else:
+                complaint += "; correct it, or empty the cell if the value is missing"
+            raise DataError(f"{where}: row {cells.index[first]}, column '{cells.name}': '{cell:.40}' {complaint}")
+    if np.isnan(values).all():
+        raise DataError(f"{where}: column '{cells.name}' has no value in any row; fill it or leave it out of --columns")
+    return values32
+
+
+def _describe(values: np.ndarray, columns: Sequence[str], *, percentages: bool) -> list[str]:
+    """Notices on values [N, F] that training can go on with. Every column holds at least one value."""
+    notices = []
+    low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+    if constant := [f"{columns[i]} ({low[i]:g})" for i in np.flatnonzero(low == high).tolist()]:
+        notices.append(f"the same value in every row, so nothing to learn from: {_listing(constant, quote='')}")
+    if percentages and 0 < high.max() <= 1:
+        notices.append(
+            f"no value exceeds {high.max():g}, so these are fractions or 0/1 marks, not percentages;"
+            " do not use --scaling percent, which divides by 100"
+        )
+    if percentages and (above := int((values > 100).sum())):
+        notices.append(f"{above} cell{'s' * (above > 1)} above 100 % (up to {high.max():g}), used as they are")
+    return notices
+
+
+def _plain_types(cells: pd.Series) -> pd.Series:
+    """Text that holds numbers becomes numbers, but not where that would alter an ID ('007', 16 digits)."""
+    cells = cells.infer_objects()
+    if pd.api.types.is_numeric_dtype(cells) or cells.isna().all():
+        return cells
+    numbers = not (np.isnan(_to_numbers(cells)) & cells.notna().to_numpy()).any()
+    if not numbers or cells.astype(str).str.fullmatch(r"\s*[+-]?(0\d+|\d{16,})\s*").any():
+        return cells
+    return pd.to_numeric(cells)
+
+
+# --- The dataset -----------------------------------------------------------------------------------
+
+
+class COPUSDataset:
+    """A table in memory: features as one tensor, everything else as it was.
+
+    Args:
+        data_path: .csv, .tsv/.tab, .xlsx (the first sheet that holds the columns) or .parquet.
+        columns: "copus" (the 24 codes, by any spelling that `code_of` knows), "numeric" (every column
+            whose cells are all numbers, without labels, identifiers, indices and empty columns), or
+            comma-separated names.
+        device: where `data` and the index tensors live.
+        label_column: a column of `others` to colour by; by default 'Bcluster' or 'Cluster' if there.
+
+    A cell is missing if it is empty or (but in .parquet) says NA, NaN, n/a or another of pandas' defaults.
+    A row without a value in any feature column is left out, with a notice; `data`, `others` and
+    `row_numbers` stay aligned. Negative values are an error with "copus" and allowed otherwise.
+
+    Attributes:
+        data: [N, F] float32, raw values, NaN where a cell is missing.
+        columns: names of the F features; with "copus" the codes, otherwise as in the file.
+        others: the N rows of all other columns (IDs, labels, comments), untouched.
+        row_numbers: [N] row of each observation in the file, as a spreadsheet shows it.
+        notices: what the user should know, one line each.
+
+    Raises:
+        DataError: for anything that is wrong with the file, its cells or the columns asked for.
+    """
+
+    def __init__(
+        self,
+        data_path: str | Path,
+        columns: str = "copus",
+        *,
+        device: str | torch.device = "cpu",
+        label_column: str | None = None,
+    ) -> None:
+        self.path = Path(data_path)
+        table = read_table(self.path)
+        choice = _choose(self.path, table, columns, label_column)
+        self.sha256 = table.sha256
+        self.notices = table.notices + choice.notices
+        self.sources, self.label_column = choice.sources, choice.label
+        frame, where, percentages = choice.frame, choice.where, columns == "copus"
+        values = np.stack(
+            [_checked(frame[name], where, percentages=percentages) for name in self.sources.values()], axis=1
+        )  # F x [N] -> [N, F]
+        kept = self._rows_with_values(values, frame, where)
+        values, frame = values[kept], frame[kept]
+        self.columns = list(self.sources)
+        self.notices += _describe(values, self.columns, percentages=percentages)
+        self.data = torch.from_numpy(values).to(device)
+        self.row_numbers = frame.index.to_numpy()
+        others = frame.drop(columns=list(self.sources.values())).reset_index(drop=True)
+        self.others = others.assign(**{str(name): _plain_types(cells) for name, cells in others.items()})
+
+    def _rows_with_values(self, values: np.ndarray, frame: pd.DataFrame, where: str) -> np.ndarray:
+        """[N] bool: rows that hold a feature at all. Raises DataError if fewer than MIN_ROWS do."""
+        kept: np.ndarray = ~np.isnan(values).all(axis=1)
+        if not kept.all():
+            rows = [str(row) for row in frame.index[~kept]]
+            self.notices.append(f"left out, since no feature has a value there: row {_listing(rows, quote='')}")
+        if kept.sum() < MIN_ROWS:
+            raise DataError(f"{where}: {kept.sum()} rows with values; at least {MIN_ROWS} are needed")
+        return kept
+
+    def __len__(self) -> int:
+        return self.n_samples
+
+    def __getitem__(self, rows: int | slice | Tensor) -> Tensor:
+        """[F] for an int, else [B, F]: raw values."""
+        return self.data[rows]
+
+    @property
+    def n_samples(self) -> int:
+        """N, the rows in use."""
+        return self.data.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        """F, the feature columns."""
+        return self.data.shape[1]
+
+    def get_batch(self, indices: Tensor | Sequence[int]) -> Tensor:
+        """[B, F] raw values of the rows `indices` [B]."""
+        return self.data[torch.as_tensor(indices, dtype=torch.int64, device=self.data.device)]
+
+    def get_column(self, name: str) -> Tensor:
+        """[N] raw values of a feature. Raises KeyError for a name that is none."""
+        if name not in self.columns:
+            raise KeyError(f"no feature '{name}' ({_closest([name], self.columns)})")
+        return self.data[:, self.columns.index(name)]
+
+    def get_info(self) -> dict[str, Any]:
+        """What describes the table, ready for JSON."""
+        return {
+            "path": self.path.as_posix(),
+            "sha256": self.sha256,
+            "rows": self.n_samples,
+            "columns": list(self.columns),
+            "missing_cells": int(self.data.isnan().sum()),
+            "zero_cells": int((self.data == 0).sum()),
+            "mapped_columns": {name: source for name, source in self.sources.items() if name != source},
+            "label_column": self.label_column,
+            "other_columns": [str(name) for name in self.others.columns],
+            "notices": list(self.notices),
+        }
+
+    def split(self, seed: int, test_fraction: float = 0.2) -> Split:
+        """A random split: the first N - int(test_fraction N) of a permutation train, the rest test."""
+        order = torch.randperm(self.n_samples, generator=torch.Generator().manual_seed(seed))
+        n_train = self.n_samples - int(test_fraction * self.n_samples)
+        order = order.to(self.data.device)
+        return Split(order[:n_train], order[n_train:])
+
+
+# --- Scaling ---------------------------------------------------------------------------------------
+
+SCALINGS = ("robust", "percent", "none")
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """A linear map per column: `low` goes to 0, `high` to 1; "robust" also clips to [0, 1].
+
+    `kind`: one of SCALINGS. `low`, `high`: [F] float32 in the table's units; where they are equal the
+    column scales to 0.
+    """
+
+    kind: str
+    low: np.ndarray
+    high: np.ndarray
+
+    def apply(self, values: Tensor) -> Tensor:
+        """[*, F] raw -> scaled; NaN stays NaN."""
+        low, span = self._low_and_span(values)
+        scaled = torch.where(span > 0, (values - low) / span, values * 0)
+        return scaled.clamp(0, 1) if self.kind == "robust" else scaled
+
+    def invert(self, scaled: Tensor) -> Tensor:
+        """[*, F] scaled -> raw units; what `apply` clipped stays clipped."""
+        low, span = self._low_and_span(scaled)
+        return scaled * span + low
+
+    def _low_and_span(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        low = torch.as_tensor(self.low, device=like.device)
+        return low, torch.as_tensor(self.high, device=like.device) - low
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; `from_dict` gives back the same bits, since a float holds every float32 exactly."""
+        return {"kind": self.kind, "low": self.low.tolist(), "high": self.high.tolist()}
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Scaling:
+        """The inverse of `to_dict`."""
+        low, high = (np.array(saved[bound], dtype=np.float32) for bound in ("low", "high"))
+        return cls(saved["kind"], low, high)
+
+
+def fit_scaling(kind: str, data: Tensor, rows: Tensor, columns: Sequence[str]) -> tuple[Scaling, list[str]]:
+    """Fits a scaling on the training rows alone; returns it with notices, one line each.
+
+    Args:
+        kind: "robust" (the 1st percentile to 0, the 99th to 1), "percent" (÷ 100) or "none".
+        data: [N, F] raw values, NaN where missing.
+        rows: the training rows.
+        columns: F names, for the notices.
+
+    Where the two percentiles of a column are equal (it is hardly ever anything but zero), its minimum
+    and maximum over the training rows stand in; where these are equal too, or the column has no value in
+    them, it scales to 0.
+    """
+    if kind != "robust":
+        unit, n_columns = {"percent": 100, "none": 1}[kind], data.shape[1]
+        return Scaling(kind, np.zeros(n_columns, np.float32), np.full(n_columns, unit, np.float32)), []
+    values = data[rows].cpu().numpy()  # [N_train, F]
+    empty = np.isnan(values).all(axis=0)
+    values = np.where(empty, np.float32(0), values)
+    low, high = np.nanpercentile(values.astype(np.float64), [1, 99], axis=0).astype(np.float32)
+    rare = low == high
+    low, high = np.where(rare, np.nanmin(values, axis=0), low), np.where(rare, np.nanmax(values, axis=0), high)
+    fates: dict[str, np.ndarray] = {
+        "scaled by minimum and maximum, since their 1st and 99th percentile are equal": rare & (low < high),
+        "scaled to 0, since constant in the training rows": (low == high) & ~empty,
+        "scaled to 0, since without a value in the training rows": empty,
+    }
+    notices = [
+        f"{fate}: {_listing((columns[i] for i in np.flatnonzero(which).tolist()), quote='')}"
+        for fate, which in fates.items()
+        if which.any()
+    ]
+    return Scaling(kind, low, high), notices
+
+
+if __name__ == "__main__":
+    import sys
+
+    from download import main
+
+    sys.exit(main())

@@ -1,0 +1,321 @@
+"""Everything written for people but the pictures: JSON, CSV, .pth and the closing summary.
+
+    document = results_document(ranking, args=…, environment=…, data=…, timing=…, model_info=…)
+    write_json(output_dir / "hyperparam_results_latent3.json", document)
+    write_csv(output_dir / "hyperparam_results_latent3.csv", ranking)
+    print(closing_summary(ranking[0], saved_model))
+
+`results_schema.json` describes the JSON field by field. Importing this module is cheap: torch and
+pandas come in only where a function needs them. Pictures are in `plots.py`.
+
+Source on formula injection: OWASP, "CSV Injection",
+https://owasp.org/www-community/attacks/CSV_Injection
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from files import replacing
+from selection import ConfigurationResult, pareto_front
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+FORMAT_VERSION = 1
+LINE_END = "\r\n"  # RFC 4180; also what makes writers put quotes around a cell with a line break of either kind
+RULE = "=" * 70
+
+
+# Words shared by the summary and the pictures
+
+
+def config_text(config: Sequence[int]) -> str:
+    """`[64, 32]`, as everywhere in the program's output."""
+    return "[" + ", ".join(str(width) for width in config) + "]"
+
+
+def loss_text(loss: float, sd: float | None = None) -> str:
+    """`0.0379`, or `0.0379 ± 0.0012`: at least 4 decimals below 1, 5 significant digits from 1 on."""
+    exponent = math.floor(math.log10(abs(loss))) if loss else 0
+    decimals = max(0, 4 - exponent) if exponent >= 0 else max(4, 2 - exponent)
+    return f"{loss:.{decimals}f}" if sd is None else f"{loss:.{decimals}f} ± {sd:.{decimals}f}"
+
+
+# JSON
+
+
+def results_document(
+    ranking: Sequence[ConfigurationResult],
+    *,
+    args: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    data: Mapping[str, Any],
+    timing: Mapping[str, float],
+    model_info: Mapping[str, Any] | None,
+    saved_model_file: str | None = None,
+    timestamp: str | None = None,
+) -> dict[str, Any]:
+    """The whole result as one plain document, in the form of `results_schema.json`.
+
+    `ranking` as `selection.rank_configurations` returns it; `model_info` is the best model's
+    `get_model_info()`; `saved_model_file` is the .pth file's name, None where none was saved;
+    `timestamp` is ISO 8601 with an offset, now by default. But for `timestamp` and `timing` the
+    same search gives the same document. If every configuration failed, `best_configuration` is None.
+    """
+    on_front = {c.config for c in pareto_front(ranking)}
+    document = {
+        "format_version": FORMAT_VERSION,
+        "timestamp": timestamp or datetime.now().astimezone().isoformat(timespec="seconds"),
+        "args": args,
+        "environment": environment,
+        "data": data,
+        "timing": timing,
+        "total_configurations": len(ranking),
+        "best_configuration": _best_configuration(ranking, model_info, saved_model_file),
+        "all_results": [
+            _configuration_entry(rank, configuration, configuration.config in on_front)
+            for rank, configuration in enumerate(ranking, start=1)
+        ],
+    }
+    plain: dict[str, Any] = to_plain(document)
+    return plain
+
+
+def _best_configuration(
+    ranking: Sequence[ConfigurationResult], model_info: Mapping[str, Any] | None, saved_model_file: str | None
+) -> dict[str, Any] | None:
+    if not ranking or ranking[0].failure:
+        return None
+    best = ranking[0]
+    chosen = best.best_trained
+    model = {
+        "repeat": chosen.trial.repeat + 1,
+        "train_loss": chosen.final_train_loss,
+        "test_loss": chosen.final_test_loss,
+    }
+    return {
+        "config": best.config,
+        "num_layers": len(best.config),
+        "final_test_loss": best.final_test_loss,
+        "final_test_loss_sd": best.final_test_loss_sd,
+        "model_params": best.model_params,
+        "model_info": model_info,
+        "model": model,
+        "saved_model": {"file": saved_model_file, **model} if saved_model_file else None,
+    }
+
+
+def _configuration_entry(rank: int, configuration: ConfigurationResult, pareto: bool) -> dict[str, Any]:
+    return {
+        "rank": None if configuration.failure else rank,
+        "config": configuration.config,
+        "num_layers": len(configuration.config),
+        "model_params": configuration.model_params,
+        "final_test_loss": configuration.final_test_loss,
+        "final_test_loss_sd": configuration.final_test_loss_sd,
+        "pareto": pareto,
+        "status": configuration.status,
+        "test_loss_per_repeat": configuration.test_loss_per_repeat,
+        "train_loss_per_repeat": [result.final_train_loss for result in configuration.trials],
+        "curves": {
+            "train": [result.train_losses for result in configuration.trials],
+            "test": [result.test_losses for result in configuration.trials],
+        },
+    }
+
+
+def to_plain(value: Any) -> Any:
+    """The same value in what JSON knows: NumPy becomes numbers and lists, NaN and infinity become None.
+
+    Raises TypeError, naming the type, for anything that has no place in a JSON file.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):  # np.float64 is one
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.generic | np.ndarray):
+        return to_plain(value.tolist())
+    if isinstance(value, PathLike):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    raise TypeError(f"{type(value).__name__} cannot be written to JSON")
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Strict JSON (no NaN, no Infinity), indented by 2, a list of numbers or words on one line."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines(_json_pieces(to_plain(document), indent=""))
+        file.write("\n")
+
+
+def _json_pieces(value: Any, indent: str) -> Iterator[str]:
+    """A plain value as JSON text, piece by piece: curves stay on one line each, all else is spread out."""
+    deeper = indent + "  "
+    if isinstance(value, dict) and value:
+        opening, closing = "{", "}"
+        items = [(f"{_leaf(key)}: ", item) for key, item in value.items()]
+    elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        opening, closing = "[", "]"
+        items = [("", item) for item in value]
+    else:
+        yield _leaf(value)
+        return
+    for number, (name, item) in enumerate(items):
+        yield f"{',' if number else opening}\n{deeper}{name}"
+        yield from _json_pieces(item, deeper)
+    yield f"\n{indent}{closing}"
+
+
+def _leaf(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+# Tables for a spreadsheet
+
+
+def write_csv(path: Path, ranking: Sequence[ConfigurationResult]) -> None:
+    """The ranking, one row a configuration; cells that a failed configuration lacks are empty.
+
+    A configuration is written `[64, 32]`, brackets and all: a spreadsheet takes `6-4` for a date and
+    `64,32` for a number.
+    """
+    repeats = max((len(configuration.trials) for configuration in ranking), default=0)
+    on_front = {c.config for c in pareto_front(ranking)}
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator=LINE_END)
+        writer.writerow(
+            ["rank", "configuration", "num_layers", "model_params", "final_test_loss", "final_test_loss_sd"]
+            + [f"test_loss_repeat_{repeat}" for repeat in range(1, repeats + 1)]
+            + ["pareto", "status"]
+        )
+        for rank, configuration in enumerate(ranking, start=1):
+            failed = configuration.failure is not None
+            losses = configuration.test_loss_per_repeat
+            writer.writerow(
+                [
+                    None if failed else rank,
+                    config_text(configuration.config),
+                    len(configuration.config),
+                    configuration.model_params,
+                    None if failed else configuration.final_test_loss,
+                    configuration.final_test_loss_sd,
+                    *losses,
+                    *[None] * (repeats - len(losses)),
+                    configuration.config in on_front,
+                    configuration.status,
+                ]
+            )
+
+
+def write_latent_codes(
+    path: Path, codes: np.ndarray, errors: np.ndarray, is_test: np.ndarray, others: pd.DataFrame
+) -> None:
+    """One row an observation, in the table's order: what the best model makes of it, and who it is.
+
+    codes [N, L] latent coordinates · errors [N] reconstruction error · is_test [N] bool · others: the
+    table's N rows of ID and label columns. Columns: `row` (from 1), `latent_1` … `latent_L`,
+    `reconstruction_error`, `split` (train or test), then `others`, where a name that is taken gets
+    ` (table)` behind it. Text that a spreadsheet would run as a formula gets a `'` in front.
+    """
+    import pandas as pd
+
+    own = pd.DataFrame({"row": np.arange(1, len(codes) + 1)})
+    for dimension in range(codes.shape[1]):
+        own[f"latent_{dimension + 1}"] = codes[:, dimension]
+    own["reconstruction_error"] = errors
+    own["split"] = np.where(is_test, "test", "train")
+
+    theirs = others.reset_index(drop=True)
+    theirs.columns = pd.Index(free_names([_harmless(str(name)) for name in theirs.columns], taken=list(own.columns)))
+    theirs = theirs.apply(_harmless_column)
+    with replacing(path) as temporary:
+        pd.concat([own, theirs], axis=1).to_csv(temporary, index=False, encoding="utf-8", lineterminator=LINE_END)
+
+
+def free_names(names: Iterable[str], taken: Collection[str]) -> list[str]:
+    """`names`, each followed by ` (table)`, ` (table 2)`, … where it is taken or came before."""
+    used = set(taken)
+    free: list[str] = []
+    for name in names:
+        candidate, attempt = name, 0
+        while candidate in used:
+            attempt += 1
+            candidate = f"{name} (table)" if attempt == 1 else f"{name} (table {attempt})"
+        used.add(candidate)
+        free.append(candidate)
+    return free
+
+
+def _harmless_column(column: pd.Series[Any]) -> pd.Series[Any]:
+    from pandas.api import types
+
+    if types.is_numeric_dtype(column) or types.is_datetime64_any_dtype(column):
+        return column
+    return column.astype(object).map(_harmless, na_action="ignore")
+
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def _harmless(cell: Any) -> Any:
+    """Text that begins like a formula, with `'` in front; a number in text form stays as it is."""
+    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) and not _NUMBER.fullmatch(cell):
+        return "'" + cell
+    return cell
+
+
+# The best model
+
+
+def save_state_dict(path: Path, state_dict: Mapping[str, torch.Tensor]) -> None:
+    """A plain state_dict, tensors on the CPU and nothing else: `torch.load(path, weights_only=True)`."""
+    import torch
+
+    buffer = io.BytesIO()  # torch.save puts a file's name into the file; a temporary one must not end up there
+    torch.save({name: tensor.detach().cpu().clone() for name, tensor in state_dict.items()}, buffer)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+# The closing summary, in two parts: the pictures are drawn between them
+
+
+def closing_summary(best: ConfigurationResult, saved_model: Path | None = None) -> str:
+    """The result in a few lines, up to "Generating visualizations..."."""
+    repeats = len(best.trials)
+    loss = loss_text(best.final_test_loss, best.final_test_loss_sd)
+    lines = [
+        RULE,
+        "HYPERPARAMETER OPTIMIZATION COMPLETED",
+        RULE,
+        f"Best configuration: {config_text(best.config)}",
+        f"Best final test loss: {loss}" + (f" ({repeats} repeats)" if repeats > 1 else ""),
+        f"Best model parameters: {best.model_params}",
+    ]
+    if saved_model is not None:
+        lines.append(f"Best model saved: {saved_model}")
+    return "\n".join([*lines, "", "Generating visualizations..."])
+
+
+def closing_files(search_plot: Path, configurations_plot: Path, results: Path, latent_plot: Path | None = None) -> str:
+    """Where the pictures and the results lie: the lines below "Generating visualizations..."."""
+    lines = [f"Performance plot: {search_plot}", f"Configuration scatter: {configurations_plot}"]
+    if latent_plot is not None:
+        lines.append(f"Latent space plot: {latent_plot}")
+    return "\n".join([*lines, f"Results saved: {results}"])

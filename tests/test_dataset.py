@@ -1,0 +1,588 @@
+"""Reading, checking, splitting and scaling a table."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+from conftest import ROOT
+from torch import Tensor
+
+from dataset import COPUS_CODES, INSTRUCTOR_CODES, STUDENT_CODES, COPUSDataset, DataError, Scaling, code_of, fit_scaling
+
+N = 20
+
+
+def copus_frame(n: int = N) -> pd.DataFrame:
+    """A sound table: IDs, the 24 codes as percentages with zeros, T_O and a label."""
+    rng = np.random.default_rng(7)
+    values = np.round(rng.uniform(0, 100, (n, 24)) * (rng.random((n, 24)) < 0.6), 1)
+    values[0], values[1] = 0.0, 50.0  # no column is constant
+    frame = pd.DataFrame(values, columns=list(COPUS_CODES))
+    frame.insert(0, "Instructor ID", np.arange(n) // 3 + 1)
+    return frame.assign(T_O=1.5, Bcluster=["Mostly lecture", "Transitioning"] * (n // 2) + ["Transitioning"] * (n % 2))
+
+
+def write(frame: pd.DataFrame, path: Path) -> Path:
+    match path.suffix.lower():
+        case ".xlsx":
+            frame.to_excel(path, index=False)
+        case ".parquet":
+            frame.to_parquet(path)
+        case ".csv":
+            frame.to_csv(path, index=False)
+        case _:
+            frame.to_csv(path, index=False, sep="\t")
+    return path
+
+
+def with_cell(column: str, row: int, value: Any) -> pd.DataFrame:
+    """The sound table with one cell replaced; `row` as a spreadsheet counts."""
+    frame = copus_frame().astype({column: object})
+    frame.loc[row - 2, column] = value
+    return frame
+
+
+def error_of(path: Path, columns: str = "copus", label_column: str | None = None) -> str:
+    """The message of the DataError that reading ends in: one line that names the file."""
+    with pytest.raises(DataError) as caught:
+        COPUSDataset(path, columns, label_column=label_column)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message or "--columns" in message
+    return message
+
+
+# --- Reading ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.CSV", "a.tsv", "a.tab", "a.xlsx", "a.parquet"])
+def test_every_format_gives_the_same_tensor_and_others(tmp_path: Path, name: str) -> None:
+    frame = copus_frame()
+    dataset = COPUSDataset(write(frame, tmp_path / name))
+    assert dataset.data.dtype == torch.float32
+    assert torch.equal(dataset.data, torch.tensor(frame[list(COPUS_CODES)].to_numpy(), dtype=torch.float32))
+    assert dataset.columns == list(COPUS_CODES)
+    expected = frame[["Instructor ID", "T_O", "Bcluster"]]
+    pd.testing.assert_frame_equal(dataset.others, expected, check_dtype=False)
+    assert pd.api.types.is_integer_dtype(dataset.others["Instructor ID"])
+    assert dataset.notices == []
+
+
+@pytest.mark.parametrize(("delimiter", "word"), [(";", "semicolons"), ("\t", "tabs")])
+def test_other_delimiter_in_csv_is_recognised_and_said(tmp_path: Path, delimiter: str, word: str) -> None:
+    copus_frame().to_csv(tmp_path / "a.csv", index=False, sep=delimiter)
+    dataset = COPUSDataset(tmp_path / "a.csv")
+    assert dataset.n_features == 24
+    assert dataset.notices == [f"the columns are separated by {word}, not commas"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "notice"),
+    [("utf-8", None), ("utf-8-sig", None), ("utf-16", "UTF-16"), ("latin-1", "Windows-1252")],
+)
+def test_encoding_is_recognised_and_said(tmp_path: Path, encoding: str, notice: str | None) -> None:
+    frame = copus_frame().assign(Comment="élève")
+    frame = frame[[*COPUS_CODES, "Comment"]]  # a byte order mark would spoil the first code
+    frame.to_csv(tmp_path / "a.csv", index=False, encoding=encoding)
+    dataset = COPUSDataset(tmp_path / "a.csv")
+    assert set(dataset.others["Comment"]) == {"élève"}
+    assert (notice is None and not dataset.notices) or (notice is not None and notice in dataset.notices[0])
+
+
+@pytest.mark.parametrize("missing", ["", "NA", "NaN", "n/a", " "])
+def test_missing_cell_stays_missing(tmp_path: Path, missing: str) -> None:
+    dataset = COPUSDataset(write(with_cell("CG", 4, missing), tmp_path / "a.csv"))
+    assert dataset.data.isnan().nonzero().tolist() == [[2, COPUS_CODES.index("CG")]]
+    assert dataset.get_info()["missing_cells"] == 1
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a.parquet"])
+def test_numbers_kept_as_text_are_numbers(tmp_path: Path, name: str) -> None:
+    frame = copus_frame()
+    as_text = frame.assign(CG=frame["CG"].astype(str))
+    assert torch.equal(
+        COPUSDataset(write(as_text, tmp_path / name)).get_column("CG"),
+        torch.tensor(frame["CG"].to_numpy(), dtype=torch.float32),
+    )
+
+
+def test_identifiers_that_a_number_would_alter_stay_text(tmp_path: Path) -> None:
+    frame = copus_frame().assign(Room=[f"{i:03}" for i in range(N)], Key=[f"90071992547409{i}" for i in range(10, 30)])
+    others = COPUSDataset(write(frame, tmp_path / "a.csv")).others
+    assert others["Room"].tolist() == frame["Room"].tolist()
+    assert others["Key"].tolist() == frame["Key"].tolist()
+
+
+def test_first_sheet_that_holds_the_columns_is_read(tmp_path: Path) -> None:
+    with pd.ExcelWriter(tmp_path / "a.xlsx") as book:
+        pd.DataFrame({"About": ["classes"]}).to_excel(book, sheet_name="Cover", index=False)
+        pd.DataFrame().to_excel(book, sheet_name="Empty")
+        copus_frame().to_excel(book, sheet_name="Data", index=False)
+        copus_frame().to_excel(book, sheet_name="Copy", index=False)
+    assert COPUSDataset(tmp_path / "a.xlsx").notices == ["read from sheet 'Data', the first of 3 to hold the columns"]
+
+
+def test_fault_of_the_largest_sheet_is_reported(tmp_path: Path) -> None:
+    with pd.ExcelWriter(tmp_path / "a.xlsx") as book:
+        pd.DataFrame({"About": ["classes"]}).to_excel(book, sheet_name="Cover", index=False)
+        copus_frame().drop(columns="PRD").to_excel(book, sheet_name="Data", index=False)
+    message = error_of(tmp_path / "a.xlsx")
+    assert "sheet 'Data': no column for the COPUS code PRD" in message
+
+
+def test_parquet_index_is_no_feature(tmp_path: Path) -> None:
+    frame = copus_frame().set_index(pd.Index(np.arange(N) * 2.0))
+    dataset = COPUSDataset(write(frame, tmp_path / "a.parquet"), "numeric")
+    assert dataset.columns == [*COPUS_CODES, "T_O"]
+    assert any("__index_level_0__" in notice for notice in dataset.notices)
+
+
+def test_parquet_with_equal_names_is_refused(tmp_path: Path) -> None:
+    cells = pyarrow.array([1.0] * N)
+    pyarrow.parquet.write_table(pyarrow.Table.from_arrays([cells, cells], names=["x", "x"]), tmp_path / "a.parquet")
+    assert "more than one column is named 'x'" in error_of(tmp_path / "a.parquet")
+
+
+SOUND = copus_frame().to_csv(index=False)
+FAULTY_FILES: dict[str, tuple[str, bytes | None, str]] = {
+    "missing": ("a.csv", None, "no such file"),
+    "unknown suffix": ("a.txt", b"L,Ind\n1,2\n", "the suffix '.txt' is not known; allowed: .csv, .tsv"),
+    "no bytes": ("a.csv", b"", "is empty"),
+    "blank": ("a.csv", b"\n \n\n", "is empty"),
+    "header only": ("a.csv", SOUND.split("\n")[0].encode(), "a header and no row below it"),
+    "too few rows": ("a.csv", "\n".join(SOUND.split("\n")[:10]).encode(), "9 rows with values; at least 10 are needed"),
+    "duplicate column": ("a.csv", SOUND.replace("Ind,", "L,").encode(), "more than one column is named 'L'; rename"),
+    "ragged": ("a.csv", (SOUND + "1,2,3" + 30 * ",4").encode(), "cannot be read as .csv: .*line 22"),
+    "binary": ("a.csv", b"\x89PNG\r\n\0\0", "not text"),
+    "cut UTF-16": ("a.csv", SOUND.encode("utf-16")[:-1], "cannot be read as .csv"),
+    "not a workbook": ("a.xlsx", SOUND.encode(), "cannot be read as .xlsx"),
+    "cut workbook": ("a.xlsx", b"PK\x03\x04 and no more", "cannot be read as .xlsx"),
+    "not parquet": ("a.parquet", SOUND.encode(), "cannot be read as .parquet"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTY_FILES)
+def test_faulty_file_is_one_clear_line(tmp_path: Path, fault: str) -> None:
+    name, content, expected = FAULTY_FILES[fault]
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=expected):
+        COPUSDataset(tmp_path / name)
+    error_of(tmp_path / name)
+
+
+def test_folder_is_refused(tmp_path: Path) -> None:
+    assert "is a folder" in error_of(tmp_path)
+
+
+def test_ten_rows_are_enough(tmp_path: Path) -> None:
+    assert len(COPUSDataset(write(copus_frame(10), tmp_path / "a.csv"))) == 10
+
+
+def test_openpyxl_is_imported_only_where_used() -> None:
+    code = "import sys, dataset; sys.exit('openpyxl' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+# --- Cells -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("lots", "is not a number; correct it, or empty the cell if the value is missing"),
+        ("60%", "is not a number"),
+        ("1_000", "is not a number"),
+        ("12,5", "is not a number (a decimal comma?); save the table with decimal points"),
+        ("True", "is not a number"),
+        ("inf", "is not finite"),
+        ("1e39", "is not finite"),
+        ("-0.1", "is negative"),
+    ],
+)
+def test_faulty_cell_is_named_by_row_column_and_value(tmp_path: Path, value: str, complaint: str) -> None:
+    message = error_of(write(with_cell("WG", 5, value), tmp_path / "a.csv"))
+    assert f"row 5, column 'WG': '{value}' {complaint}" in message
+
+
+def test_line_breaks_in_names_and_cells_do_not_break_messages(tmp_path: Path) -> None:
+    frame = with_cell("WG", 5, "see\nnotes").rename(columns={"WG": "Student\nWG"})
+    assert "row 5, column 'Student WG': 'see notes' is not" in error_of(write(frame, tmp_path / "a.xlsx"))
+
+
+def test_table_of_codes_alone_has_no_other_columns(tmp_path: Path) -> None:
+    others = COPUSDataset(write(copus_frame()[list(COPUS_CODES)], tmp_path / "a.csv")).others
+    assert others.shape == (N, 0)
+
+
+@pytest.mark.parametrize("value", [True, datetime.datetime(2020, 1, 2)])
+def test_typed_cell_that_is_no_number_is_refused(tmp_path: Path, value: object) -> None:
+    message = error_of(write(with_cell("WG", 5, value), tmp_path / "a.xlsx"))
+    assert f"row 5, column 'WG': '{value}' is not a number" in message
+
+
+@pytest.mark.parametrize("values", [np.arange(N) % 2 == 0, pd.date_range("2020-01-01", periods=N)])
+def test_typed_column_that_is_no_number_is_refused(tmp_path: Path, values: Any) -> None:
+    path = write(copus_frame().assign(WG=values), tmp_path / "a.parquet")
+    assert "row 2, column 'WG'" in error_of(path)
+
+
+def test_blank_lines_count_as_rows(tmp_path: Path) -> None:
+    lines = with_cell("WG", 5, "lots").to_csv(index=False).split("\n")
+    (tmp_path / "a.csv").write_text("\n".join([*lines[:3], "", *lines[3:]]))
+    assert "row 6, column 'WG'" in error_of(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("columns", ["numeric", "L,WG"])
+def test_negative_value_is_allowed_outside_copus(tmp_path: Path, columns: str) -> None:
+    dataset = COPUSDataset(write(with_cell("WG", 5, -3.5), tmp_path / "a.csv"), columns)
+    assert dataset.get_column("WG")[3] == -3.5
+
+
+def test_column_without_any_value_is_refused(tmp_path: Path) -> None:
+    message = error_of(write(copus_frame().assign(WG=np.nan), tmp_path / "a.csv"))
+    assert "column 'WG' has no value in any row" in message
+
+
+def test_row_without_any_value_is_left_out_of_everything(tmp_path: Path) -> None:
+    frame = copus_frame().assign(Key=range(N))
+    frame.loc[[3, 7], list(COPUS_CODES)] = np.nan
+    dataset = COPUSDataset(write(frame, tmp_path / "a.csv"))
+    assert dataset.notices == ["left out, since no feature has a value there: row 5, 9"]
+    kept = [i for i in range(N) if i not in (3, 7)]
+    assert dataset.others["Key"].tolist() == kept
+    assert dataset.row_numbers.tolist() == [i + 2 for i in kept]
+    assert len(dataset) == N - 2
+    assert dataset.get_column("L").tolist() == pytest.approx(frame["L"][kept].tolist())
+
+
+def test_constant_column_is_said(tmp_path: Path) -> None:
+    dataset = COPUSDataset(write(copus_frame().assign(TQ=0.0), tmp_path / "a.csv"))
+    assert dataset.notices == ["the same value in every row, so nothing to learn from: TQ (0)"]
+
+
+def test_values_above_100_are_said(tmp_path: Path) -> None:
+    frame = with_cell("WG", 5, 128.57)
+    frame.loc[0, "L"] = 100.5
+    assert COPUSDataset(write(frame, tmp_path / "a.csv")).notices == [
+        "2 cells above 100 % (up to 128.57), used as they are"
+    ]
+    assert not COPUSDataset(tmp_path / "a.csv", "L,WG").notices
+
+
+def test_fractions_are_said(tmp_path: Path) -> None:
+    frame = copus_frame()
+    frame[list(COPUS_CODES)] /= 100
+    (notice,) = COPUSDataset(write(frame, tmp_path / "a.csv")).notices
+    assert "fractions" in notice
+    assert "do not use --scaling percent" in notice
+
+
+# --- Columns ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [*COPUS_CODES, "T_O"])
+def test_every_code_stands_for_itself(code: str) -> None:
+    assert code_of(code) == code
+
+
+@pytest.mark.parametrize(
+    ("spelling", "code"),
+    [
+        ("AnQ", "S_Anq"),
+        ("SAnQ", "S_Anq"),
+        ("S.AnQ", "S_Anq"),
+        ("Student.AnQ", "S_Anq"),
+        ("TAnQ", "T_ANQ"),
+        ("I.AnQ", "T_ANQ"),
+        ("Instructor AnQ", "T_ANQ"),
+        ("InstructorAnQ", "T_ANQ"),
+        ("1o1", "ONE_O_ONE"),
+        ("OoO", "ONE_O_ONE"),
+        ("I.1o1", "ONE_O_ONE"),
+        ("D/V", "DV"),
+        ("Adm", "ADMIN"),
+        ("Instructor.Adm", "ADMIN"),
+        ("Prd", "PRD"),
+        ("RtW", "RTW"),
+        ("FUp", "FUP"),
+        ("PQ", "T_PQ"),
+        ("T.PQ", "T_PQ"),
+        ("W", "S_W"),
+        ("S.W", "S_W"),
+        ("TW", "T_W"),
+        ("I.W", "T_W"),
+        ("Instructor_W", "T_W"),
+        ("O", "S_O"),
+        ("Student O", "S_O"),
+        ("T.O", "T_O"),
+        ("T/Q", "TQ"),
+        ("S.T/Q", "TQ"),
+        ("StudentSQ", "SQ"),
+        ("Students.L", "L"),
+        ("student_ind", "Ind"),
+        ("S.Lec", None),  # no student lectures
+        ("I.SQ", None),
+        ("AnQ.1", None),
+        ("Semester", None),
+        ("Size", None),
+        ("SL", None),  # a letter in front counts only as a word of its own
+        ("", None),
+    ],
+)
+def test_spelling_stands_for_its_code(spelling: str, code: str | None) -> None:
+    assert code_of(spelling) == code
+
+
+def test_other_spellings_are_mapped_and_said_in_one_line(tmp_path: Path) -> None:
+    names = {code: f"S.{code.removeprefix('S_')}" for code in STUDENT_CODES}
+    names |= {code: f"I.{code.removeprefix('T_')}" for code in INSTRUCTOR_CODES} | {"ONE_O_ONE": "1o1"}
+    frame = copus_frame()
+    shuffled = frame.rename(columns=names)[list(reversed(frame.rename(columns=names).columns))]
+    dataset = COPUSDataset(write(shuffled, tmp_path / "a.csv"))
+    assert dataset.columns == list(COPUS_CODES)
+    assert torch.equal(dataset.data, torch.tensor(frame[list(COPUS_CODES)].to_numpy(), dtype=torch.float32))
+    (notice,) = dataset.notices
+    assert notice.startswith("columns read as COPUS codes: 'S.L' as L, ")
+    assert "'1o1' as ONE_O_ONE" in notice
+    assert dataset.get_info()["mapped_columns"] == names
+
+
+def test_exact_name_wins_over_another_spelling(tmp_path: Path) -> None:
+    dataset = COPUSDataset(write(copus_frame().assign(AnQ="x"), tmp_path / "a.csv"))
+    assert dataset.sources["S_Anq"] == "S_Anq"
+    assert "AnQ" in dataset.others
+
+
+def test_two_spellings_of_one_code_are_refused(tmp_path: Path) -> None:
+    frame = copus_frame().rename(columns={"S_Anq": "AnQ"}).assign(SAnQ=1.0)
+    assert "'AnQ', 'SAnQ' may each be S_Anq" in error_of(write(frame, tmp_path / "a.csv"))
+
+
+def test_missing_codes_are_listed_with_the_closest_names(tmp_path: Path) -> None:
+    frame = copus_frame().rename(columns={"ADMIN": "ADMlN", "PRD": "zzz"})
+    message = error_of(write(frame, tmp_path / "a.csv"))
+    assert "no column for the COPUS codes PRD, ADMIN (closest: 'ADMlN')" in message
+    assert "--columns numeric or --columns NAME,NAME" in message
+
+
+def test_numeric_leaves_out_labels_identifiers_text_and_empty_columns(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"": range(N), "x": np.arange(N) / 2, "student_id": range(N), "y": [-1, 1] * (N // 2)})
+    frame = frame.assign(Cluster=1, group=range(N), note=["7", "ill"] * (N // 2), blank=np.nan, index=range(N))
+    dataset = COPUSDataset(write(frame, tmp_path / "a.csv"), "numeric", label_column="group")
+    assert dataset.columns == ["x", "y"]
+    assert dataset.notices == [
+        "not used as features, since not all cells are numbers: 'note' (row 3: ill)",
+        "not used as features (label, identifier, index or empty):"
+        " 'Unnamed: 0', 'student_id', 'Cluster', 'group', 'blank', 'index'",
+    ]
+    assert list(dataset.others.columns) == ["Unnamed: 0", "student_id", "Cluster", "group", "note", "blank", "index"]
+
+
+def test_numeric_without_a_number_is_refused(tmp_path: Path) -> None:
+    assert "no column holds numbers alone" in error_of(
+        write(copus_frame()[["Bcluster"]], tmp_path / "a.csv"), "numeric"
+    )
+
+
+def test_listed_columns_come_in_the_order_asked_for(tmp_path: Path) -> None:
+    frame = copus_frame().rename(columns={"S_Anq": "S.AnQ"}).assign(**{"a, b": 1.0, "Mean Score": 2.0})
+    dataset = COPUSDataset(write(frame, tmp_path / "a.csv"), 'WG, L, AnQ, "a, b", mean_score')
+    assert dataset.columns == ["WG", "L", "S.AnQ", "a, b", "Mean Score"]
+    assert torch.equal(dataset.get_column("WG"), torch.tensor(frame["WG"].to_numpy(), dtype=torch.float32))
+    spelled, constant = dataset.notices
+    assert spelled == "columns found under another spelling: 'S.AnQ' for AnQ, 'Mean Score' for mean_score"
+    assert "a, b (1), Mean Score (2)" in constant
+
+
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [
+        ("L,Indd", "no column 'Indd' (closest: 'Ind')"),
+        ("L,WG,L", "names the column 'L' twice"),
+        (" , ", "names no column"),
+        ("score", "'score' may be 'Score', 'SCORE'; write the name in full"),
+        ("L,Bcluster", "row 2, column 'Bcluster': 'Mostly lecture' is not a number"),
+    ],
+)
+def test_faulty_list_of_columns_is_one_clear_line(tmp_path: Path, columns: str, complaint: str) -> None:
+    path = write(copus_frame().assign(Score=1.0, SCORE=2.0), tmp_path / "a.csv")
+    assert complaint in error_of(path, columns)
+
+
+def test_label_is_found_given_or_absent(tmp_path: Path) -> None:
+    frame = copus_frame().assign(Cluster=[1, 2] * (N // 2), Group="a")
+    path = write(frame, tmp_path / "a.csv")
+    assert COPUSDataset(path).label_column == "Bcluster"
+    assert COPUSDataset(path, label_column="Group").label_column == "Group"
+    assert COPUSDataset(path, "L,Cluster").label_column == "Bcluster"
+    assert COPUSDataset(write(frame.drop(columns="Bcluster"), path)).label_column == "Cluster"
+    assert COPUSDataset(path, "L,Cluster").label_column is None  # then it is a feature
+    assert COPUSDataset(write(copus_frame()[list(COPUS_CODES)], path)).label_column is None
+
+
+def test_faulty_label_is_one_clear_line(tmp_path: Path) -> None:
+    path = write(copus_frame(), tmp_path / "a.csv")
+    assert "--label_column: no column 'bclusters' (closest: 'Bcluster')" in error_of(path, label_column="bclusters")
+    assert "'L' is both --label_column and a feature" in error_of(path, label_column="L")
+
+
+# --- The dataset -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> COPUSDataset:
+    return COPUSDataset(write(copus_frame(), tmp_path / "a.csv"))
+
+
+def test_rows_and_columns_are_indexed(dataset: COPUSDataset) -> None:
+    assert len(dataset) == dataset.n_samples == N
+    assert dataset.n_features == 24
+    assert torch.equal(dataset[3], dataset.data[3])
+    assert torch.equal(dataset[2:5], dataset.data[2:5])
+    assert torch.equal(dataset[torch.tensor([5, 1])], dataset.data[[5, 1]])
+    assert torch.equal(dataset.get_batch([5, 1]), dataset.data[[5, 1]])
+    assert torch.equal(dataset.get_batch(torch.tensor([5, 1])), dataset.data[[5, 1]])
+    assert torch.equal(dataset.get_column("CG"), dataset.data[:, COPUS_CODES.index("CG")])
+    with pytest.raises(KeyError, match="no feature 'CGG'"):
+        dataset.get_column("CGG")
+    with pytest.raises(IndexError):
+        dataset[N]
+
+
+def test_info_is_strict_json_and_true(dataset: COPUSDataset) -> None:
+    info = json.loads(json.dumps(dataset.get_info(), allow_nan=False))
+    assert info["path"] == dataset.path.as_posix()
+    assert info["sha256"] == hashlib.sha256(dataset.path.read_bytes()).hexdigest()
+    assert (info["rows"], info["columns"], info["missing_cells"]) == (N, list(COPUS_CODES), 0)
+    assert info["zero_cells"] == int((copus_frame()[list(COPUS_CODES)] == 0).to_numpy().sum())
+    assert info["other_columns"] == ["Instructor ID", "T_O", "Bcluster"]
+    assert info["label_column"] == "Bcluster"
+
+
+def test_split_is_the_documented_permutation(dataset: COPUSDataset) -> None:
+    state = torch.random.get_rng_state()
+    train, test = dataset.split(42)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert (len(train), len(test)) == (16, 4)
+    expected = torch.randperm(N, generator=torch.Generator().manual_seed(42))
+    assert torch.equal(torch.cat([train, test]), expected)
+    assert train.dtype == torch.int64
+    assert not torch.equal(dataset.split(43).train, train)
+    assert len(dataset.split(42, test_fraction=0.33).test) == 6
+
+
+# --- Scaling ---------------------------------------------------------------------------------------
+
+
+def test_robust_scaling_maps_training_percentiles_to_0_and_1() -> None:
+    data = torch.arange(202.0)[:, None] * torch.tensor([1.0, -3.0])  # [202, 2]
+    data[101:] = 1e6  # test rows: must not be looked at
+    scaling, notices = fit_scaling("robust", data, torch.arange(101), ["a", "b"])
+    assert notices == []
+    assert scaling.low.tolist() == [1, -297]
+    assert scaling.high.tolist() == [99, -3]
+    scaled = scaling.apply(torch.tensor([[1.0, -3], [99, -297], [50, -150], [-5, 7], [torch.nan, 1e9]]))
+    expected = torch.tensor([[0, 1], [1, 0], [0.5, 0.5], [0, 1], [torch.nan, 1]])
+    torch.testing.assert_close(scaled, expected, rtol=0, atol=0, equal_nan=True)
+
+
+def test_missing_cells_do_not_count_in_the_percentiles() -> None:
+    data = torch.cat([torch.arange(101.0), torch.full((50,), torch.nan)])[:, None]
+    scaling, _ = fit_scaling("robust", data, torch.arange(151), ["a"])
+    assert (scaling.low.item(), scaling.high.item()) == (1, 99)
+
+
+def test_column_without_spread_falls_back_with_one_notice_each() -> None:
+    data = torch.zeros(300, 4)  # columns: rare, constant while training, empty while training, ordinary
+    data[7, 0], data[250, 1] = 40, 9
+    data[:200, 2] = torch.nan
+    data[:, 3] = torch.arange(300)
+    scaling, notices = fit_scaling("robust", data, torch.arange(200), ["rare", "still", "void", "plain"])
+    assert notices == [
+        "scaled by minimum and maximum, since their 1st and 99th percentile are equal: rare",
+        "scaled to 0, since constant in the training rows: still",
+        "scaled to 0, since without a value in the training rows: void",
+    ]
+    scaled = scaling.apply(data)
+    assert scaled[7, 0] == 1
+    assert scaled[250, 1] == 0
+    assert scaled[250, 2] == 0
+    assert scaled[0, 2].isnan()
+    json.dumps(scaling.to_dict(), allow_nan=False)
+
+
+def test_percent_and_none_do_not_clip() -> None:
+    data = torch.tensor([[128.57, -4.0, torch.nan]])
+    for kind, divisor in (("percent", 100), ("none", 1)):
+        scaling, notices = fit_scaling(kind, data, torch.tensor([0]), ["a", "b", "c"])
+        torch.testing.assert_close(scaling.apply(data), data / divisor, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(scaling.invert(data / divisor), data, rtol=1e-6, atol=0, equal_nan=True)
+        assert notices == []
+
+
+def test_scaling_survives_json_bit_for_bit(dataset: COPUSDataset) -> None:
+    scaling, _ = fit_scaling("robust", dataset.data / 3, dataset.split(42).train, dataset.columns)
+    again = Scaling.from_dict(json.loads(json.dumps(scaling.to_dict())))
+    assert again.kind == "robust"
+    assert again.low.tobytes() == scaling.low.tobytes()
+    assert again.high.dtype == np.float32
+    assert torch.equal(again.apply(dataset.data), scaling.apply(dataset.data))
+
+
+def test_invert_undoes_apply_within_the_clip(dataset: COPUSDataset) -> None:
+    scaling, _ = fit_scaling("robust", dataset.data, dataset.split(42).train, dataset.columns)
+    low, high = torch.tensor(scaling.low), torch.tensor(scaling.high)
+    clipped = torch.minimum(torch.maximum(dataset.data, low), high)
+    torch.testing.assert_close(scaling.invert(scaling.apply(dataset.data)), clipped, rtol=1e-6, atol=1e-5)
+
+
+# --- The real table --------------------------------------------------------------------------------
+
+
+def test_real_table_is_read_as_published(real_table: Path) -> None:
+    dataset = COPUSDataset(real_table)
+    assert (dataset.n_samples, dataset.n_features) == (2008, 24)
+    assert [len(rows) for rows in dataset.split(42)] == [1607, 401]
+    assert dataset.get_info()["missing_cells"] == 0
+    assert dataset.get_info()["zero_cells"] / dataset.data.numel() == pytest.approx(0.5526, abs=1e-4)
+    assert dataset.notices == ["4 cells above 100 % (up to 128.571), used as they are"]
+    assert dataset.others["Instructor ID"].nunique() == 547
+    assert dataset.others["Instructor ID"].isna().sum() == 281
+    assert dataset.others["Bcluster"].value_counts().tolist() == [1106, 541, 361]
+
+
+def baseline_losses(scaled: Tensor, train: Tensor, test: Tensor) -> list[float]:
+    """Loss on the test rows of the training rows' column means, and of PCA with 2, 3, 4, 8 components."""
+    mean, target = scaled[train].mean(0), scaled[test]
+    axes = torch.linalg.svd(scaled[train] - mean, full_matrices=False).Vh
+    losses = []
+    for k in (0, 2, 3, 4, 8):
+        error = (mean + (target - mean) @ axes[:k].T @ axes[:k] - target) ** 2
+        losses.append((0.7 * error[target != 0].mean() + 0.3 * error.mean()).item())
+    return losses
+
+
+def test_baselines_of_the_real_table_are_as_measured(real_table: Path) -> None:
+    """The published figures were measured with percentiles of all rows; those of the training rows are ours."""
+    dataset = COPUSDataset(real_table)
+    train, test = dataset.split(42)
+    everything = torch.arange(len(dataset))
+    leaking, _ = fit_scaling("robust", dataset.data, everything, dataset.columns)
+    honest, _ = fit_scaling("robust", dataset.data, train, dataset.columns)
+    measured = baseline_losses(leaking.apply(dataset.data).double(), train, test)
+    assert measured == pytest.approx([0.0753, 0.0473, 0.0393, 0.0337, 0.0178], abs=5e-5)
+    ours = baseline_losses(honest.apply(dataset.data).double(), train, test)
+    assert ours == pytest.approx([0.0773, 0.0487, 0.0406, 0.0349, 0.0183], abs=5e-5)

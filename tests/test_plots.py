@@ -1,0 +1,412 @@
+"""The pictures are whole, readable, and say what the numbers say.
+
+Pictures are judged on the finished figure: where each text lies in pixels, and what the lines hold.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from builders import make_configuration, make_ranking
+from matplotlib.collections import Collection, LineCollection
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+import plots
+from search import Configuration, enumerate_configurations
+from selection import ConfigurationResult, pareto_front
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTE = "Synthetic sample data (data/sample.csv): not real classes"
+
+
+def ranked(*configurations: ConfigurationResult) -> list[ConfigurationResult]:
+    return sorted(configurations, key=lambda c: c.final_test_loss)
+
+
+def many_configurations(count: int) -> list[Configuration]:
+    rng = np.random.default_rng(1)
+    found: set[Configuration] = set()
+    while len(found) < count:
+        widths = rng.choice([8, 16, 24, 32, 64, 128, 256], rng.integers(1, 7))
+        found.add(tuple(sorted((int(width) for width in widths), reverse=True)))
+    return sorted(found)
+
+
+RANKINGS: dict[str, list[ConfigurationResult]] = {
+    "19 × 5": make_ranking(enumerate_configurations([16, 32, 64], 3)),
+    "34 × 5, one failed": make_ranking(enumerate_configurations([16, 32, 64, 128], 3), failed=[(64, 16, 16)]),
+    "3 × 1": make_ranking(enumerate_configurations([16, 32, 64], 1), repeats=1),
+    "one": make_ranking([(64, 64)]),
+    "125 × 2": make_ranking(enumerate_configurations([8, 16, 32, 64, 128], 4)[:125], repeats=2),
+    "400 × 1": make_ranking(many_configurations(400), repeats=1, epochs=3),
+    "one epoch": make_ranking(enumerate_configurations([16, 32, 64], 2), epochs=1),
+    "one epoch, once": make_ranking(enumerate_configurations([16, 32], 2), epochs=1, repeats=1),
+    "300 epochs": make_ranking([(16,), (32,), (64,)], epochs=300, repeats=2),
+    "identical": [make_configuration(c, [0.038, 0.038], steepness=0) for c in enumerate_configurations([16, 32], 2)],
+    "zero": [make_configuration((16,), [0.0, 0.0]), make_configuration((32,), [0.0, 0.0])],
+    "steep": ranked(*(make_configuration((w,), [0.03, 0.031], steepness=3e4) for w in (8, 16, 32))),
+    "outlier": ranked(*make_ranking([(16,), (32,), (64,)]), make_configuration((16, 16), [0.9, 0.92])),
+    "huge bar": ranked(*make_ranking([(16,), (32,), (64,)]), make_configuration((16, 16), [0.01, 0.2])),
+    "deep": make_ranking([(128,) * k for k in range(1, 13)], repeats=2),
+    "large losses": ranked(*(make_configuration((w,), [312.2 + w, 330.1 + w]) for w in (8, 16, 32))),
+}
+
+
+def visible_texts(figure: Figure) -> list[Text]:
+    found = [text for text in figure.findobj(Text) if isinstance(text, Text)]
+    return [text for text in found if text.get_visible() and text.get_text().strip()]
+
+
+def texts_of(figure: Figure) -> dict[Text, Bbox]:
+    """Every visible text with its box in pixels, as drawn."""
+    figure.draw_without_rendering()
+    return {text: text.get_window_extent() for text in visible_texts(figure)}
+
+
+def assert_readable(figure: Figure) -> None:
+    boxes = texts_of(figure)
+    page = figure.bbox
+    for text, box in boxes.items():
+        assert float(text.get_fontsize()) >= 8, text.get_text()
+        inside = page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
+        assert inside, f"{text.get_text()!r} is cut off: {box} in {page}"
+    for (a, box_a), (b, box_b) in combinations(boxes.items(), 2):
+        apart = box_a.x1 <= box_b.x0 or box_b.x1 <= box_a.x0 or box_a.y1 <= box_b.y0 or box_b.y1 <= box_a.y0
+        assert apart, f"{a.get_text()!r} overlaps {b.get_text()!r}"
+
+
+def offsets_of(collection: Collection) -> np.ndarray:
+    return np.asarray(collection.get_offsets())
+
+
+def words_in(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in visible_texts(figure))
+
+
+# Every picture
+
+
+@pytest.mark.parametrize("name", RANKINGS)
+def test_nothing_overlaps_or_is_cut_off_in_search(name: str) -> None:
+    figure = plots.draw_search(RANKINGS[name], latent_dim=3, note=NOTE)
+    assert_readable(figure)
+    assert NOTE in words_in(figure)
+
+
+@pytest.mark.parametrize("name", RANKINGS)
+def test_nothing_overlaps_or_is_cut_off_in_configurations(name: str) -> None:
+    figure = plots.draw_configurations(RANKINGS[name], latent_dim=3, note=NOTE)
+    assert_readable(figure)
+    assert NOTE in words_in(figure)
+
+
+def test_the_readability_check_sees_overlap_cut_off_and_small_print() -> None:
+    for place, size, complaint in [((0.99, 0.5), 8, "cut off"), ((0.5, 0.5), 8, "overlaps"), ((0.1, 0.1), 6, "here")]:
+        figure = Figure()
+        figure.text(0.5, 0.5, "there", fontsize=8)
+        figure.text(*place, "here", fontsize=size)
+        with pytest.raises(AssertionError, match=complaint):
+            assert_readable(figure)
+
+
+@pytest.mark.parametrize("draw", [plots.draw_search, plots.draw_configurations])
+def test_a_search_in_which_all_failed_cannot_be_drawn(draw: Any) -> None:
+    configurations = enumerate_configurations([16, 32], 1)
+    with pytest.raises(ValueError, match="no configuration finished"):
+        draw(make_ranking(configurations, failed=configurations), latent_dim=3)
+
+
+def test_pictures_are_sharp_small_and_the_same_twice(tmp_path: Path) -> None:
+    ranking = RANKINGS["19 × 5"]
+    for name in ("a.png", "b.png"):
+        plots.plot_search(ranking, tmp_path / name, latent_dim=3)
+    plots.plot_configurations(ranking, tmp_path / "c.png", latent_dim=3)
+    plots.plot_latent_space(*SAMPLES, LABELS, tmp_path / "d.png", title="Latent space")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "c.png", "d.png"]
+    for path in tmp_path.iterdir():
+        height, width, _ = imread(path).shape
+        assert 1390 <= width <= 1420
+        assert 600 <= height <= 1200
+        assert path.stat().st_size < 800_000
+
+
+def test_drawing_leaves_global_settings_alone() -> None:
+    before = dict(mpl.rcParams)
+    plots.draw_search(RANKINGS["3 × 1"], latent_dim=3)
+    assert dict(mpl.rcParams) == before
+
+
+def test_importing_plots_does_not_import_pyplot_torch_or_pandas() -> None:
+    code = "import plots, sys; sys.exit(bool({'matplotlib.pyplot', 'torch', 'pandas', 'scipy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+# The search
+
+
+def test_search_draws_the_mean_and_one_standard_deviation_of_the_best() -> None:
+    ranking = RANKINGS["19 × 5"]
+    axes = plots.draw_search(ranking, latent_dim=3, top=3).axes[0]
+    lines = [line.get_ydata() for line in axes.lines if len(np.asarray(line.get_xdata())) == 20]
+    assert len(lines) == 3
+    np.testing.assert_array_equal(lines[-1], ranking[0].test_curves.mean(axis=0))  # the best is drawn last
+    band = axes.collections[-1].get_paths()[0].vertices
+    at_end = np.asarray(band)[np.asarray(band)[:, 0] == 20, 1]
+    mean, sd = ranking[0].final_test_loss, ranking[0].final_test_loss_sd
+    assert sd is not None
+    np.testing.assert_allclose([at_end.min(), at_end.max()], [mean - sd, mean + sd], rtol=1e-12)
+
+
+def test_search_names_the_best_with_loss_and_size() -> None:
+    words = words_in(plots.draw_search(RANKINGS["19 × 5"], latent_dim=3))
+    for c in RANKINGS["19 × 5"][:5]:
+        assert (
+            f"{list(c.config)}\n{c.final_test_loss:.4f} ± {c.final_test_loss_sd:.4f}\n{c.model_params:,} par" in words
+        )
+    assert "mean over 5 repeats; band: ± 1 standard deviation" in words
+    assert "the best 5 of 19 configurations, latent size 3" in words
+
+
+def test_search_claims_no_spread_for_one_repeat() -> None:
+    figure = plots.draw_search(RANKINGS["3 × 1"], latent_dim=3)
+    assert "±" not in words_in(figure)
+    assert len(figure.axes[0].collections) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [("19 × 5", "log"), ("steep", "log"), ("identical", "linear"), ("one epoch", "linear"), ("zero", "linear")],
+)
+def test_search_takes_a_log_axis_where_the_range_asks_for_it(name: str, scale: str) -> None:
+    figure = plots.draw_search(RANKINGS[name], latent_dim=3)
+    assert figure.axes[0].get_yscale() == scale
+    assert ("log scale" in words_in(figure)) == (scale == "log")
+
+
+def test_a_band_that_reaches_below_zero_fits_a_log_axis() -> None:
+    ranking = [make_configuration((64,), [0.001, 0.5, 0.001])]
+    axes = plots.draw_search(ranking, latent_dim=3).axes[0]
+    assert axes.get_ylim()[0] > 0
+    assert_readable(axes.figure)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gap", "placed"),
+    [
+        ([0.2, 0.8], 0.1, [0.2, 0.8]),
+        ([0.5, 0.5], 0.2, [0.4, 0.6]),
+        ([0.6, 0.5, 0.1], 0.2, [0.65, 0.45, 0.1]),
+        ([0.0, 0.0, 0.0], 0.2, [0.1, 0.3, 0.5]),
+        ([1.0, 1.0], 0.2, [0.7, 0.9]),
+    ],
+)
+def test_labels_move_apart_as_little_as_possible(wanted: list[float], gap: float, placed: list[float]) -> None:
+    assert plots.spread_out(wanted, gap) == pytest.approx(placed)
+
+
+# All configurations
+
+
+def test_every_finished_configuration_is_drawn_where_it_belongs() -> None:
+    ranking = RANKINGS["34 × 5, one failed"]
+    figure = plots.draw_configurations(ranking, latent_dim=3)
+    drawn = {
+        (float(x), float(y))
+        for line in figure.axes[0].lines
+        if line.get_marker() in plots.MARKERS
+        for x, y in zip(np.asarray(line.get_xdata()), np.asarray(line.get_ydata()), strict=True)
+    }
+    assert drawn == {(float(c.model_params), c.final_test_loss) for c in ranking if c.failure is None}
+    assert "33 of 34 configurations (1 failed)" in words_in(figure)
+
+
+def test_depths_differ_in_colour_and_marker() -> None:
+    legend = plots.draw_configurations(RANKINGS["deep"], latent_dim=3).axes[0].get_legend()
+    assert legend is not None
+    keys = [line for line in legend.get_lines() if line.get_marker() in plots.MARKERS]
+    assert len({line.get_marker() for line in keys}) == len({str(line.get_color()) for line in keys}) == 8
+    assert [text.get_text() for text in legend.get_texts()][-2] == "8 or more hidden layers"
+
+
+def test_the_pareto_front_is_drawn_as_a_staircase() -> None:
+    ranking = RANKINGS["19 × 5"]
+    front = pareto_front(ranking)
+    line = next(
+        line
+        for line in plots.draw_configurations(ranking, latent_dim=3).axes[0].lines
+        if "Pareto" in str(line.get_label())
+    )
+    corners = np.asarray(line.get_xydata())
+    assert len(front) > 1
+    assert corners[::2].tolist() == [[c.model_params, c.final_test_loss] for c in front]
+    assert (np.diff(corners, axis=0) == 0).sum(axis=1).tolist() == [1] * (2 * len(front) - 2)
+
+
+def test_error_bars_are_thinned_out_when_crowded() -> None:
+    def bars(name: str) -> tuple[int, str]:
+        figure = plots.draw_configurations(RANKINGS[name], latent_dim=3)
+        drawn = [c for c in figure.axes[0].collections if isinstance(c, LineCollection)]
+        return sum(len(c.get_segments()) for c in drawn), words_in(figure)
+
+    assert bars("19 × 5")[0] == 19
+    count, words = bars("125 × 2")
+    assert count == len(pareto_front(RANKINGS["125 × 2"]))
+    assert "(Pareto front only)" in words
+    assert bars("3 × 1")[0] == 0
+
+
+def test_an_outlier_is_set_apart_and_does_not_squash_the_rest() -> None:
+    figure = plots.draw_configurations(RANKINGS["outlier"], latent_dim=3)
+    assert figure.axes[0].get_ylim()[1] < 0.06
+    assert "Off the scale: 1\n(loss up to 0.9100)" in words_in(figure)
+    heights = [np.asarray(line.get_ydata()) for line in figure.axes[0].lines if line.get_marker() in plots.MARKERS]
+    assert np.concatenate(heights).max() < figure.axes[0].get_ylim()[1]
+
+
+@pytest.mark.parametrize(
+    ("losses", "ceiling"),
+    [
+        ([0.04, 0.05, 0.9], 0.06),
+        ([0.04, 0.9], np.inf),
+        ([0.04, 0.05, 0.06], np.inf),
+        ([0.04, 0.04, 0.04], np.inf),
+        ([0.04, 0.05, *[0.9] * 2], np.inf),  # two of four are no exception
+    ],
+)
+def test_only_rare_and_far_losses_are_off_the_scale(losses: list[float], ceiling: float) -> None:
+    assert plots.loss_ceiling(np.array(losses)) == pytest.approx(ceiling)
+
+
+def test_the_best_is_named_without_hiding_a_point() -> None:
+    figure = plots.draw_configurations(RANKINGS["34 × 5, one failed"], latent_dim=3)
+    axes = figure.axes[0]
+    best = RANKINGS["34 × 5, one failed"][0]
+    label, box = next((text, box) for text, box in texts_of(figure).items() if text.get_text().startswith("Best: "))
+    assert str(list(best.config)) in label.get_text()
+    points = [(c.model_params, c.final_test_loss) for c in RANKINGS["34 × 5, one failed"] if c.failure is None]
+    assert not any(box.contains(*axes.transData.transform(point)) for point in points)
+
+
+# The latent plane
+
+_rng = np.random.default_rng(2)
+_group = _rng.integers(0, 3, 400)
+CODES = (np.array([[0, 0], [4, 1], [1, 5]])[_group] + _rng.normal(size=(400, 2))).astype(np.float32)
+SAMPLES = (CODES, np.arange(400) % 5 == 0)
+LABELS = pd.Series(np.array(["Mostly lecture", "Transitioning", "High engagement"])[_group], name="Bcluster")
+MANY = pd.Series([f"A subject with a rather long name, number {i % 13}" for i in range(400)], name="Broader" * 12)
+LABELLINGS = {
+    "none": None,
+    "all missing": pd.Series([None] * 400, name="x", dtype=object),
+    "words": LABELS,
+    "numbers": pd.Series(np.where(np.arange(400) % 7 == 0, np.nan, np.arange(400) % 7), name="Cluster"),
+    "many": MANY.where(np.arange(400) % 9 > 0),
+    "odd": pd.Series(["$x_1$", "_hidden", "a\nb", "教室"] * 100, name="a $ b"),
+}
+
+
+@pytest.mark.parametrize("name", LABELLINGS)
+def test_nothing_overlaps_or_is_cut_off_in_latent_space(name: str, tmp_path: Path) -> None:
+    labels = LABELLINGS[name]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure = plots.draw_latent_space(*SAMPLES, labels, title="Latent space of the best, [64, 64]", note=NOTE)
+        assert_readable(figure)
+    assert len(figure.axes) == (1 if name in ("none", "all missing") else 2)
+    assert "Training (320)" in words_in(figure) if name != "odd" else True
+    plots.plot_latent_space(*SAMPLES, labels, tmp_path / "x.png", title="any")
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        np.ones((50, 2)),
+        np.array([[3.0, -2.0]]),
+        np.column_stack([np.arange(50.0), np.zeros(50)]),
+        np.column_stack([np.arange(50.0), 1000 * np.arange(50.0)]),
+        np.vstack([CODES[:50], [[1e4, 1e4]]]),
+    ],
+    ids=["equal", "one", "a constant dimension", "unlike scales", "far outlier"],
+)
+def test_degenerate_codes_can_be_drawn(codes: np.ndarray) -> None:
+    is_test = np.zeros(len(codes), bool)
+    assert_readable(plots.draw_latent_space(codes, is_test, LABELS[: len(codes)], title="Latent space", note=NOTE))
+
+
+def test_both_latent_dimensions_have_the_same_scale() -> None:
+    for axes in plots.draw_latent_space(*SAMPLES, LABELS, title="x").axes:
+        box = axes.get_window_extent()
+        assert np.ptp(axes.get_xlim()) / box.width == pytest.approx(np.ptp(axes.get_ylim()) / box.height)
+
+
+def test_train_and_test_are_all_drawn_with_markers_of_their_own() -> None:
+    axes = plots.draw_latent_space(*SAMPLES, None, title="x").axes[0]
+    train, test = (c for c in axes.collections if len(offsets_of(c)) > 0)
+    assert (len(offsets_of(train)), len(offsets_of(test))) == (320, 80)
+    assert np.shape(train.get_paths()[0].vertices) != np.shape(test.get_paths()[0].vertices)
+    assert {tuple(xy) for xy in offsets_of(test).tolist()} == {tuple(xy) for xy in CODES[::5].tolist()}
+
+
+def test_density_agrees_with_the_exact_sum() -> None:
+    spread = np.minimum(CODES.std(axis=0), np.subtract(*np.percentile(CODES, [75, 25], axis=0)) / 1.349)
+    bandwidth = spread * len(CODES) ** (-1 / 6)
+    z = (CODES[:, None] - CODES[None]) / bandwidth
+    exact = np.exp(-0.5 * (z**2).sum(axis=2)).mean(axis=1) / (2 * np.pi * bandwidth.prod())
+    error = np.abs(plots.estimate_density(CODES) - exact)
+    assert error.max() < 0.02 * exact.max()  # linear binning, five nodes a bandwidth
+
+
+def test_density_is_highest_where_samples_are_densest() -> None:
+    rng = np.random.default_rng(0)
+    codes = np.vstack([rng.normal(0, 1, (300, 2)), rng.normal(10, 0.3, (300, 2))])
+    density = plots.estimate_density(codes)
+    assert density[300:].min() > density[:300].max()
+
+
+def test_many_samples_are_thinned_out_and_the_picture_says_so() -> None:
+    codes = np.random.default_rng(0).normal(size=(60_000, 2))
+    labels = pd.Series(np.where(codes[:, 0] > 0, "right", "left"), name="side")
+    figure = plots.draw_latent_space(codes, codes[:, 1] > 1, labels, title="x", note=NOTE)
+    assert sum(len(offsets_of(c)) for c in figure.axes[0].collections) == plots.DRAWN_SAMPLES
+    words = words_in(figure)
+    assert "20,000 samples drawn, chosen at random from 60,000" in words
+    assert f"right ({(codes[:, 0] > 0).sum():,})" in words
+    assert_readable(figure)
+
+
+def test_categories_are_ordered_and_the_rare_are_put_together() -> None:
+    def named(values: list[Any]) -> list[tuple[str, int]]:
+        category, names = plots.categories(pd.Series(values, dtype=object))
+        return [(name, int((category == k).sum())) for k, name in enumerate(names)]
+
+    assert named(["b", "a", "b", None]) == [("b", 2), ("a", 1), ("no label", 1)]
+    assert named([10.0, 2.0, "2", 1, 1]) == [("1", 2), ("2", 2), ("10", 1)]
+    letters = [letter for k, letter in enumerate("abcdefghi") for _ in range(9 - k)]
+    assert named(letters) == [*((letter, 9 - k) for k, letter in enumerate("abcdefg")), ("other", 3)]
+    assert len(named(list("abcdefgh"))) == 8
+
+
+def test_each_sample_is_drawn_in_the_colour_of_its_category() -> None:
+    axes = plots.draw_latent_space(*SAMPLES, LABELS, title="x").axes[1]
+    legend = axes.get_legend()
+    assert legend is not None
+    counts = LABELS.value_counts()
+    assert {text.get_text() for text in legend.get_texts()} == {f"{name} ({n})" for name, n in counts.items()}
+    drawn = {tuple(np.asarray(c.get_facecolor())[0]): offsets_of(c) for c in axes.collections if len(offsets_of(c))}
+    for key, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
+        name = text.get_text().rpartition(" (")[0]
+        offsets = drawn[tuple(key.get_facecolor()[0])]  # type: ignore[union-attr]
+        assert sorted(offsets.tolist()) == sorted(CODES[LABELS.eq(name).to_numpy()].tolist())

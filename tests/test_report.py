@@ -1,0 +1,381 @@
+"""What is written is complete, strict, and safe to open elsewhere."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from builders import make_configuration, make_ranking
+
+import report
+from search import enumerate_configurations
+from selection import ConfigurationResult, pareto_front
+
+ROOT = Path(__file__).resolve().parent.parent
+SCHEMA = json.loads((ROOT / "results_schema.json").read_text(encoding="utf-8"))
+FAILED = (16, 16)
+SEARCHED = enumerate_configurations([16, 32, 64], 2)
+
+
+@pytest.fixture
+def ranking() -> list[ConfigurationResult]:
+    return make_ranking(SEARCHED, repeats=3, epochs=4, failed=[FAILED])
+
+
+def document_of(ranking: list[ConfigurationResult], **changes: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "args": {"latent_dim": 3, "data_path": Path("data/sample.csv")},
+        "environment": {"python": "3.11"},
+        "data": {
+            "path": "data/sample.csv",
+            "sha256": "0" * 64,
+            "rows": 2008,
+            "columns": ["L", "Ind"],
+            "train_rows": 1607,
+            "test_rows": 401,
+            "synthetic": True,
+            "scaling": {"kind": "robust", "low": np.zeros(2, np.float32), "high": np.ones(2, np.float32)},
+        },
+        "timing": dict.fromkeys(["start_up", "load", "train", "select", "report", "total"], np.float64(0.5)),
+        "model_info": {
+            "input_dim": 24,
+            "latent_dim": 3,
+            "hidden_dims": (64, 64),
+            "dropout": 0.1,
+            "total_params": 12491,
+            "encoder_params": 6000,
+            "decoder_params": 6443,
+        },
+        "saved_model_file": "best_model_latent3.pth",
+        "timestamp": "2025-01-31T12:00:00+01:00",
+    }
+    return report.results_document(ranking, **(given | changes))
+
+
+# The document
+
+
+def test_document_matches_its_schema(ranking: list[ConfigurationResult]) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(document_of(ranking), SCHEMA)
+    jsonschema.validate(document_of(ranking, saved_model_file=None, timestamp=None), SCHEMA)
+    jsonschema.validate(document_of(make_ranking(SEARCHED, repeats=1, epochs=1)), SCHEMA)
+
+
+def test_document_of_a_search_in_which_all_failed_matches_the_schema() -> None:
+    document = document_of(make_ranking(SEARCHED, epochs=2, failed=SEARCHED), model_info=None)
+    jsonschema.validate(document, SCHEMA)
+    assert document["best_configuration"] is None
+
+
+BREAKS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "no timestamp": lambda d: d.pop("timestamp"),
+    "timestamp without offset": lambda d: d.update(timestamp="2025-01-31T12:00:00"),
+    "a field too many": lambda d: d.update(surprise=1),
+    "unknown version": lambda d: d.update(format_version=2),
+    "no seconds for training": lambda d: d["timing"].pop("train"),
+    "loss as text": lambda d: d["all_results"][0].update(final_test_loss="0.04"),
+    "negative loss": lambda d: d["all_results"][0].update(final_test_loss=-1.0),
+    "empty configuration": lambda d: d["all_results"][0].update(config=[]),
+    "unknown status": lambda d: d["all_results"][0].update(status="fine"),
+    "curve of text": lambda d: d["all_results"][0]["curves"]["test"].append(["x"]),
+    "best without a size": lambda d: d["best_configuration"].pop("model_params"),
+    "saved model without file": lambda d: d["best_configuration"]["saved_model"].pop("file"),
+    "not a SHA-256": lambda d: d["data"].update(sha256="abc"),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_broken_document_fails_the_schema(name: str, ranking: list[ConfigurationResult]) -> None:
+    document = document_of(ranking)
+    BREAKS[name](document)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, SCHEMA)
+
+
+def test_every_field_of_the_schema_is_described() -> None:
+    def undescribed(node: Any, where: str) -> list[str]:
+        if not isinstance(node, dict):
+            return []
+        missing = []
+        for name, field in node.get("properties", {}).items():
+            if "description" not in field and "$ref" not in field:
+                missing.append(f"{where}.{name}")
+            missing += undescribed(field, f"{where}.{name}")
+        return missing + undescribed(node.get("items"), where + "[]")
+
+    assert undescribed(SCHEMA, "") == []
+
+
+def test_results_are_sorted_by_loss_with_failed_ones_last(ranking: list[ConfigurationResult]) -> None:
+    entries = document_of(ranking)["all_results"]
+    losses = [entry["final_test_loss"] for entry in entries[:-1]]
+    assert losses == sorted(losses)
+    assert [entry["rank"] for entry in entries] == [*range(1, len(SEARCHED)), None]
+    failed = entries[-1]
+    assert failed["config"] == list(FAILED)
+    assert failed["status"] == "failed: not finite at epoch 3 (repeat 3 of 3)"
+    assert failed["final_test_loss"] is None
+    assert failed["test_loss_per_repeat"][2] is None
+    assert [len(curve) for curve in failed["curves"]["test"]] == [4, 4, 2]
+
+
+def test_document_says_what_the_results_say(ranking: list[ConfigurationResult]) -> None:
+    document = document_of(ranking)
+    for entry, c in zip(document["all_results"][:-1], ranking, strict=False):
+        assert entry["final_test_loss"] == np.mean([t.test_losses[-1] for t in c.trials])
+        assert entry["final_test_loss_sd"] == np.std([t.test_losses[-1] for t in c.trials], ddof=1)
+        assert entry["train_loss_per_repeat"] == [t.final_train_loss for t in c.trials]
+        assert entry["curves"]["train"] == [t.train_losses.tolist() for t in c.trials]
+        assert entry["pareto"] == (c in pareto_front(ranking))
+    assert document["total_configurations"] == len(SEARCHED)
+
+
+def test_saved_model_is_the_repeat_with_the_lowest_training_loss() -> None:
+    best = make_configuration((64,), [0.040, 0.038, 0.039], epochs=3)
+    saved = document_of([best])["best_configuration"]["saved_model"]
+    expected = best.trials[1]
+    assert saved == {
+        "file": "best_model_latent3.pth",
+        "repeat": 2,
+        "train_loss": expected.final_train_loss,
+        "test_loss": expected.final_test_loss,
+    }
+
+
+# JSON
+
+
+def test_json_is_strict_and_loses_nothing(tmp_path: Path, ranking: list[ConfigurationResult]) -> None:
+    document = document_of(ranking)
+    report.write_json(tmp_path / "results.json", document)
+    text = (tmp_path / "results.json").read_text(encoding="utf-8")
+
+    def forbidden(constant: str) -> None:
+        raise AssertionError(constant)
+
+    assert json.loads(text, parse_constant=forbidden) == document
+
+
+def test_nan_and_infinity_become_null(tmp_path: Path) -> None:
+    bad = {"a": float("nan"), "b": np.array([1.0, np.inf]), "c": np.float32("nan"), "d": [[-np.inf], []], "e": {}}
+    report.write_json(tmp_path / "x.json", bad)
+    read = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    assert read == {"a": None, "b": [1.0, None], "c": None, "d": [[None], []], "e": {}}
+
+
+def test_numpy_values_become_plain_ones() -> None:
+    plain = report.to_plain({"i": np.int64(3), "b": np.bool_(True), "f": np.float64(0.1), "t": (np.ones((1, 2)), "x")})
+    assert plain == {"i": 3, "b": True, "f": 0.1, "t": [[[1.0, 1.0]], "x"]}
+    assert [type(plain[key]) for key in "ibf"] == [int, bool, float]
+    with pytest.raises(TypeError, match="object cannot be written to JSON"):
+        report.to_plain({"x": object()})
+
+
+def test_each_curve_stands_on_one_line(tmp_path: Path, ranking: list[ConfigurationResult]) -> None:
+    report.write_json(tmp_path / "x.json", document_of(ranking))
+    lines = (tmp_path / "x.json").read_text(encoding="utf-8").splitlines()
+    curve = json.dumps(ranking[0].trials[0].test_losses.tolist())
+    assert f"          {curve}," in lines
+    assert '      "config": [64, 64],' in lines
+
+
+def test_json_is_the_same_twice(tmp_path: Path, ranking: list[ConfigurationResult]) -> None:
+    for name in ("a.json", "b.json"):
+        report.write_json(tmp_path / name, document_of(ranking))
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_old_json_stays_when_writing_fails(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    report.write_json(path, {"old": True})
+    with pytest.raises(TypeError):
+        report.write_json(path, {"new": object()})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"old": True}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# CSV
+
+
+def test_csv_holds_the_ranking(tmp_path: Path, ranking: list[ConfigurationResult]) -> None:
+    report.write_csv(tmp_path / "x.csv", ranking)
+    with open(tmp_path / "x.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    best = ranking[0]
+    assert rows[0] == {
+        "rank": "1",
+        "configuration": report.config_text(best.config),
+        "num_layers": str(len(best.config)),
+        "model_params": str(best.model_params),
+        "final_test_loss": repr(best.final_test_loss),
+        "final_test_loss_sd": repr(best.final_test_loss_sd),
+        "test_loss_repeat_1": repr(best.test_loss_per_repeat[0]),
+        "test_loss_repeat_2": repr(best.test_loss_per_repeat[1]),
+        "test_loss_repeat_3": repr(best.test_loss_per_repeat[2]),
+        "pareto": "True",
+        "status": "ok",
+    }
+    failed = rows[-1]
+    assert (failed["rank"], failed["final_test_loss"], failed["final_test_loss_sd"]) == ("", "", "")
+    assert (failed["test_loss_repeat_3"], failed["pareto"]) == ("", "False")
+    assert failed["status"].startswith("failed")
+    assert [row["configuration"] for row in rows] == [report.config_text(c.config) for c in ranking]
+
+
+@pytest.fixture
+def codes_csv(tmp_path: Path) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    def write_and_read(others: pd.DataFrame) -> pd.DataFrame:
+        n = len(others)
+        codes = np.arange(2 * n, dtype=np.float32).reshape(n, 2) / 3
+        errors = np.linspace(0, 1, n)
+        report.write_latent_codes(tmp_path / "codes.csv", codes, errors, np.arange(n) % 2 == 1, others)
+        return pd.read_csv(tmp_path / "codes.csv", keep_default_na=False, dtype=str)
+
+    return write_and_read
+
+
+def test_latent_codes_stand_beside_who_they_belong_to(codes_csv: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    others = pd.DataFrame({"Instructor ID": [7.0, np.nan, 9.0], "Bcluster": ["Lecture", None, "é, ü"]}, index=[5, 3, 1])
+    table = codes_csv(others)
+    own = ["row", "latent_1", "latent_2", "reconstruction_error", "split"]
+    assert list(table.columns) == [*own, "Instructor ID", "Bcluster"]
+    assert table["row"].tolist() == ["1", "2", "3"]
+    assert table["split"].tolist() == ["train", "test", "train"]
+    assert table["reconstruction_error"].astype(float).tolist() == [0.0, 0.5, 1.0]
+    assert table["latent_2"].astype(np.float32).tolist() == (np.array([1, 3, 5], np.float32) / 3).tolist()
+    assert table["Instructor ID"].tolist() == ["7.0", "", "9.0"]
+    assert table["Bcluster"].tolist() == ["Lecture", "", "é, ü"]
+
+
+@pytest.mark.parametrize("dtype", ["object", "str", "category"])
+def test_formulas_in_text_are_disarmed(dtype: str, codes_csv: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    bad = ["=1+1", "+A1", "-A1", "@SUM(A1)", "\t=1", "\r=1"]
+    good = ["a=1", "-1.5", "+3", "-2e-3", " x", "'=1", ""]
+    table = codes_csv(pd.DataFrame({"note": pd.Series(bad + good, dtype=dtype), "number": -1.5}))
+    assert table["note"].tolist() == ["'" + text for text in bad] + good
+    assert set(table["number"]) == {"-1.5"}
+    assert table["latent_1"].tolist()[0] == "0.0"
+
+
+def test_formulas_in_column_names_are_disarmed(codes_csv: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    assert codes_csv(pd.DataFrame({"=HYPERLINK()": [1, 2]})).columns[-1] == "'=HYPERLINK()"
+
+
+def test_columns_with_our_names_are_kept_under_another(codes_csv: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    others = pd.DataFrame([["a", "b", "c", "d"]] * 2, columns=["split", "split (table)", "latent_1", "row"])
+    table = codes_csv(others)
+    assert list(table.columns[5:]) == ["split (table)", "split (table) (table)", "latent_1 (table)", "row (table)"]
+    assert table.iloc[0, 5:].tolist() == ["a", "b", "c", "d"]
+
+
+def test_table_without_other_columns_still_gets_its_codes(codes_csv: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    assert codes_csv(pd.DataFrame(index=range(4))).shape == (4, 5)
+
+
+# The model
+
+
+def test_saved_weights_load_as_tensors_only_and_are_the_same_bytes_twice(tmp_path: Path) -> None:
+    flat = torch.arange(10.0, requires_grad=True)
+    weights = {"encoder.0.weight": flat[:6].view(2, 3), "encoder.0.bias": flat[6:]}
+    for name in ("a.pth", "b.pth"):
+        report.save_state_dict(tmp_path / name, weights)
+    read = torch.load(tmp_path / "a.pth", weights_only=True)
+    assert list(read) == list(weights)
+    assert all(torch.equal(read[key], weights[key].detach()) and not read[key].requires_grad for key in weights)
+    assert (tmp_path / "a.pth").read_bytes() == (tmp_path / "b.pth").read_bytes()
+
+
+# The summary
+
+
+def test_summary_has_the_promised_form() -> None:
+    spread = [0.0379 + 0.0012 * z for z in (-1.0, 0.0, 1.0)]
+    best = make_configuration((64, 64), spread)
+    first = report.closing_summary(best, Path("output/best_model_latent3.pth"))
+    second = report.closing_files(
+        Path("output/hyperparam_search_latent3.png"),
+        Path("output/config_performance_latent3.png"),
+        Path("output/hyperparam_results_latent3.json"),
+    )
+    paths = [
+        str(Path(f"output/{name}"))
+        for name in (
+            "best_model_latent3.pth",
+            "hyperparam_search_latent3.png",
+            "config_performance_latent3.png",
+            "hyperparam_results_latent3.json",
+        )
+    ]
+    assert (
+        f"{first}\n{second}\n"
+        == f"""\
+======================================================================
+HYPERPARAMETER OPTIMIZATION COMPLETED
+======================================================================
+Best configuration: [64, 64]
+Best final test loss: 0.0379 ± 0.0012 (3 repeats)
+Best model parameters: 12491
+Best model saved: {paths[0]}
+
+Generating visualizations...
+Performance plot: {paths[1]}
+Configuration scatter: {paths[2]}
+Results saved: {paths[3]}
+"""
+    )
+
+
+def test_summary_of_one_repeat_claims_no_spread_and_no_file() -> None:
+    summary = report.closing_summary(make_configuration((64, 64), [0.0379]))
+    assert "Best final test loss: 0.0379\n" in summary
+    assert "saved" not in summary
+
+
+def test_latent_plot_is_named_where_there_is_one() -> None:
+    lines = report.closing_files(Path("a.png"), Path("b.png"), Path("c.json"), Path("d.png")).splitlines()
+    assert lines == [
+        "Performance plot: a.png",
+        "Configuration scatter: b.png",
+        "Latent space plot: d.png",
+        "Results saved: c.json",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("loss", "sd", "text"),
+    [
+        (0.03791, 0.00118, "0.0379 ± 0.0012"),
+        (0.5, None, "0.5000"),
+        (0.0, None, "0.0000"),
+        (0.000123, None, "0.000123"),
+        (3.14159, 0.2, "3.1416 ± 0.2000"),
+        (312.345, 12.3, "312.35 ± 12.30"),
+        (1e6, None, "1000000"),
+    ],
+)
+def test_losses_are_rounded_to_what_can_be_read(loss: float, sd: float | None, text: str) -> None:
+    assert report.loss_text(loss, sd) == text
+
+
+def test_importing_report_loads_neither_torch_nor_pandas() -> None:
+    code = "import report, sys; sys.exit(bool({'torch', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_changing_the_document_leaves_the_results_alone(ranking: list[ConfigurationResult]) -> None:
+    before = copy.deepcopy(ranking[0].test_curves)
+    document_of(ranking)["all_results"][0]["curves"]["test"][0][0] = -1.0
+    assert np.array_equal(ranking[0].test_curves, before)
