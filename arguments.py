@@ -22,6 +22,7 @@ from search import count_configurations
 PROG = "hyperparam_optimizer.py"
 SUFFIXES = (".csv", ".tsv", ".tab", ".xlsx", ".parquet")
 LARGEST = 2**31 - 1
+NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
 
 
 class _Default(str):
@@ -40,9 +41,13 @@ def _whole(text: str) -> int | _Unreadable:
     return int(text) if re.fullmatch(r"[+-]?[0-9]{1,30}", text.strip()) else _Unreadable(text)
 
 
+def _text(text: str) -> str:
+    return text  # the very same object: argparse hands string defaults to the type, and `_Default` must survive it
+
+
 def _number(text: str) -> float | _Unreadable:
     try:
-        return float(text) if "_" not in text else _Unreadable(text)
+        return float(text) if text.isascii() and "_" not in text else _Unreadable(text)
     except ValueError:
         return _Unreadable(text)
 
@@ -68,19 +73,20 @@ def build_parser() -> argparse.ArgumentParser:
         "JSON, CSV and the best model.",
         allow_abbrev=False,
     )
+    parser._negative_number_matcher = NEGATIVE  # argparse takes -1e-3 and -5,3 for flags, then misses the value
     add = _adder(parser.add_argument_group("search"))
     add("--latent_dim", _whole, 3, "fixed size of the latent space, dimensions")
-    add("--hidden_dims_search", str, "16,32,64,128", "hidden-layer widths to combine, units, comma-separated")
+    add("--hidden_dims_search", _text, "16,32,64,128", "hidden-layer widths to combine, units, comma-separated")
     add("--max_layers", _whole, 3, "maximum number of hidden layers in the encoder")
     add("--repeats", _whole, 5, "trainings of each configuration; initialisation, batch order and dropout differ")
     add("--max_configurations", _whole, 10_000, "largest search that is started, configurations")
     add("--seed", _whole, 42, "everything random derives from it")
 
     add = _adder(parser.add_argument_group("data"))
-    add("--data_path", str, DEFAULT_DATA_PATH, "the table, one observation a row: " + ", ".join(SUFFIXES))
-    add("--columns", str, "copus", "features: copus (the 24 codes), numeric (every numeric column), or names")
-    add("--scaling", str, "robust", "robust (1st-99th percentile to 0-1), percent (divided by 100) or none")
-    add("--label_column", str, None, "labels for the latent-space picture", "Bcluster or Cluster, where there is one")
+    add("--data_path", _text, DEFAULT_DATA_PATH, "the table, one observation a row: " + ", ".join(SUFFIXES))
+    add("--columns", _text, "copus", "features: copus (the 24 codes), numeric (every numeric column), or names")
+    add("--scaling", _text, "robust", "robust (1st-99th percentile to 0-1), percent (divided by 100) or none")
+    add("--label_column", _text, None, "labels for the latent-space picture", "Bcluster or Cluster, where there is one")
 
     add = _adder(parser.add_argument_group("training"))
     add("--epochs", _whole, 20, "epochs per training")
@@ -91,22 +97,23 @@ def build_parser() -> argparse.ArgumentParser:
     add("--weight_decay", _number, 1e-4, "AdamW's weight decay")
 
     add = _adder(parser.add_argument_group("running"))
-    add("--device", str, "auto", "auto (CUDA where there is one), cpu, cuda or cuda:N")
-    add("--engine", str, "auto", "auto (compiled on the CPU, reference elsewhere), compiled or reference")
+    add("--device", _text, "auto", "auto (CUDA where there is one), cpu, cuda or cuda:N")
+    add("--engine", _text, "auto", "auto (compiled on the CPU, reference elsewhere), compiled or reference")
     add("--threads", _whole, 0, "trainings at a time, compiled engine; 0 is all cores this process may use")
 
     group = parser.add_argument_group("output")
     add = _adder(group)
-    add("--output_dir", str, "output", "folder for all results, made if need be")
+    add("--output_dir", _text, "output", "folder for all results, made if need be")
     group.add_argument("--save_models", action="store_true", help="save the best model's weights (default: off)")
     group.add_argument("--quiet", action="store_true", help="print the closing summary alone (default: off)")
     return parser
 
 
 def _adder(group: argparse._ArgumentGroup) -> Callable[..., None]:
+    metavars: dict[Callable[[str], object], str] = {_whole: "N", _number: "X", _text: "TEXT"}
+
     def add(flag: str, kind: Callable[[str], object], default: object, text: str, stated: str = "%(default)s") -> None:
-        metavar = {_whole: "N", _number: "X", str: "TEXT"}[kind]
-        group.add_argument(flag, type=kind, default=default, metavar=metavar, help=f"{text} (default: {stated})")
+        group.add_argument(flag, type=kind, default=default, metavar=metavars[kind], help=f"{text} (default: {stated})")
 
     return add
 
@@ -114,17 +121,43 @@ def _adder(group: argparse._ArgumentGroup) -> Callable[..., None]:
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses and checks; on any fault prints one line for each to stderr and exits with 2."""
     parser = build_parser()
-    arguments, unknown = parser.parse_known_args(argv)
-    faults = [_unknown(text, parser) for text in unknown] + find_faults(arguments)
+    given, valueless = _split_off_valueless(sys.argv[1:] if argv is None else argv, parser)
+    arguments, unknown = parser.parse_known_args(given)
+    faults = [f"{flag}: give a value; see --help" for flag in valueless]
+    faults += _unknown_faults(unknown, parser) + find_faults(arguments)
     if faults:
         _exit_with(faults)
     return arguments
 
 
-def _unknown(text: str, parser: argparse.ArgumentParser) -> str:
-    flags = [flag for action in parser._actions for flag in action.option_strings]
-    close = difflib.get_close_matches(text.split("=")[0], flags, n=1)
-    return f"unknown argument {text!r}" + (f"; did you mean {close[0]}?" if close else "; see --help")
+def _split_off_valueless(argv: Sequence[str], parser: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
+    """`argv` without the flags that lack their value, and those: argparse would stop at the first of them."""
+    valued = {flag for action in parser._actions if action.nargs is None for flag in action.option_strings}
+    given: list[str] = []
+    valueless = []
+    for text, following in zip(argv, [*argv, "--"][1:], strict=True):
+        if text in valued and following.startswith("--"):
+            valueless.append(text)
+        else:
+            given.append(text)
+    return given, valueless
+
+
+def _unknown_faults(unknown: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+    flags = [flag for action in parser._actions for flag in action.option_strings if action.dest != "help"]
+    faults = []
+    for text, previous in zip(unknown, ["", *unknown], strict=False):
+        if text.startswith("-") and not NEGATIVE.match(text):
+            meant = _closest(text.split("=")[0].replace("-", "_").strip("_"), flags)
+            faults.append(f"unknown argument {text!r}; " + (f"did you mean {meant}?" if meant else "see --help"))
+        elif not previous.startswith("--"):  # else the value of an unknown flag
+            faults.append(f"unexpected {text!r}: belongs to no argument; put a value that has spaces in quotes")
+    return faults
+
+
+def _closest(name: str, flags: Sequence[str]) -> str | None:
+    containing = [flag for flag in flags if len(name) > 1 and name in flag]  # lr -> --initial_lr
+    return next(iter(containing + difflib.get_close_matches(f"--{name}", flags, n=1)), None)
 
 
 def find_faults(arguments: argparse.Namespace) -> list[str]:
@@ -132,10 +165,10 @@ def find_faults(arguments: argparse.Namespace) -> list[str]:
     check = _Checker(arguments)
     check.whole("latent_dim", 1, 10_000)
     check.whole("max_layers", 1, 100)
-    check.whole("repeats", 1, LARGEST)
+    check.whole("repeats", 1, 10_000)
     check.whole("max_configurations", 1, LARGEST)
     check.whole("seed", 0, 2**63 - 1)
-    check.whole("epochs", 1, LARGEST)
+    check.whole("epochs", 1, 1_000_000)
     check.whole("batch_size", 1, LARGEST)
     check.whole("threads", 0, 4096)
     check.number("initial_lr", "above 0", lambda x: x > 0)
@@ -149,7 +182,7 @@ def find_faults(arguments: argparse.Namespace) -> list[str]:
         check.faults.append(f"--columns {arguments.columns!r}: give copus, numeric, or column names")
     if check.is_fine("initial_lr", "eta_min") and arguments.eta_min > arguments.initial_lr:
         check.faults.append(f"--eta_min {arguments.eta_min} is above --initial_lr {arguments.initial_lr}; lower it")
-    return check.faults + _path_faults(arguments)
+    return check.faults + _path_faults(arguments) + _text_faults(arguments)
 
 
 class _Checker:
@@ -235,15 +268,19 @@ def _path_faults(arguments: argparse.Namespace) -> list[str]:
     faults = []
     if arguments.data_path is not DEFAULT_DATA_PATH:
         faults += _file_faults(arguments.data_path)
-    output = Path(arguments.output_dir)
-    parent = next((path for path in [output, *output.parents] if _exists(path)), Path())
-    if "\0" in arguments.output_dir or not arguments.output_dir.strip():
-        faults.append(f"--output_dir {arguments.output_dir!r}: give the name of a folder")
-    elif not parent.is_dir():
-        faults.append(f"--output_dir {arguments.output_dir!r}: {str(parent)!r} is a file; give a folder")
-    elif not os.access(parent, os.W_OK):
-        faults.append(f"--output_dir {arguments.output_dir!r}: {str(parent)!r} cannot be written to; give another folder")
-    return faults
+    return faults + _folder_faults(arguments.output_dir)
+
+
+def _folder_faults(name: str) -> list[str]:
+    folder = Path(name)
+    existing = next((path for path in [folder, *folder.parents] if _exists(path)), Path())
+    if "\0" in name or not name.strip():
+        return [f"--output_dir {name!r}: give the name of a folder"]
+    if not existing.is_dir():
+        return [f"--output_dir {name!r}: {str(existing)!r} is a file; give a folder"]
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return [f"--output_dir {name!r}: {str(existing)!r} cannot be written to; give another folder"]
+    return []
 
 
 def _file_faults(path: str) -> list[str]:
@@ -254,6 +291,15 @@ def _file_faults(path: str) -> list[str]:
     if Path(path).suffix.lower() not in SUFFIXES:
         return [f"--data_path {path!r}: cannot tell its format; give a file that ends in {', '.join(SUFFIXES)}"]
     return []
+
+
+def _text_faults(arguments: argparse.Namespace) -> list[str]:
+    """Bytes that are no text, as file names on Linux may hold: they could not be written to the results."""
+    return [
+        f"--{name} {value!r}: not valid UTF-8; rename it"
+        for name, value in vars(arguments).items()
+        if isinstance(value, str) and not isinstance(value, _Unreadable) and re.search("[\ud800-\udfff]", value)
+    ]
 
 
 def _exists(path: Path) -> bool:

@@ -14,7 +14,10 @@ PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "numba")
 
 
 def describe_environment(device: torch.device, engine: str, threads: int) -> dict[str, Any]:
-    """Versions, machine and engine, ready for JSON; `git_commit` is None outside a checkout."""
+    """Versions, machine and engine, ready for JSON; `git_commit` is None outside a checkout.
+
+    It ends in "-dirty" where the checkout has changes of its own.
+    """
     return {
         "python": platform.python_version(),
         **{package: _version(package) for package in PACKAGES},
@@ -52,7 +55,12 @@ def _git_commit() -> str | None:
         return None
     try:
         found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=5, check=True
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -2,6 +2,8 @@
 
     with replacing(path) as temporary:
         temporary.write_bytes(...)
+
+On any fault the old file stays as it was.
 """
 
 from __future__ import annotations

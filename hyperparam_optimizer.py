@@ -12,6 +12,8 @@ what it writes.
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 import threading
 import time
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
     from selection import ConfigurationResult, ResultCollector
     from training import SplitTable, TrainingSettings
 
-STARTED = time.perf_counter()
+INTERRUPTED = 130  # the exit status that shells give for Ctrl-C
+KERNEL_NOTE = "Preparing the training kernel; the first run on a machine compiles it, a matter of seconds ..."
 SAMPLE_NOTE = "Synthetic sample data (data/sample.csv), not real classes"
 
 
@@ -64,10 +67,10 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._last = STARTED
+        self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
-        """Books the time since the last lap, or since the program's start, on `stage`."""
+        """Books the time since the last lap, or since the stopwatch was made, on `stage`."""
         now = time.perf_counter()
         self.seconds[stage] = now - self._last
         self._last = now
@@ -87,7 +90,38 @@ class Loaded(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, 1 if every training failed, 2 for a fault of the user's."""
+    """Runs the command; returns its exit status.
+
+    0 · 1 if every configuration failed or results could not be written · 2 for a fault of the user's (faulty
+    arguments raise SystemExit(2)) · 130 after Ctrl-C · 141 when whoever read the output is gone.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a console without ± is no reason to fail
+    try:
+        try:
+            return search(argv)
+        finally:
+            sys.stdout.flush()
+    except UsageError as error:
+        print(f"{PROG}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{PROG}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it exits
+        return 141
+    except OSError as error:
+        print(f"{PROG}: error: {error}", file=sys.stderr)
+        return 1
+    except MemoryError:
+        print(f"{PROG}: error: out of memory; narrow the search, or give fewer --threads", file=sys.stderr)
+        return 1
+
+
+def search(argv: Sequence[str] | None) -> int:
+    """Parses, checks and runs; returns the exit status."""
+    stopwatch = Stopwatch()
     arguments = parse_arguments(argv)
     widths = read_widths(arguments.hidden_dims_search)
     configurations = enumerate_configurations(widths, arguments.max_layers)
@@ -98,19 +132,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if duplicates := duplicate_widths(arguments.hidden_dims_search):
         console.notice(f"--hidden_dims_search names {', '.join(map(str, duplicates))} more than once; used once")
-    try:
-        return run(arguments, configurations, console)
-    except UsageError as error:
-        print(f"{PROG}: error: {error}", file=sys.stderr)
-        return 2
+    return run(arguments, configurations, console, stopwatch)
 
 
-def run(arguments: argparse.Namespace, configurations: list[Configuration], console: Console) -> int:
+def run(
+    arguments: argparse.Namespace, configurations: list[Configuration], console: Console, stopwatch: Stopwatch
+) -> int:
     """From checked arguments to results on disk; returns the exit status."""
     from environment import describe_environment
     from selection import ResultCollector
 
-    stopwatch = Stopwatch()
+    files = output_files(arguments)
     device = choose_device(arguments.device)
     engine = choose_engine(arguments.engine, device, console)
     stopwatch.lap("start_up")
@@ -128,7 +160,7 @@ def run(arguments: argparse.Namespace, configurations: list[Configuration], cons
     if ranking[0].failure:
         print(f"{PROG}: error: every configuration failed; {_first_failure(ranking)}", file=sys.stderr)
     environment = describe_environment(device, engine, threads)
-    report(arguments, loaded, settings, ranking, environment, stopwatch, console)
+    report(arguments, files, loaded, settings, ranking, environment, stopwatch, console)
     return 1 if ranking[0].failure else 0
 
 
@@ -153,13 +185,14 @@ def choose_engine(name: str, device: torch.device, console: Console) -> str:
         return "reference"
     if device.type != "cpu":
         raise UsageError(f"--engine compiled runs on the CPU, not on {device}; give --device cpu")
-    patience = threading.Timer(1.0, console.say, ["Compiling the training kernel, once for this machine ..."])
+    patience = threading.Timer(1.0, console.say, [KERNEL_NOTE])
+    patience.daemon = True
     patience.start()
     try:
         compile_kernel()
     except ImportError as error:
         if name == "compiled":
-            raise UsageError(f"--engine compiled needs Numba ({error}); install it or give --engine reference") from None
+            raise UsageError(f"--engine compiled needs Numba ({error}); give --engine reference") from None
         console.notice("Numba is not installed; training with the reference engine, which is many times slower")
         return "reference"
     finally:
@@ -175,9 +208,7 @@ def load(arguments: argparse.Namespace, device: torch.device, console: Console) 
     is_sample = arguments.data_path is DEFAULT_DATA_PATH and not Path(DEFAULT_DATA_PATH).exists()
     path = SAMPLE_PATH if is_sample else Path(arguments.data_path)
     try:
-        dataset = COPUSDataset(
-            path, columns=arguments.columns, device=device, label_column=arguments.label_column
-        )
+        dataset = COPUSDataset(path, columns=arguments.columns, device=device, label_column=arguments.label_column)
     except DataError as error:
         raise UsageError(str(error)) from None
     split = dataset.split(arguments.seed)
@@ -228,9 +259,7 @@ def train_all(
     from report import config_text, loss_text
     from training import available_cores, make_trainer, run_trials
 
-    trials = plan_trials(
-        configurations, arguments.repeats, input_dim=table.input_dim, latent_dim=arguments.latent_dim
-    )
+    trials = plan_trials(configurations, arguments.repeats, input_dim=table.input_dim, latent_dim=arguments.latent_dim)
     threads = 1 if engine == "reference" else arguments.threads or available_cores()
     if arguments.threads > threads:
         console.notice(f"--threads {arguments.threads}: the reference engine trains one at a time")
@@ -239,12 +268,13 @@ def train_all(
         for result in run_trials(trials, make_trainer(engine, table, settings), threads):
             collector.add(result)
             best = collector.best
-            progress.update(f"best so far {config_text(best.config)} {loss_text(best.final_test_loss)}" if best else "")
+            progress.update(f"{config_text(best.config)} {loss_text(best.final_test_loss)}" if best else "")
     return threads
 
 
 def report(
     arguments: argparse.Namespace,
+    files: OutputFiles,
     loaded: Loaded,
     settings: TrainingSettings,
     ranking: list[ConfigurationResult],
@@ -256,7 +286,6 @@ def report(
     from report import closing_files, closing_summary, results_document, save_state_dict, write_csv, write_json
     from training import trained_model
 
-    files = output_files(arguments)
     best = None if ranking[0].failure else ranking[0]
     if best:
         model = trained_model(best.best_trained, loaded.table, settings)
@@ -298,8 +327,8 @@ def output_files(arguments: argparse.Namespace) -> OutputFiles:
     folder, latent = Path(arguments.output_dir), f"latent{arguments.latent_dim}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--output_dir {arguments.output_dir!r} cannot be made: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--output_dir {arguments.output_dir!r} cannot be made: {error}") from None
     return OutputFiles(
         results=folder / f"hyperparam_results_{latent}.json",
         csv=folder / f"hyperparam_results_{latent}.csv",
@@ -358,4 +387,7 @@ def _count(number: int, thing: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status == INTERRUPTED:
+        os._exit(status)  # sys.exit would wait for the trainings that are still running
+    sys.exit(status)

@@ -305,7 +305,7 @@ def _heights(axes: Axes, losses: np.ndarray, bars: np.ndarray, ceiling: float) -
             min(high + spare, max(high, (bars[:, 1] + bars[:, 2]).max())),
         )
     low -= 0.18 * (high - low)  # room for the name of the best
-    _scale(axes.yaxis, low, high, log=False, margin=0.08)
+    _scale(axes.yaxis, low, high, log=False, margin=0.08, lowest_tick=0.0)  # no loss is below 0
     if not off.any():
         return losses, []
     bottom, top = axes.get_ylim()
@@ -686,7 +686,9 @@ def _pixels(points: float) -> float:
     return points * DPI / 72
 
 
-def _scale(axis: Axis, low: float, high: float, *, log: bool, margin: float = 0.04) -> None:
+def _scale(
+    axis: Axis, low: float, high: float, *, log: bool, margin: float = 0.04, lowest_tick: float = -math.inf
+) -> None:
     """Limits around low..high, round ticks in plain numbers. A range of next to nothing is widened to 1 %."""
     if high - low <= 0.01 * abs(high):
         spare = 0.005 * abs(high) if not log else 0.2 * abs(high)
@@ -700,7 +702,7 @@ def _scale(axis: Axis, low: float, high: float, *, log: bool, margin: float = 0.
         ticks = list(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
     name = "x" if isinstance(axis, XAxis) else "y"
     axis.axes.set(**{f"{name}scale": "log" if log else "linear", f"{name}lim": (low, high)})
-    kept = [float(tick) for tick in ticks if low <= tick <= high]
+    kept = [float(tick) for tick in ticks if max(low, lowest_tick) <= tick <= high]
     axis.set_major_locator(FixedLocator(kept))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FixedFormatter(_tick_texts(kept, same_decimals=not log)))

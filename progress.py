@@ -1,9 +1,9 @@
 """What the console shows while trials are trained.
 
     with Progress(total, quiet=False) as progress:
-        progress.update(done, "best so far [64, 64] 0.0379")
+        progress.update("[64, 64] 0.0379")
 
-On a terminal a live bar; elsewhere a plain line about every tenth of the work.
+On a terminal a live bar, as wide as it; elsewhere a plain line about every tenth of the work.
 """
 
 from __future__ import annotations
@@ -30,21 +30,29 @@ class Progress:
             from tqdm import tqdm
 
             self.bar = tqdm(
-                total=total, unit="training", file=self.stream, dynamic_ncols=True, smoothing=0.1,
-                bar_format="{percentage:3.0f}%|{bar:24}| {n_fmt} of {total_fmt} trainings, {remaining} left{postfix}",
-            )  # fmt: skip
+                total=total,
+                file=self.stream,
+                dynamic_ncols=True,
+                smoothing=0.1,
+                bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} trainings, {remaining} left{postfix}",
+            )
 
     def update(self, best: str) -> None:
-        """One more training is done; `best` says what leads."""
+        """One more training is done; `best` says what leads, and is empty while nothing does."""
         self.done += 1
         if self.bar is not None:
-            self.bar.set_postfix_str(best, refresh=False)
+            self.bar.set_postfix_str(f"best {best}" if best else "", refresh=False)
             self.bar.update()
         elif not self.silent and self.done >= self.next_line:
-            elapsed = time.monotonic() - self.started
-            left = elapsed / self.done * (self.total - self.done)
-            print(f"  {self.done} of {self.total} trainings, {best}, {left:.0f} s left", file=self.stream, flush=True)
+            leader = f", best so far {best}" if best else ""
+            print(f"  {self.done} of {self.total} trainings{leader}{self._time_left()}", file=self.stream, flush=True)
             self.next_line = self._line_after(self.done)
+
+    def _time_left(self) -> str:
+        if self.done == self.total:
+            return ""
+        seconds = (time.monotonic() - self.started) / self.done * (self.total - self.done)
+        return f", about {seconds:.0f} s left" if seconds < 100 else f", about {seconds / 60:.0f} min left"
 
     def _line_after(self, done: int) -> int:
         tenths = done * 10 // self.total + 1

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, pairwise
 from math import comb
 from typing import TYPE_CHECKING
 
@@ -52,11 +52,7 @@ class TrialResult:
 def enumerate_configurations(hidden_dims: Iterable[int], max_layers: int) -> list[Configuration]:
     """All non-increasing tuples of 1 to `max_layers` widths, shortest first, then widest first."""
     widths = sorted(set(hidden_dims), reverse=True)
-    return [
-        config
-        for layers in range(1, max_layers + 1)
-        for config in combinations_with_replacement(widths, layers)
-    ]
+    return [config for layers in range(1, max_layers + 1) for config in combinations_with_replacement(widths, layers)]
 
 
 def count_configurations(n_widths: int, max_layers: int) -> int:
@@ -72,9 +68,7 @@ def count_parameters(input_dim: int, latent_dim: int, config: Sequence[int]) -> 
     """Trainable parameters of the `DynamicAutoencoder` of this shape."""
     encoder = [input_dim, *config, latent_dim]
     decoder = [latent_dim, *reversed(config), input_dim]
-    linear = sum(
-        (n_in + 1) * n_out for dims in (encoder, decoder) for n_in, n_out in zip(dims, dims[1:], strict=False)
-    )
+    linear = sum((n_in + 1) * n_out for dims in (encoder, decoder) for n_in, n_out in pairwise(dims))
     layer_norms = 2 * input_dim + 2 * 2 * sum(config)
     return linear + layer_norms
 
@@ -86,7 +80,5 @@ def plan_trials(
 
     The cost of a training is taken as proportional to the parameter count.
     """
-    by_cost = sorted(
-        configurations, key=lambda config: count_parameters(input_dim, latent_dim, config), reverse=True
-    )
+    by_cost = sorted(configurations, key=lambda config: count_parameters(input_dim, latent_dim, config), reverse=True)
     return [Trial(config, repeat) for config in by_cost for repeat in range(repeats)]

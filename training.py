@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from losses import cell_weights, loss_of_sums, squared_error_sums
+from losses import loss_of_sums, sparse_aware_loss, squared_error_sums
 from models import DynamicAutoencoder, flatten, load_flat
 from randomness import batch_order, dropout_keep, dropout_threshold, stream_key, torch_generator
 from search import Trial, TrialResult
@@ -221,29 +221,24 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings) -> Trainer:
     train_inputs, test_inputs = train_targets.nan_to_num(nan=0.0), test_targets.nan_to_num(nan=0.0)
     n_train = len(train_targets)
     batch_size = min(settings.batch_size, n_train)
+    n_steps = -(-n_train // batch_size)
 
     def train(trial: Trial) -> TrialResult:
         started = time.perf_counter()
         model = build_model(trial, table.input_dim, settings).to(device)
-        optimizer = torch.optim.AdamW(
-            model.parameters(), lr=settings.initial_lr, weight_decay=settings.weight_decay, fused=True
-        )
+        optimizer = make_optimizer(model, settings)
         order_key = stream_key(settings.seed, "order", trial.repeat)
+        dropout_key = stream_key(settings.seed, "dropout", trial.repeat)
         train_losses, test_losses = [], []
         test_sums = torch.empty(0)
         for epoch, learning_rate in enumerate(settings.learning_rates):
             optimizer.param_groups[0]["lr"] = float(learning_rate)
             order = torch.from_numpy(batch_order(order_key, epoch, n_train)).to(device)
-            masks = _dropout_masks(model, trial, settings, epoch, n_train, batch_size, device)
+            masks = dropout_masks(model, dropout_key, epoch, batch_size, n_steps)
             losses = []
             for step, batch in enumerate(order.split(batch_size)):
-                reconstruction = forward_with_masks(model, train_inputs[batch], [m[step, : len(batch)] for m in masks])
-                error = reconstruction - train_inputs[batch]
-                loss = (cell_weights(train_targets[batch]) * error.square()).sum()
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                losses.append(loss.detach())
+                step_masks = [mask[step, : len(batch)] for mask in masks]
+                losses.append(reference_step(model, optimizer, train_targets[batch], step_masks))
             test_sums = _evaluate(model, test_inputs, test_targets)
             epoch_losses = float(torch.stack(losses).double().mean()), loss_of_sums(test_sums, test_targets)
             if not np.isfinite(epoch_losses).all():
@@ -268,6 +263,25 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings) -> Trainer:
     return train_on_one_thread if device.type == "cpu" else train
 
 
+def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
+    """The optimizer of both engines; its learning rate is set anew each epoch."""
+    return torch.optim.AdamW(
+        model.parameters(), lr=settings.initial_lr, weight_decay=settings.weight_decay, fused=True
+    )
+
+
+def reference_step(
+    model: DynamicAutoencoder, optimizer: torch.optim.Optimizer, target: Tensor, masks: Sequence[Tensor]
+) -> Tensor:
+    """One training step on the batch `target` [B, F] (NaN = missing) with these dropout masks; returns its loss."""
+    reconstruction = forward_with_masks(model, target.nan_to_num(nan=0.0), masks)
+    loss = sparse_aware_loss(reconstruction, target)
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.detach()
+
+
 def forward_with_masks(model: DynamicAutoencoder, x: Tensor, masks: Sequence[Tensor]) -> Tensor:
     """`model(x)[0]` with each dropout layer replaced by the product with its mask, [B, H] of 0 and 1/(1-p)."""
     remaining = iter(masks)
@@ -280,30 +294,20 @@ def forward_with_masks(model: DynamicAutoencoder, x: Tensor, masks: Sequence[Ten
     return x
 
 
-def _dropout_masks(
-    model: DynamicAutoencoder,
-    trial: Trial,
-    settings: TrainingSettings,
-    epoch: int,
-    n_train: int,
-    batch_size: int,
-    device: torch.device,
-) -> list[Tensor]:
+def dropout_masks(model: DynamicAutoencoder, key: int, epoch: int, batch_size: int, n_steps: int) -> list[Tensor]:
     """The masks of an epoch: per dropout layer [n_steps, B, H] of 0 and 1/(1-p); none without dropout.
 
-    A dropout pattern is numbered by the Linear layer in front of it, counted from the input.
+    A layer's pattern is numbered by the Linear layer in front of it, counted from the input.
     """
-    if settings.dropout == 0:
+    if model.dropout == 0:
         return []
-    key = stream_key(settings.seed, "dropout", trial.repeat)
-    n_steps = -(-n_train // batch_size)
-    linear_layers = [layer for layer in [*model.encoder, *model.decoder] if isinstance(layer, nn.Linear)]
-    hidden = [i for i in range(len(linear_layers) - 1) if i != len(trial.config)]
+    device = next(model.parameters()).device
+    layers = [layer for layer in [*model.encoder, *model.decoder] if isinstance(layer, nn.Linear)]
     masks = []
-    for i in hidden:
-        width = linear_layers[i].out_features
-        keep = dropout_keep(key, epoch, i, width, batch_size, n_steps, settings.dropout)
-        masks.append(torch.from_numpy(keep).to(device).float().contiguous() / (1 - settings.dropout))
+    for number, layer in enumerate(layers):
+        if number not in (len(model.hidden_dims), len(layers) - 1):  # neither the latent nor the output
+            keep = dropout_keep(key, epoch, number, layer.out_features, batch_size, n_steps, model.dropout)
+            masks.append(torch.from_numpy(keep).to(device).float().contiguous() / (1 - model.dropout))
     return masks
 
 

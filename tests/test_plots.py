@@ -234,8 +234,10 @@ def test_every_finished_configuration_is_drawn_where_it_belongs() -> None:
 
 
 def test_depths_differ_in_colour_and_marker() -> None:
-    legend = plots.draw_configurations(RANKINGS["deep"], latent_dim=3).axes[0].get_legend()
+    axes = plots.draw_configurations(RANKINGS["deep"], latent_dim=3).axes[0]
+    legend = axes.get_legend()
     assert legend is not None
+    assert legend.get_window_extent().x0 > axes.get_window_extent().x1  # it hides no point
     keys = [line for line in legend.get_lines() if line.get_marker() in plots.MARKERS]
     assert len({line.get_marker() for line in keys}) == len({str(line.get_color()) for line in keys}) == 8
     assert [text.get_text() for text in legend.get_texts()][-2] == "8 or more hidden layers"
@@ -300,6 +302,26 @@ def test_the_best_is_named_without_hiding_a_point() -> None:
     assert not any(box.contains(*axes.transData.transform(point)) for point in points)
 
 
+def test_a_label_keeps_off_points_other_labels_and_the_frame() -> None:
+    axes = Figure(dpi=plots.DPI).add_axes((0.0, 0.0, 1.0, 1.0))
+    frame = axes.get_window_extent()
+    size = np.array([200.0, 60.0])
+    point = np.array([frame.x1 - 30.0, 480.0])  # no room to the right
+    above = np.array([[frame.x0, point[1] + 40.0, frame.x1, frame.y1]])  # another label
+    below = np.array([[frame.x0, frame.y0, frame.x1, point[1] - 40.0]])
+    left = point - [100.0, 0.0]
+
+    box = plots._free_box(axes, point, size, left[None], above, required=False)
+    assert box is not None
+    assert frame.x0 < box[0] < box[2] < frame.x1
+    assert box[3] < above[0, 1]
+    assert not Bbox.from_extents(*box).contains(*left)
+
+    both = np.vstack([above, below])
+    assert plots._free_box(axes, point, size, left[None], both, required=False) is None
+    assert plots._free_box(axes, point, size, left[None], both, required=True) is not None
+
+
 # The latent plane
 
 _rng = np.random.default_rng(2)
@@ -319,15 +341,23 @@ LABELLINGS = {
 
 
 @pytest.mark.parametrize("name", LABELLINGS)
-def test_nothing_overlaps_or_is_cut_off_in_latent_space(name: str, tmp_path: Path) -> None:
+def test_nothing_overlaps_or_is_cut_off_in_latent_space(name: str) -> None:
     labels = LABELLINGS[name]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure = plots.draw_latent_space(*SAMPLES, labels, title="Latent space of the best, [64, 64]", note=NOTE)
         assert_readable(figure)
     assert len(figure.axes) == (1 if name in ("none", "all missing") else 2)
-    assert "Training (320)" in words_in(figure) if name != "odd" else True
-    plots.plot_latent_space(*SAMPLES, labels, tmp_path / "x.png", title="any")
+    assert "Training (320)" in words_in(figure)
+    assert NOTE in words_in(figure)
+
+
+def test_labels_in_any_script_are_drawn_without_a_warning(tmp_path: Path) -> None:
+    plots.plot_latent_space(*SAMPLES, LABELLINGS["odd"], tmp_path / "x.png", title="Latent space")
+    assert (tmp_path / "x.png").stat().st_size > 0
+    figure = plots.draw_latent_space(*SAMPLES, LABELLINGS["odd"], title="Latent space")
+    assert "$x_1$ (100)" in words_in(figure)
+    assert not any(text.get_parse_math() for text in visible_texts(figure))
 
 
 @pytest.mark.parametrize(

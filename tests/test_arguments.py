@@ -1,0 +1,221 @@
+"""Every argument has the documented default, and every fault gets one clear line."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from arguments import DEFAULT_DATA_PATH, PROG, build_parser, duplicate_widths, parse_arguments, read_widths
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The table of the command line that the program promises; type and value both count.
+DEFAULTS = {
+    "latent_dim": 3,
+    "hidden_dims_search": "16,32,64,128",
+    "max_layers": 3,
+    "epochs": 20,
+    "batch_size": 32,
+    "initial_lr": 0.001,
+    "eta_min": 1e-6,
+    "data_path": "data/stains.csv",
+    "device": "auto",
+    "output_dir": "output",
+    "save_models": False,
+    "seed": 42,
+    "repeats": 5,
+    "dropout": 0.1,
+    "weight_decay": 1e-4,
+    "scaling": "robust",
+    "columns": "copus",
+    "engine": "auto",
+    "threads": 0,
+    "quiet": False,
+}
+MORE_DEFAULTS = {"label_column": None, "max_configurations": 10_000}
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def faults_of(capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    """The lines on stderr, less the program's name; the status is checked to be 2 and stdout to be empty."""
+
+    def faults(*argv: str) -> list[str]:
+        with pytest.raises(SystemExit) as exit_:
+            parse_arguments(argv)
+        assert exit_.value.code == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        lines = err.splitlines()
+        assert all(line.startswith(f"{PROG}: error: ") for line in lines)
+        return [line.removeprefix(f"{PROG}: error: ") for line in lines]
+
+    return faults
+
+
+def test_defaults_and_their_types_are_the_documented_ones() -> None:
+    given = {name: str(value) if isinstance(value, str) else value for name, value in vars(parse_arguments([])).items()}
+    expected = DEFAULTS | MORE_DEFAULTS
+    assert given == expected
+    assert {name: type(value) for name, value in given.items()} == {n: type(v) for n, v in expected.items()}
+
+
+@pytest.mark.parametrize("name", [name for name, default in DEFAULTS.items() if isinstance(default, int | float)])
+def test_a_number_keeps_its_type_when_it_is_given(name: str) -> None:
+    if isinstance(DEFAULTS[name], bool):
+        assert getattr(parse_arguments([f"--{name}"]), name) is True
+    else:
+        text = "2" if isinstance(DEFAULTS[name], int) else "0.0005"
+        value = getattr(parse_arguments([f"--{name}", text]), name)
+        assert value == float(text)
+        assert type(value) is type(DEFAULTS[name])
+
+
+def test_help_states_every_default_truly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
+    parser = build_parser()
+    entries = re.split(r"^  --", parser.format_help(), flags=re.MULTILINE)[1:]
+    stated = {entry.split()[0]: re.findall(r"\(default: (.*)\)", entry)[-1] for entry in entries}
+    real = vars(parser.parse_args([]))
+    assert stated.keys() == real.keys()
+    words = {"False": "off", "None": "Bcluster or Cluster, where there is one"}
+    assert stated == {name: words.get(str(default), str(default)) for name, default in real.items()}
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = {"torch", "pandas", "matplotlib", "numpy", "numba", "tqdm"}
+    code = (
+        "import sys, hyperparam_optimizer\n"
+        "try: hyperparam_optimizer.main(['--help'])\n"
+        "finally: print(sorted(m for m in sys.modules if '.' not in m), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--latent_dim" in done.stdout
+    assert heavy.isdisjoint(eval(done.stderr.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    ("flag", "values"),
+    [
+        ("latent_dim", ["0", "-1", "1e3", "3.0", "", "nan", "1_0", "٣", "１", "9" * 12, "9" * 5000]),
+        ("max_layers", ["0", "-1", "1e3", "101", "inf"]),
+        ("epochs", ["0", "-20", "1e3", "2.5", "1000001", "²"]),
+        ("batch_size", ["0", "-1", "32.0", "0x20", str(2**31)]),
+        ("repeats", ["0", "-1", "five", "10001"]),
+        ("seed", ["-1", "1.5", str(2**63)]),
+        ("threads", ["-1", "all", "5000"]),
+        ("max_configurations", ["0", "1e6"]),
+        ("initial_lr", ["0", "-0.001", "-1e-3", "nan", "inf", "-inf", "1_0", "", "fast", "１", "1e400"]),
+        ("eta_min", ["-1e-9", "nan", "inf", "0.01"]),
+        ("dropout", ["1", "1.5", "-0.1", "nan"]),
+        ("weight_decay", ["-1", "nan", "inf", "none"]),
+        ("scaling", ["", "Robust", "minmax"]),
+        ("engine", ["", "torch", "Compiled"]),
+        ("device", ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cuda:99999", "cpu:0", "mps", "CPU"]),
+        ("columns", ["", " , "]),
+        ("output_dir", ["", " ", "nul\0", "ungrad\udcff"]),
+        ("hidden_dims_search", ["1e3", "16,,32", "16;32", "64-32", "", ",", "16,", "0", "16,-4", "nan", "٣", "65537"]),
+    ],
+)
+def test_a_bad_value_gets_one_line_that_names_its_flag(faults_of, flag: str, values: list[str]) -> None:  # type: ignore[no-untyped-def]
+    for value in values:
+        (fault,) = faults_of(f"--{flag}", value)
+        assert fault.startswith(f"--{flag} "), value
+        assert len(fault) > len(f"--{flag} {value}") + 10, "the remedy is named"
+
+
+def test_all_faults_are_reported_together(faults_of) -> None:  # type: ignore[no-untyped-def]
+    faults = faults_of("--epochs", "--latent-dim", "2", "--dropout", "2", "--device", "tpu", "--data_path", "no.csv")
+    assert [fault.split(":")[0].split(" ")[0] for fault in faults] == [
+        "--epochs", "unknown", "--dropout", "--device", "--data_path",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("rest", [[], ["--seed", "1"], ["--quiet"]])
+def test_a_flag_without_its_value_is_named(faults_of, rest: list[str]) -> None:  # type: ignore[no-untyped-def]
+    assert faults_of("--epochs", *rest) == ["--epochs: give a value; see --help"]
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("--latent-dim", "--latent_dim"), ("--epoch", "--epochs"), ("--lr", "--initial_lr"), ("--gpu", None)],
+)
+def test_an_unknown_flag_is_answered_with_the_closest_one(faults_of, given: str, meant: str | None) -> None:  # type: ignore[no-untyped-def]
+    advice = f"did you mean {meant}?" if meant else "see --help"
+    for argv in ([given], [f"{given}=3"], [given, "3"]):
+        assert faults_of(*argv) == [f"unknown argument {argv[0]!r}; {advice}"]
+
+
+def test_widths_that_the_shell_took_apart_are_explained(faults_of) -> None:  # type: ignore[no-untyped-def]
+    faults = faults_of("--hidden_dims_search", "16,", "32")
+    assert any(fault.startswith("unexpected '32'") and "quotes" in fault for fault in faults)
+
+
+def test_a_missing_data_file_is_a_fault_even_where_it_is_the_default(faults_of) -> None:  # type: ignore[no-untyped-def]
+    assert faults_of("--data_path", str(DEFAULT_DATA_PATH)) == ["--data_path 'data/stains.csv': there is no such file"]
+    assert parse_arguments([]).data_path is DEFAULT_DATA_PATH
+
+
+def test_a_data_path_that_is_no_table_is_a_fault(faults_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "table.docx").touch()
+    (tmp_path / "folder.csv").mkdir()
+    assert "ends in .csv" in faults_of("--data_path", "table.docx")[0]
+    assert "is a folder" in faults_of("--data_path", "folder.csv")[0]
+    assert "no such file" in faults_of("--data_path", "table.docx/inner.csv")[0]
+    assert "no such file" in faults_of("--data_path", "x" * 5000 + ".csv")[0]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".tab", ".xlsx", ".parquet", ".CSV"])
+def test_each_table_format_is_accepted(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"table{suffix}").touch()
+    assert parse_arguments(["--data_path", f"table{suffix}"]).data_path == f"table{suffix}"
+
+
+def test_an_output_dir_that_is_or_lies_below_a_file_is_a_fault(faults_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "taken").touch()
+    assert "is a file" in faults_of("--output_dir", "taken")[0]
+    assert "is a file" in faults_of("--output_dir", "taken/below/it")[0]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_to_is_a_fault(faults_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    assert "cannot be written to" in faults_of("--output_dir", str(locked / "new"))[0]
+
+
+def test_nothing_is_created_by_the_checks(tmp_path: Path) -> None:
+    parse_arguments(["--output_dir", "some/new/folder"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_compiled_engine_is_refused_on_cuda(faults_of) -> None:  # type: ignore[no-untyped-def]
+    assert "--engine compiled" in faults_of("--engine", "compiled", "--device", "cuda:1")[0]
+
+
+def test_too_many_configurations_are_refused_with_their_number(faults_of) -> None:  # type: ignore[no-untyped-def]
+    argv = ["--hidden_dims_search", "16,32,64,128", "--max_layers", "30"]
+    (fault,) = faults_of(*argv)
+    assert "46375 configurations" in fault
+    assert parse_arguments([*argv, "--max_configurations", "46375"]).max_layers == 30
+
+
+def test_widths_may_have_spaces_and_duplicates() -> None:
+    assert read_widths(" 64, 16 ,64,+8,08") == [64, 16, 8]
+    assert duplicate_widths(" 64, 16 ,64,+8,08") == [8, 64]
+    assert duplicate_widths("16,32") == []
+
+
+def test_edge_values_are_accepted() -> None:
+    argv = "--dropout 0 --eta_min 0.001 --weight_decay 0 --seed 0 --max_layers 1 --latent_dim 10000 --initial_lr 1e-3"
+    assert parse_arguments(argv.split()).seed == 0
+    assert parse_arguments(["--seed", str(2**63 - 1), "--device", "cuda:3"]).device == "cuda:3"

@@ -1,0 +1,494 @@
+"""The command from its arguments to its files, as a user runs it."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import pickle
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import jsonschema  # type: ignore[import-untyped]
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from builders import make_failed_trial
+
+import hyperparam_optimizer
+import plots
+import training
+from arguments import PROG, SAMPLE_PATH
+from models import load_best
+from report import config_text, loss_text
+from search import Trial, TrialResult
+from selection import rank_configurations
+
+ROOT = Path(__file__).resolve().parent.parent
+SCHEMA = json.loads((ROOT / "results_schema.json").read_text(encoding="utf-8"))
+ROWS = 60
+SMALL = ["--hidden_dims_search", "8,16", "--max_layers", "2", "--epochs", "3", "--repeats", "2", "--threads", "2"]
+SMALL_CONFIGURATIONS = 5
+
+# Two orders of summation over the 3 epochs of a short run; a training only drifts apart slowly.
+ENGINE_TOLERANCE = 1e-4
+# A code as text and back, and matrix products of another shape.
+CODE_TOLERANCE = 1e-5
+
+
+class Run(NamedTuple):
+    """What a run of the command left behind."""
+
+    status: object
+    out: str
+    err: str
+    folder: Path
+    global_state_kept: bool
+
+    def results(self) -> dict[str, Any]:
+        """The JSON."""
+        (path,) = self.folder.glob("hyperparam_results_latent*.json")
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return document
+
+    def files(self) -> set[str]:
+        """The names of all files."""
+        return {path.name for path in self.folder.iterdir()}
+
+
+def run(folder: Path, *arguments: object, pictures: bool = False) -> Run:
+    """Runs the command in this process. Pictures take most of a short run's time, so most runs leave them out."""
+    out, err = io.StringIO(), io.StringIO()
+    before = global_state()
+    with ExitStack() as stack:
+        stack.enter_context(redirect_stdout(out))
+        stack.enter_context(redirect_stderr(err))
+        if not pictures:
+            stack.enter_context(mock.patch.object(hyperparam_optimizer, "write_pictures"))
+        try:
+            status: object = hyperparam_optimizer.main([*map(str, arguments), "--output_dir", str(folder)])
+        except SystemExit as exit_:
+            status = exit_.code
+    return Run(status, out.getvalue(), err.getvalue(), folder, global_state() == before)
+
+
+def global_state() -> tuple[object, ...]:
+    """What all code of a process shares and a run may not change: the random generators, torch's threads."""
+    numpys = pickle.dumps(np.random.get_state())  # noqa: NPY002 - the global generator is what is looked at
+    return random.getstate(), numpys, torch.get_rng_state().tolist(), torch.get_num_threads()
+
+
+def but_for_time(results: dict[str, Any]) -> dict[str, Any]:
+    return {name: part for name, part in results.items() if name not in ("timestamp", "timing")}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's own table: the bundled sample's rows with the fewest zeros, so that no column is constant."""
+    path = tmp_path_factory.mktemp("table") / "mine.csv"
+    sample = pd.read_csv(SAMPLE_PATH)
+    fullest = (sample != 0).sum(axis=1).nlargest(ROWS).index
+    sample.loc[fullest].to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished search with pictures and a saved model."""
+    folder = tmp_path_factory.mktemp("finished") / "new" / "out put é"
+    return run(folder, "--data_path", table, "--save_models", *SMALL, pictures=True)
+
+
+# ------------------------------------------------------------------------------------- a finished run
+
+
+def test_a_finished_run_exits_with_0_and_leaves_every_file(finished: Run) -> None:
+    assert finished.status == 0
+    assert finished.files() == {
+        "hyperparam_search_latent3.png",
+        "config_performance_latent3.png",
+        "hyperparam_results_latent3.json",
+        "hyperparam_results_latent3.csv",
+        "best_model_latent3.pth",
+        "latent_codes_latent3.csv",
+    }
+
+
+def test_the_closing_summary_has_the_promised_form(finished: Run) -> None:
+    best = finished.results()["best_configuration"]
+    summary = f"""\
+======================================================================
+HYPERPARAMETER OPTIMIZATION COMPLETED
+======================================================================
+Best configuration: {config_text(best["config"])}
+Best final test loss: {loss_text(best["final_test_loss"], best["final_test_loss_sd"])} (2 repeats)
+Best model parameters: {best["model_params"]}
+Best model saved: {finished.folder / "best_model_latent3.pth"}
+
+Generating visualizations...
+Performance plot: {finished.folder / "hyperparam_search_latent3.png"}
+Configuration scatter: {finished.folder / "config_performance_latent3.png"}
+Results saved: {finished.folder / "hyperparam_results_latent3.json"}
+"""
+    assert finished.out.endswith(f"\n{summary}")
+    assert re.search(r"^Best final test loss: 0\.\d{4} ± 0\.\d{4} \(2 repeats\)$", finished.out, re.MULTILINE)
+
+
+def test_the_run_says_what_it_will_do_before_it_does_it(finished: Run) -> None:
+    first, *rest = finished.out.splitlines()
+    assert first == "Searching 5 configurations x 2 repeats of 3 epochs, latent dimension 3"
+    assert "Table: 60 rows x 24 columns from mine.csv, 48 for training and 12 for testing" in rest
+    assert any(line.startswith("  10 of 10 trainings, best so far [") for line in rest)
+
+
+def test_the_results_follow_the_schema(finished: Run) -> None:
+    results = finished.results()
+    jsonschema.validate(results, SCHEMA)
+    assert results["total_configurations"] == len(results["all_results"]) == SMALL_CONFIGURATIONS
+    assert results["data"]["synthetic"] is False
+    assert results["args"]["epochs"] == 3
+    assert results["timing"]["total"] == pytest.approx(sum(s for n, s in results["timing"].items() if n != "total"))
+
+
+def test_the_best_is_the_first_of_a_sorted_ranking(finished: Run) -> None:
+    results = finished.results()
+    losses = [entry["final_test_loss"] for entry in results["all_results"]]
+    assert losses == sorted(losses)
+    assert results["best_configuration"]["config"] == results["all_results"][0]["config"]
+    assert results["best_configuration"]["final_test_loss"] == losses[0]
+
+
+def test_the_csv_holds_the_same_ranking(finished: Run) -> None:
+    ranking = pd.read_csv(finished.folder / "hyperparam_results_latent3.csv")
+    results = finished.results()["all_results"]
+    assert list(ranking["configuration"]) == [config_text(entry["config"]) for entry in results]
+    assert list(ranking["final_test_loss"]) == [entry["final_test_loss"] for entry in results]
+
+
+def test_the_saved_model_encodes_raw_values_to_the_written_codes(finished: Run, table: Path) -> None:
+    saved = load_best(finished.folder, 3)
+    codes = pd.read_csv(finished.folder / "latent_codes_latent3.csv")
+    raw = pd.read_csv(table)[saved.columns].to_numpy(np.float32)
+    written = codes[["latent_1", "latent_2", "latent_3"]].to_numpy()
+    assert len(codes) == ROWS
+    assert written.std(axis=0).min() > 100 * CODE_TOLERANCE, "codes that differ"
+    np.testing.assert_allclose(saved.encode(raw).numpy(), written, rtol=0, atol=CODE_TOLERANCE)
+    assert (codes["split"] == "test").sum() == 12
+    assert list(codes["Bcluster"]) == list(pd.read_csv(table)["Bcluster"])
+
+
+def test_the_saved_model_is_of_the_repeat_with_the_lowest_training_loss(finished: Run) -> None:
+    results = finished.results()
+    train_losses = results["all_results"][0]["train_loss_per_repeat"]
+    saved = results["best_configuration"]["saved_model"]
+    assert saved["file"] == "best_model_latent3.pth"
+    assert saved["repeat"] == 1 + int(np.argmin(train_losses))
+    assert saved["train_loss"] == min(train_losses)
+
+
+def test_a_second_run_gives_the_same_results(finished: Run, table: Path) -> None:
+    again = run(finished.folder, "--data_path", table, "--save_models", *SMALL)
+    assert but_for_time(again.results()) == but_for_time(finished.results())
+
+
+def test_a_run_is_the_same_on_one_thread_and_on_many(table: Path, tmp_path: Path) -> None:
+    one = run(tmp_path / "1", "--data_path", table, *SMALL, "--threads", 1).results()
+    three = run(tmp_path / "3", "--data_path", table, *SMALL, "--threads", 3).results()
+    assert (one["environment"]["threads"], three["environment"]["threads"]) == (1, 3)
+    assert one["all_results"] == three["all_results"]
+    assert one["best_configuration"] == three["best_configuration"]
+
+
+def test_another_seed_gives_other_results(finished: Run, table: Path, tmp_path: Path) -> None:
+    other = run(tmp_path, "--data_path", table, *SMALL, "--seed", 43).results()
+    assert other["all_results"][0]["final_test_loss"] != finished.results()["all_results"][0]["final_test_loss"]
+
+
+def test_no_global_random_state_is_touched(finished: Run, table: Path, tmp_path: Path) -> None:
+    assert finished.global_state_kept
+    assert run(tmp_path, "--data_path", table, *SMALL, "--engine", "reference").global_state_kept
+
+
+# ------------------------------------------------------------------------------------------ variations
+
+
+def test_one_layer_gives_the_single_layer_configurations_alone(table: Path, tmp_path: Path) -> None:
+    results = run(tmp_path, "--data_path", table, *SMALL, "--max_layers", 1, "--epochs", 1).results()
+    assert sorted(entry["config"] for entry in results["all_results"]) == [[8], [16]]
+
+
+def test_two_latent_dimensions_draw_the_latent_space_without_a_saved_model(table: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "--data_path", table, *SMALL, "--latent_dim", 2, "--max_layers", 1, pictures=True)
+    assert (tmp_path / "latent_space_2d_best_config.png").read_bytes().startswith(b"\x89PNG")
+    assert f"\nLatent space plot: {tmp_path / 'latent_space_2d_best_config.png'}\n" in done.out
+    assert not list(tmp_path.glob("*.pth"))
+    assert "Best model saved" not in done.out
+    assert done.results()["best_configuration"]["saved_model"] is None
+
+
+def test_one_repeat_claims_no_spread(table: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "--data_path", table, *SMALL, "--repeats", 1)
+    assert re.search(r"^Best final test loss: 0\.\d{4}$", done.out, re.MULTILINE)
+    assert done.results()["all_results"][0]["final_test_loss_sd"] is None
+
+
+def test_quiet_prints_the_closing_summary_alone(table: Path, tmp_path: Path) -> None:
+    loud = run(tmp_path, "--data_path", table, *SMALL)
+    quiet = run(tmp_path, "--data_path", table, *SMALL, "--quiet")
+    assert quiet.out == loud.out[loud.out.index("=====") :]
+    assert quiet.err == ""
+
+
+def test_duplicate_widths_are_noticed_and_used_once(table: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "--data_path", table, *SMALL, "--hidden_dims_search", " 8, 16,8 ", "--epochs", 1)
+    assert "Note: --hidden_dims_search names 8 more than once; used once\n" in done.err
+    assert done.results()["total_configurations"] == SMALL_CONFIGURATIONS
+
+
+def test_a_latent_space_that_does_not_compress_is_noticed(table: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "--data_path", table, *SMALL, "--latent_dim", 30, "--epochs", 1)
+    assert done.status == 0
+    assert "Note: --latent_dim 30 does not compress 24 columns\n" in done.err
+
+
+def test_a_batch_may_be_larger_than_the_table(table: Path, tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", "--data_path", table, *SMALL, "--batch_size", 48).results()
+    larger = run(tmp_path / "larger", "--data_path", table, *SMALL, "--batch_size", 2**31 - 1).results()
+    assert larger["all_results"] == whole["all_results"]
+
+
+def test_the_engines_agree(finished: Run, table: Path, tmp_path: Path) -> None:
+    reference = run(tmp_path, "--data_path", table, *SMALL, "--engine", "reference").results()
+    compiled = finished.results()
+    assert (reference["environment"]["engine"], compiled["environment"]["engine"]) == ("reference", "compiled")
+    losses_of = {tuple(entry["config"]): entry["test_loss_per_repeat"] for entry in compiled["all_results"]}
+    for entry in reference["all_results"]:
+        expected = pytest.approx(entry["test_loss_per_repeat"], rel=ENGINE_TOLERANCE)
+        assert losses_of[tuple(entry["config"])] == expected
+
+
+# -------------------------------------------------------------------------------- the bundled sample
+
+
+@pytest.fixture
+def pictures_notes(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """The small line of each picture that is asked for; none is drawn."""
+    notes: list[str | None] = []
+    for draw in ("plot_search", "plot_configurations", "plot_latent_space"):
+        monkeypatch.setattr(plots, draw, lambda *_, note=None, **__: notes.append(note))
+    return notes
+
+
+TINY = ["--hidden_dims_search", "4", "--max_layers", "1", "--epochs", "1", "--repeats", "1"]
+
+
+def test_without_a_table_the_sample_is_used_and_said_so_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures_notes: list[str | None]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run(Path("output"), *TINY, "--latent_dim", 2, pictures=True)
+    assert done.status == 0
+    assert "SYNTHETIC" in done.err
+    data = done.results()["data"]
+    assert data["synthetic"] is True
+    assert data["path"] == SAMPLE_PATH.as_posix()
+    assert len(pictures_notes) == 3
+    assert all(note and "synthetic" in note.lower() for note in pictures_notes)
+
+
+def test_a_table_at_the_default_place_is_used(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures_notes: list[str | None]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "stains.csv").write_bytes(table.read_bytes())
+    done = run(Path("output"), *TINY, "--latent_dim", 2, pictures=True)
+    assert done.err == ""
+    assert done.results()["data"]["synthetic"] is False
+    assert done.results()["data"]["rows"] == ROWS
+    assert pictures_notes == [None] * 3
+
+
+def test_a_table_that_is_named_and_missing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run(tmp_path / "output", "--data_path", "data/stains.csv")
+    assert (done.status, done.out) == (2, "")
+    assert done.err == f"{PROG}: error: --data_path 'data/stains.csv': there is no such file\n"
+    assert not done.folder.exists()
+
+
+# -------------------------------------------------------------------------------------------- failures
+
+
+def assert_one_line(done: Run, status: int) -> str:
+    """Checks status and stderr's single line; returns what it says."""
+    assert done.status == status
+    assert done.err.count("\n") == 1
+    assert done.err.startswith(f"{PROG}: ")
+    return done.err.removeprefix(f"{PROG}: ").rstrip("\n")
+
+
+def test_a_table_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.csv"
+    bad.write_text("a,b\n1,2\n")
+    assert "bad.csv" in assert_one_line(run(tmp_path / "out", "--data_path", bad, *SMALL), 2)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+def test_a_search_that_fails_entirely_exits_with_1_and_lists_the_failures(
+    table: Path, tmp_path: Path, engine: str
+) -> None:
+    arguments = ["--data_path", table, *SMALL, "--initial_lr", 1e30, "--save_models", "--engine", engine]
+    done = run(tmp_path, *arguments, "--quiet", pictures=True)
+    assert "every configuration failed" in assert_one_line(done, 1)
+    assert done.out == ""
+    assert done.files() == {"hyperparam_results_latent3.json", "hyperparam_results_latent3.csv"}
+    results = done.results()
+    jsonschema.validate(results, SCHEMA)
+    assert results["best_configuration"] is None
+    assert all(entry["status"].startswith("failed: not finite at epoch 1") for entry in results["all_results"])
+    ranking = pd.read_csv(tmp_path / "hyperparam_results_latent3.csv")
+    assert len(ranking) == SMALL_CONFIGURATIONS
+    assert ranking["status"].str.startswith("failed").all()
+    assert ranking["rank"].isna().all()
+
+
+def test_a_configuration_that_fails_is_listed_last_and_leaves_the_others_as_they_were(
+    finished: Run, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = tuple(finished.results()["best_configuration"]["config"])
+    make_trainer = training.make_trainer
+
+    def make_failing(*arguments: Any) -> Callable[[Trial], TrialResult]:
+        train = make_trainer(*arguments)
+        return lambda trial: make_failed_trial(best, trial.repeat) if trial.config == best else train(trial)
+
+    monkeypatch.setattr(training, "make_trainer", make_failing)
+    done = run(tmp_path, "--data_path", table, *SMALL)
+    results = done.results()
+    jsonschema.validate(results, SCHEMA)
+    assert done.status == 0
+    assert results["all_results"][-1]["config"] == list(best)
+    assert results["all_results"][-1]["final_test_loss"] is None
+    expected = [entry["test_loss_per_repeat"] for entry in finished.results()["all_results"][1:]]
+    assert [entry["test_loss_per_repeat"] for entry in results["all_results"][:-1]] == expected
+
+
+def test_the_last_of_a_rankings_failures_never_leads() -> None:
+    assert rank_configurations([make_failed_trial((8,))], {(8,): 1})[0].failure
+
+
+@pytest.fixture
+def fresh_kernel() -> Iterator[None]:
+    """The next `import kernel` runs its code anew."""
+    with mock.patch.dict(sys.modules):
+        for module in ("kernel", "tile"):
+            sys.modules.pop(module, None)
+        yield
+
+
+@pytest.fixture
+def without_numba(fresh_kernel: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if Numba were not installed."""
+    monkeypatch.setitem(sys.modules, "numba", None)
+
+
+@pytest.mark.usefixtures("without_numba")
+def test_without_numba_the_reference_engine_takes_over_with_a_notice(table: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "--data_path", table, *SMALL, "--epochs", 1)
+    assert done.status == 0
+    assert "Note: Numba is not installed" in done.err
+    assert done.results()["environment"]["engine"] == "reference"
+
+
+@pytest.mark.usefixtures("without_numba")
+def test_the_compiled_engine_cannot_be_forced_without_numba(table: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "--data_path", table, *SMALL, "--engine", "compiled")
+    assert "--engine compiled needs Numba" in assert_one_line(done, 2)
+
+
+@pytest.mark.usefixtures("fresh_kernel")
+def test_a_kernel_cache_that_can_be_written_nowhere_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    caching = pytest.importorskip("numba.core.caching")
+    places = getattr(caching, "CacheImpl", None) or caching._CacheImpl  # its name before Numba 0.62
+    monkeypatch.setattr(places, "_locator_classes", [])
+    kernel = importlib.import_module("kernel")
+    values = np.zeros(3, np.float32)
+    kernel._fill(values, np.float32(2))
+    assert values.tolist() == [2, 2, 2]
+    assert kernel._fill.stats.cache_path is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_without_a_cuda_device_is_one_line(table: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "--data_path", table, *SMALL, "--device", "cuda")
+    assert "--device cuda" in assert_one_line(done, 2)
+
+
+def test_an_output_folder_that_cannot_be_made_is_said_before_anything_is_trained(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(training, "run_trials", lambda *_: pytest.fail("trained all the same"))
+    assert "--output_dir" in assert_one_line(run(tmp_path / "x", "--data_path", table, *SMALL), 2)
+
+
+def test_results_that_cannot_be_written_are_one_line(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device", "somewhere")
+
+    monkeypatch.setattr("report.write_json", refuse)
+    done = run(tmp_path, "--data_path", table, *SMALL)
+    assert assert_one_line(done, 1) == "error: [Errno 28] No space left on device: 'somewhere'"
+
+
+def test_ctrl_c_is_one_line_and_leaves_no_file(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_trials = training.run_trials
+
+    def interrupted(*arguments: Any) -> Iterator[TrialResult]:
+        yield next(run_trials(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "run_trials", interrupted)
+    done = run(tmp_path, "--data_path", table, *SMALL)
+    assert assert_one_line(done, 130) == "interrupted"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_that_went_away_ends_the_run_without_a_traceback(table: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / PROG), "--data_path", str(table), "--output_dir", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == 141
+
+
+# -------------------------------------------------------------------------------------- the real table
+
+
+def test_the_basic_command_on_the_real_table(real_table: Path, tmp_path: Path) -> None:
+    space = ["--latent_dim", 3, "--hidden_dims_search", "16,32,64", "--max_layers", 3]
+    done = run(tmp_path, "--data_path", real_table, *space, "--epochs", 20, "--repeats", 1)
+    results = done.results()
+    assert done.status == 0
+    assert results["total_configurations"] == 19
+    assert results["best_configuration"]["final_test_loss"] <= 0.042
+    assert results["data"]["synthetic"] is False
+    assert (results["data"]["train_rows"], results["data"]["test_rows"]) == (1607, 401)
+    sizes = {tuple(entry["config"]): entry["model_params"] for entry in results["all_results"]}
+    assert sizes[64, 64] == 12_491

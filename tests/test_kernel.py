@@ -1,0 +1,244 @@
+"""The compiled step against plain PyTorch: same weights, same batches, same dropout patterns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+import kernel
+from losses import sparse_aware_loss
+from models import DynamicAutoencoder, flatten, load_flat
+from randomness import dropout_threshold
+from training import TrainingSettings, dropout_masks, forward_with_masks, make_optimizer, reference_step
+
+STEPS = 100
+DROPOUT_KEY = 2**63 + 12345
+# Sums of up to 130 float32 products, in another order, differ by a few roundings of their largest term.
+OUTPUT_TOLERANCE = 1e-6  # of a reconstructed value; a squared error e² then differs by 2e times that
+GRADIENT_TOLERANCE = 1e-4  # relative to the largest gradient of the same step
+NARROW_TOLERANCE = 1e-3  # the same for layers of 1 or 2 units, where LayerNorm cancels all but a remainder
+KINK = 5e-6  # a ReLU input this close to 0 may fall on either side of it, and the gradient jumps there
+UPDATE_TOLERANCE = 2e-7  # of a parameter, absolute, where its gradient is more than rounding noise
+
+
+@dataclass(frozen=True)
+class Case:
+    hidden: tuple[int, ...]
+    latent: int = 3
+    features: int = 24
+    dropout: float = 0.0
+    batch_size: int = 32
+    n_rows: int = 32  # rows in the batch; fewer than batch_size is a ragged last one
+    missing: float = 0.0
+    nonzero: float = 0.45
+
+
+CASES = [
+    Case((64, 64), dropout=0.3),
+    Case((64, 64, 64), dropout=0.1, n_rows=7),
+    Case((1,), latent=1, features=1, nonzero=0.9),
+    Case((2, 1), latent=2, features=3, dropout=0.3),
+    Case((3,), latent=8, features=5, dropout=0.3, n_rows=1),
+    Case((130, 17, 5), latent=4, features=60, dropout=0.3, batch_size=48, n_rows=48),
+    Case((33, 31, 29, 15, 7), latent=5, features=23, dropout=0.3),
+    Case((16, 16, 8, 8, 4), latent=1, features=7, missing=0.3),
+    Case((65, 66), latent=6, features=9, dropout=0.3, missing=0.2, n_rows=19),
+    Case((24,), latent=7, features=10, nonzero=0.0),
+    Case((12, 12), latent=2, features=6, nonzero=0.0, missing=0.5, dropout=0.3),
+    Case((127, 128, 129), latent=3, features=25, batch_size=17, n_rows=17),
+]
+
+
+def batch_of(case: Case, step: int) -> torch.Tensor:
+    """[B, F] targets with zeros and missing cells."""
+    random = np.random.default_rng([7, step])
+    values = random.uniform(0.05, 1, (case.n_rows, case.features)).astype(np.float32)
+    values[random.random(values.shape) >= case.nonzero] = 0
+    values[random.random(values.shape) < case.missing] = np.nan
+    return torch.from_numpy(values)
+
+
+class Compiled:
+    """The compiled engine's state, one step at a time."""
+
+    def __init__(self, case: Case, model: DynamicAutoencoder) -> None:
+        self.case = case
+        self.parameters = flatten(model)
+        self.moment1, self.moment2 = np.zeros_like(self.parameters), np.zeros_like(self.parameters)
+        self.table = kernel.layer_table(case.features, case.latent, case.hidden)
+        self.work = kernel.allocate(self.table, case.batch_size)
+        self.score_work = kernel.allocate(self.table, kernel.EVALUATION_ROWS)
+
+    def step(self, number: int, target: torch.Tensor, learning_rate: float, weight_decay: float) -> float:
+        """Trains on one batch as the epoch `number` (from 0), of a single step, and returns the batch's loss."""
+        values = target.numpy()
+        data, observed = np.nan_to_num(values), np.ascontiguousarray(~np.isnan(values)).view(np.uint8)
+        rows = np.arange(len(values), dtype=np.int32)
+        losses, test_losses = np.zeros(1), np.zeros(1)
+        finished = kernel.train_epochs(
+            self.parameters, self.moment1, self.moment2, self.table, self.work, self.score_work, data, observed,
+            rows[None], number, np.full(1, learning_rate), weight_decay, self.case.batch_size, np.uint64(DROPOUT_KEY),
+            dropout_threshold(self.case.dropout), rows, 1, True, losses, test_losses,
+            np.zeros((len(values), 2), np.float32),
+        )  # fmt: skip
+        assert finished == 1
+        return float(losses[0])
+
+
+def model_of(case: Case) -> DynamicAutoencoder:
+    model = DynamicAutoencoder(
+        case.features, case.latent, case.hidden, case.dropout, generator=torch.Generator().manual_seed(11)
+    )
+    random = np.random.default_rng(3)  # gains and shifts of their own, not the 1 and 0 that they start with
+    vector = flatten(model)
+    load_flat(model, (vector + random.normal(0, 0.1, vector.shape)).astype(np.float32))
+    return model
+
+
+def settings_of(case: Case) -> TrainingSettings:
+    return TrainingSettings(case.latent, STEPS, case.batch_size, 3e-3, 1e-6, 1e-2, case.dropout, seed=0)
+
+
+def masks_of(case: Case, model: DynamicAutoencoder, step: int) -> list[torch.Tensor]:
+    masks = dropout_masks(model, DROPOUT_KEY, step, case.batch_size, n_steps=1)
+    return [mask[0, : case.n_rows] for mask in masks]
+
+
+def set_adamw_state(optimizer: torch.optim.AdamW, model: DynamicAutoencoder, compiled: Compiled, step: int) -> None:
+    start = 0
+    for parameter in model.parameters():
+        part = slice(start, start + parameter.numel())
+        start = part.stop
+        optimizer.state[parameter] = {
+            "step": torch.tensor(float(step)),
+            "exp_avg": torch.from_numpy(compiled.moment1[part].copy()).view_as(parameter),
+            "exp_avg_sq": torch.from_numpy(compiled.moment2[part].copy()).view_as(parameter),
+        }
+
+
+def adamw_state(optimizer: torch.optim.AdamW, model: DynamicAutoencoder, name: str) -> np.ndarray:
+    return np.concatenate([optimizer.state[p][name].numpy().ravel() for p in model.parameters()])
+
+
+def gradient_of(model: DynamicAutoencoder) -> np.ndarray:
+    return np.concatenate([p.grad.numpy().ravel() for p in model.parameters() if p.grad is not None])
+
+
+def closest_to_kink(model: DynamicAutoencoder, target: torch.Tensor, masks: list[torch.Tensor]) -> float:
+    """How close any ReLU's input comes to 0."""
+    inputs: list[torch.Tensor] = []
+    relus = [m for m in model.modules() if isinstance(m, torch.nn.ReLU)]
+    hooks = [relu.register_forward_pre_hook(lambda _, given: inputs.append(given[0])) for relu in relus]
+    with torch.no_grad():
+        forward_with_masks(model, target.nan_to_num(nan=0.0), masks)
+    for hook in hooks:
+        hook.remove()
+    return min(float(given.abs().min()) for given in inputs)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_each_of_100_steps_matches_the_reference(case: Case) -> None:
+    """Loss, every gradient, AdamW's state and the parameters, each step from the same state."""
+    model, settings = model_of(case), settings_of(case)
+    compiled = Compiled(case, model)
+    compared = 0
+    for step in range(2 * STEPS):
+        learning_rate = settings.learning_rates[step % STEPS]
+        target = batch_of(case, step)
+        load_flat(model, compiled.parameters)
+        optimizer = make_optimizer(model, settings)
+        optimizer.param_groups[0]["lr"] = float(learning_rate)
+        set_adamw_state(optimizer, model, compiled, step)
+
+        closest = closest_to_kink(model, target, masks_of(case, model, step))
+        loss = float(reference_step(model, optimizer, target, masks_of(case, model, step)))
+        compiled_loss = compiled.step(step, target, learning_rate, settings.weight_decay)
+        if closest < KINK:
+            continue
+        compared += 1
+        gradient, moment2 = gradient_of(model), adamw_state(optimizer, model, "exp_avg_sq")
+        tolerance = NARROW_TOLERANCE if min(case.hidden) <= 2 else GRADIENT_TOLERANCE
+        noise = tolerance * np.abs(gradient).max() + 1e-12
+        assert abs(compiled_loss - loss) <= OUTPUT_TOLERANCE * (loss + 2 * loss**0.5)
+        np.testing.assert_allclose(compiled.work.gradient, gradient, rtol=0, atol=noise)
+        np.testing.assert_allclose(compiled.moment1, adamw_state(optimizer, model, "exp_avg"), rtol=1e-5, atol=noise)
+        assert np.all(
+            np.abs(np.sqrt(compiled.moment2) - np.sqrt(moment2)) <= 1e-5 * np.sqrt(moment2) + noise
+        ), "second moments"
+        # Adam divides by sqrt(v): what differs by noise in the gradient differs by lr x noise / sqrt(v)
+        sensitivity = np.minimum(2, 2 * noise / (np.sqrt(moment2 / (1 - kernel.BETA2 ** (step + 1))) + 1e-8))
+        difference = np.abs(compiled.parameters - flatten(model))
+        assert np.all(difference <= UPDATE_TOLERANCE + learning_rate * sensitivity), "parameters"
+        assert np.median(difference) <= UPDATE_TOLERANCE
+        if compared == STEPS:
+            return
+    pytest.fail(f"only {compared} steps could be compared")
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_gradients_agree_with_float64_autograd(case: Case) -> None:
+    """To float32 rounding: no further from float64 than a few times what PyTorch's own float32 is."""
+    model = model_of(case)
+    compiled = Compiled(case, model)
+    target = batch_of(case, 0)
+    masks = masks_of(case, model, 0)
+    sparse_aware_loss(forward_with_masks(model, target.nan_to_num(nan=0.0), masks), target).backward()
+    single = gradient_of(model)
+    model.double().zero_grad()
+    target64 = target.double()
+    masks64 = [mask.double() for mask in masks]
+    sparse_aware_loss(forward_with_masks(model, target64.nan_to_num(nan=0.0), masks64), target64).backward()
+    exact = gradient_of(model)
+    compiled.step(0, target, 0.0, 0.0)
+
+    rounding = np.abs(single - exact).max()
+    assert np.abs(compiled.work.gradient - exact).max() <= 8 * rounding + 4e-6 * np.abs(exact).max()
+
+
+def test_free_running_100_steps_stay_together() -> None:
+    case = Case((64, 32), dropout=0.3)
+    model, settings = model_of(case), settings_of(case)
+    compiled, optimizer = Compiled(case, model), make_optimizer(model, settings)
+    for step, learning_rate in enumerate(settings.learning_rates):
+        optimizer.param_groups[0]["lr"] = float(learning_rate)
+        loss = float(reference_step(model, optimizer, batch_of(case, step), masks_of(case, model, step)))
+        assert compiled.step(step, batch_of(case, step), learning_rate, settings.weight_decay) == pytest.approx(
+            loss, rel=2e-3
+        )
+    np.testing.assert_allclose(compiled.parameters, flatten(model), atol=2e-3)
+
+
+@pytest.mark.parametrize(("rows", "inner", "columns"), [(1, 1, 1), (4, 8, 16), (5, 3, 7), (130, 32, 61), (3, 64, 32)])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_matmul_adds_the_product_and_touches_nothing_else(rows: int, inner: int, columns: int, transposed: bool) -> None:
+    random = np.random.default_rng(0)
+    A, B = random.normal(size=(rows, inner)), random.normal(size=(inner, columns))
+    A, B = A.astype(np.float32), B.astype(np.float32)
+    C = np.ones((rows + 1, columns + 5), np.float32)
+    stored = np.ascontiguousarray(A.T) if transposed else A
+    strides = (1, rows) if transposed else (inner, 1)
+    kernel._matmul(stored.ctypes.data, *strides, rows, inner, B.ctypes.data, columns, columns, C.ctypes.data, C.shape[1])
+    np.testing.assert_allclose(C[:rows, :columns], 1 + A.astype(np.float64) @ B, atol=1e-5)
+    assert np.all(C[rows:] == 1)
+    assert np.all(C[:, columns:] == 1)
+
+
+def test_layer_table_lays_the_state_dict_end_to_end() -> None:
+    model = DynamicAutoencoder(7, 2, [5, 3])
+    table = kernel.layer_table(7, 2, [5, 3])
+    random = np.random.default_rng(1)
+    load_flat(model, random.normal(size=flatten(model).shape).astype(np.float32))
+    vector = flatten(model)
+    linear = [m for m in [*model.encoder, *model.decoder] if isinstance(m, torch.nn.Linear)]
+    assert len(linear) == len(table)
+    for layer, row in zip(linear, table, strict=True):
+        weight = vector[row[kernel.WEIGHT] :][: layer.weight.numel()].reshape(layer.weight.shape)
+        assert np.array_equal(weight, layer.weight.detach().numpy())
+        bias = layer.bias.detach().numpy()
+        assert np.array_equal(vector[row[kernel.BIAS] :][: len(bias)], bias)
+    norm = model.encoder[1]
+    assert np.array_equal(vector[table[0, kernel.GAIN] :][:5], norm.weight.detach().numpy())
+    assert np.array_equal(vector[table[0, kernel.SHIFT] :][:5], norm.bias.detach().numpy())

@@ -1,0 +1,60 @@
+"""A live bar on a terminal, a few plain lines elsewhere, nothing where quiet."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from progress import Progress
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(stream: io.StringIO, total: int, *, quiet: bool = False, best: str = "[64, 64] 0.0379") -> str:
+    with Progress(total, quiet=quiet, stream=stream) as progress:
+        for _ in range(total):
+            progress.update(best)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 9, 10, 11, 19, 170, 999])
+def test_a_pipe_gets_about_ten_plain_lines(total: int) -> None:
+    lines = shown(io.StringIO(), total).splitlines()
+    assert len(lines) == min(total, 10)
+    assert len(set(lines)) == len(lines)
+    assert lines[-1] == f"  {total} of {total} trainings, best so far [64, 64] 0.0379"
+    assert all("left" in line for line in lines[:-1])
+    assert not any("\r" in line for line in lines)
+
+
+def test_a_line_before_any_configuration_is_finished_names_none() -> None:
+    assert shown(io.StringIO(), 1, best="") == "  1 of 1 trainings\n"
+
+
+def test_a_terminal_gets_a_live_bar_with_count_leader_and_time() -> None:
+    text = shown(Terminal(), 19)
+    last = text.split("\r")[-1]
+    assert "\r" in text
+    assert last.startswith("100%|")
+    assert "19/19 trainings" in last
+    assert last.rstrip("\n ").endswith("left, best [64, 64] 0.0379")
+    assert text.endswith("\n")
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_quiet_shows_nothing(stream: io.StringIO) -> None:
+    assert shown(stream, 12, quiet=True) == ""
+
+
+def test_an_exception_closes_the_bar_and_passes_through() -> None:
+    stream = Terminal()
+    with pytest.raises(KeyboardInterrupt), Progress(5, quiet=False, stream=stream) as progress:  # noqa: PT012 - the work fails
+        progress.update("")
+        raise KeyboardInterrupt
+    assert stream.getvalue().endswith("\n")

@@ -1,0 +1,143 @@
+"""The ranking depends on losses alone, never on the order in which trials finish."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import random
+import statistics
+
+import numpy as np
+import pytest
+from builders import make_configuration, make_failed_trial, make_trial
+
+from search import Configuration, TrialResult
+from selection import ConfigurationResult, ResultCollector, pareto_front, rank_configurations
+
+PARAMS = {(8,): 100, (16,): 200, (16, 8): 300, (16, 16): 400}
+
+
+def trials_of(losses: dict[Configuration, list[float]]) -> list[TrialResult]:
+    return [make_trial(config, r, loss=x) for config, repeats in losses.items() for r, x in enumerate(repeats)]
+
+
+def with_weights(result: TrialResult) -> TrialResult:
+    return dataclasses.replace(result, parameters=np.ones(3, np.float32))
+
+
+def configs(ranking: list[ConfigurationResult]) -> list[Configuration]:
+    return [entry.config for entry in ranking]
+
+
+def test_the_lowest_mean_loss_ranks_first() -> None:
+    ranking = rank_configurations(trials_of({(8,): [0.1, 0.5], (16,): [0.2, 0.3], (16, 8): [0.4, 0.4]}), PARAMS)
+    assert configs(ranking) == [(16,), (8,), (16, 8)]
+
+
+def test_of_equal_losses_the_smaller_model_ranks_first() -> None:
+    ranking = rank_configurations(trials_of({(16, 16): [0.2], (16,): [0.2], (8,): [0.3]}), PARAMS)
+    assert configs(ranking) == [(16,), (16, 16), (8,)]
+
+
+def test_of_equal_losses_and_sizes_the_order_is_still_fixed() -> None:
+    trials = trials_of({(16,): [0.2], (8,): [0.2]})
+    same_size: dict[Configuration, int] = {(16,): 7, (8,): 7}
+    assert configs(rank_configurations(trials, same_size)) == configs(rank_configurations(trials[::-1], same_size))
+
+
+def test_a_configuration_with_one_failed_repeat_ranks_last_and_says_why() -> None:
+    trials = [make_failed_trial((8,), 1, failed_epoch=4), *trials_of({(8,): [0.01], (16,): [0.9, 0.9]})]
+    ranking = rank_configurations(trials, PARAMS)
+    assert configs(ranking) == [(16,), (8,)]
+    failed = ranking[1]
+    assert failed.status == "failed: not finite at epoch 4 (repeat 2 of 2)"
+    assert failed.test_loss_per_repeat == [pytest.approx(0.01), None]
+    assert np.isnan(failed.final_test_loss)
+    assert failed.final_test_loss_sd is None
+    assert ranking[0].status == "ok"
+
+
+def test_the_order_of_arrival_does_not_matter() -> None:
+    trials = trials_of({c: [0.1 + i / 50, 0.1 - i / 70, 0.2] for i, c in enumerate(PARAMS)})
+    trials[4] = make_failed_trial(trials[4].trial.config, trials[4].trial.repeat)
+    expected = rank_configurations(trials, PARAMS)
+    for seed in range(5):
+        ranking = rank_configurations(random.Random(seed).sample(trials, len(trials)), PARAMS)
+        assert configs(ranking) == configs(expected)
+        assert [entry.test_loss_per_repeat for entry in ranking] == [e.test_loss_per_repeat for e in expected]
+
+
+def test_the_spread_is_the_sample_standard_deviation() -> None:
+    losses = [0.31, 0.33, 0.38]
+    entry = make_configuration((8,), losses)
+    assert entry.final_test_loss == pytest.approx(statistics.mean(losses))
+    assert entry.final_test_loss_sd == pytest.approx(statistics.stdev(losses))
+    assert make_configuration((8,), [0.3]).final_test_loss_sd is None
+
+
+def test_curves_have_one_row_a_repeat() -> None:
+    entry = make_configuration((8,), [0.3, 0.2], epochs=7)
+    assert entry.test_curves.shape == entry.train_curves.shape == (2, 7)
+    assert entry.test_curves[:, -1] == pytest.approx([0.3, 0.2])
+
+
+def test_the_best_trained_repeat_is_chosen_without_the_test_rows() -> None:
+    trials = trials_of({(8,): [0.1, 0.2, 0.3]})
+    train_losses = [0.9, 0.5, 0.7]
+    trials = [dataclasses.replace(t, final_train_loss=x) for t, x in zip(trials, train_losses, strict=True)]
+    assert rank_configurations(trials, PARAMS)[0].best_trained.trial.repeat == 1
+
+
+ARRIVALS = list(itertools.permutations([(c, r) for c in [(8,), (16,), (16, 8)] for r in range(2)]))
+
+
+@pytest.mark.parametrize("failing", [None, (8,), (16,)])
+def test_weights_stay_only_with_the_leader_and_the_unfinished(failing: Configuration | None) -> None:
+    loss = {(8,): 0.1, (16,): 0.2, (16, 8): 0.3}
+    for arrivals in ARRIVALS[::7]:
+        collector = ResultCollector(2, PARAMS)
+        finished: dict[Configuration, int] = dict.fromkeys(loss, 0)
+        for config, repeat in arrivals:
+            fails = config == failing and repeat == 0
+            result = make_failed_trial(config) if fails else with_weights(make_trial(config, repeat, loss=loss[config]))
+            collector.add(result)
+            finished[config] += 1
+            done = [c for c, count in finished.items() if count == 2 and c != failing]
+            leader = min(done, key=lambda c: loss[c], default=None)
+            assert (collector.best.config if collector.best else None) == leader
+            holders = {t.trial.config for entry in collector.ranking() for t in entry.trials if t.parameters.size}
+            assert leader is None or leader in holders
+            assert holders <= {c for c, count in finished.items() if count < 2} | {leader}
+
+
+def test_the_collector_ranks_as_if_all_had_come_at_once() -> None:
+    trials = [with_weights(t) for t in trials_of({c: [0.3 - i / 50, 0.2] for i, c in enumerate(PARAMS)})]
+    collector = ResultCollector(2, PARAMS)
+    for result in reversed(trials):
+        collector.add(result)
+    ranking, expected = collector.ranking(), rank_configurations(trials, PARAMS)
+    assert configs(ranking) == configs(expected)
+    assert [e.final_test_loss for e in ranking] == [e.final_test_loss for e in expected]
+    assert collector.best is not None
+    assert collector.best.config == ranking[0].config
+    assert all(t.parameters.size for t in ranking[0].trials)
+
+
+def test_the_collector_has_no_best_where_all_fail() -> None:
+    collector = ResultCollector(1, PARAMS)
+    for config in PARAMS:
+        collector.add(make_failed_trial(config))
+    assert collector.best is None
+    assert len(collector.ranking()) == len(PARAMS)
+
+
+def test_the_pareto_front_holds_what_nothing_smaller_or_equal_beats() -> None:
+    losses = {(8,): [0.3], (16,): [0.4], (16, 8): [0.2], (16, 16): [0.2]}
+    front = pareto_front(rank_configurations(trials_of(losses), PARAMS))
+    assert configs(front) == [(8,), (16, 8)]
+
+
+def test_the_pareto_front_leaves_failed_configurations_out() -> None:
+    ranking = rank_configurations([make_failed_trial((8,)), *trials_of({(16,): [0.2]})], PARAMS)
+    assert configs(pareto_front(ranking)) == [(16,)]
+    assert pareto_front([]) == []
