@@ -224,7 +224,7 @@ def _mix64(value):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def _draw_gate(key, width, batch_size, threshold, gate):  # type: ignore[no-untyped-def]
+def draw_gate(key, width, batch_size, threshold, gate):  # type: ignore[no-untyped-def]
     """The dropout pattern of one layer and step, `randomness.dropout_keep`, as 0 and 1/(1-p), or 1 without dropout: [H, B]."""
     if threshold == 0:
         for h in range(width):
@@ -272,7 +272,7 @@ def _forward(parameters, table, work, key, batch_size, threshold):  # type: igno
         _linear(parameters, layer, work.inputs[n], work.inputs[n + 1])
         if layer[GAIN] > 0:
             _normalize(work.inputs[n + 1], layer[N_OUT], work.x_hats[n], work.inverse_sds[n], work.mean1)
-            _draw_gate(_mix64(key + uint64(n)), layer[N_OUT], batch_size, threshold, work.gates[n])
+            draw_gate(_mix64(key + uint64(n)), layer[N_OUT], batch_size, threshold, work.gates[n])
             _activate(parameters, layer, work.x_hats[n], work.gates[n], work.inputs[n + 1])
     _linear(parameters, table[last], work.inputs[last], work.output)
 

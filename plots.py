@@ -753,4 +753,4 @@ def _shortened(text: str, inches: float) -> str:
         while _text_width(text + "…") > inches:
             text = text[:-1]
         text += "…"
-    return " " + text if text.startswith("_") else text  # Matplotlib leaves labels that begin with "_" out
+    return text

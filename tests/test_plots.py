@@ -241,6 +241,9 @@ def test_depths_differ_in_colour_and_marker() -> None:
     keys = [line for line in legend.get_lines() if line.get_marker() in plots.MARKERS]
     assert len({line.get_marker() for line in keys}) == len({str(line.get_color()) for line in keys}) == 8
     assert [text.get_text() for text in legend.get_texts()][-2] == "8 or more hidden layers"
+    drawn = {(x, line.get_marker()) for line in axes.lines for x in np.asarray(line.get_xdata()).tolist()}
+    for c in RANKINGS["deep"]:
+        assert (c.model_params, plots.MARKERS[min(len(c.config), 8) - 1]) in drawn
 
 
 def test_the_pareto_front_is_drawn_as_a_staircase() -> None:
@@ -290,6 +293,12 @@ def test_an_outlier_is_set_apart_and_does_not_squash_the_rest() -> None:
 )
 def test_only_rare_and_far_losses_are_off_the_scale(losses: list[float], ceiling: float) -> None:
     assert plots.loss_ceiling(np.array(losses)) == pytest.approx(ceiling)
+
+
+def test_no_loss_below_zero_is_marked_on_the_axis() -> None:
+    axes = plots.draw_configurations(RANKINGS["huge bar"], latent_dim=3).axes[0]
+    assert axes.get_ylim()[0] < 0
+    assert min(axes.get_yticks()) >= 0
 
 
 def test_the_best_is_named_without_hiding_a_point() -> None:
@@ -357,6 +366,7 @@ def test_labels_in_any_script_are_drawn_without_a_warning(tmp_path: Path) -> Non
     assert (tmp_path / "x.png").stat().st_size > 0
     figure = plots.draw_latent_space(*SAMPLES, LABELLINGS["odd"], title="Latent space")
     assert "$x_1$ (100)" in words_in(figure)
+    assert "_hidden (100)" in words_in(figure)
     assert not any(text.get_parse_math() for text in visible_texts(figure))
 
 

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import training
+from losses import sparse_aware_loss
+from search import Trial, TrialResult
+from training import (
+    SplitTable,
+    TrainingSettings,
+    available_cores,
+    compiled_trainer,
+    encode_table,
+    make_trainer,
+    reference_trainer,
+    run_trials,
+    trained_model,
+)
+
+SETTINGS = TrainingSettings(
+    latent_dim=2, epochs=4, batch_size=16, initial_lr=0.003, eta_min=1e-6, weight_decay=1e-3, dropout=0.1, seed=5
+)
+TRIALS = [Trial(config, repeat) for config in [(16, 8), (9,), (20, 20)] for repeat in range(2)]
+# Over whole trials rounding is amplified by Adam, most where a gradient is all but zero.
+ENGINE_TOLERANCE = 2e-3  # relative, of a loss
+
+
+@pytest.fixture(scope="module")
+def table() -> SplitTable:
+    """100 rows x 7 columns of a two-dimensional structure, with zeros and a few missing cells."""
+    random = np.random.default_rng(1)
+    values = np.maximum(random.normal(size=(100, 2)) @ random.normal(size=(2, 7)), 0).astype(np.float32)
+    values[random.random(values.shape) < 0.03] = np.nan
+    order = torch.from_numpy(random.permutation(100))
+    return SplitTable(torch.from_numpy(values), order[:81], order[81:])
+
+
+def same_bits(a: TrialResult, b: TrialResult) -> bool:
+    arrays = ("train_losses", "test_losses", "row_errors", "parameters")
+    return (
+        all(np.array_equal(getattr(a, name), getattr(b, name)) for name in arrays)
+        and a.final_train_loss == b.final_train_loss
+        and a.final_test_loss == b.final_test_loss
+    )
+
+
+def by_trial(results: list[TrialResult]) -> dict[Trial, TrialResult]:
+    return {result.trial: result for result in results}
+
+
+def test_engines_give_the_same_trials(table: SplitTable) -> None:
+    for trial in TRIALS:
+        compiled, reference = (make_trainer(engine, table, SETTINGS)(trial) for engine in ("compiled", "reference"))
+        for name in ("train_losses", "test_losses", "final_train_loss", "final_test_loss"):
+            np.testing.assert_allclose(getattr(compiled, name), getattr(reference, name), rtol=ENGINE_TOLERANCE)
+        np.testing.assert_allclose(compiled.row_errors, reference.row_errors, rtol=0.05, atol=1e-3)
+
+
+def test_a_trials_bits_do_not_depend_on_threads_company_or_order(table: SplitTable) -> None:
+    train = compiled_trainer(table, SETTINGS)
+    alone = {trial: compiled_trainer(table, SETTINGS)(trial) for trial in TRIALS}
+    for trials, threads in [(TRIALS, 1), (TRIALS, 2), (TRIALS[::-1], 2), (TRIALS[1:], 3)]:
+        results = by_trial(list(run_trials(trials, train, threads)))
+        assert set(results) == set(trials)
+        assert all(same_bits(alone[trial], result) for trial, result in results.items())
+
+
+def test_repeats_differ_and_seeds_differ(table: SplitTable) -> None:
+    first, second = (compiled_trainer(table, SETTINGS)(Trial((9,), repeat)) for repeat in (0, 1))
+    other = compiled_trainer(table, replace(SETTINGS, seed=6))(Trial((9,), 0))
+    assert len({first.final_test_loss, second.final_test_loss, other.final_test_loss}) == 3
+
+
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+def test_losses_are_those_of_the_whole_sets_in_eval_mode(table: SplitTable, engine: str) -> None:
+    result = make_trainer(engine, table, SETTINGS)(TRIALS[0])
+    model = trained_model(result, table, SETTINGS)
+    assert not model.training
+    for rows, reported in [(table.test, result.final_test_loss), (table.train, result.final_train_loss)]:
+        target = table.values[rows]
+        expected = float(sparse_aware_loss(model(target.nan_to_num(nan=0.0))[0], target))
+        assert reported == pytest.approx(expected, rel=1e-4)
+    assert result.final_test_loss == result.test_losses[-1]
+    assert len(result.test_losses) == len(result.train_losses) == SETTINGS.epochs
+
+
+def test_row_errors_are_in_the_order_of_the_test_rows(table: SplitTable) -> None:
+    result = compiled_trainer(table, SETTINGS)(TRIALS[0])
+    _, errors = encode_table(trained_model(result, table, SETTINGS), table)
+    observed = (~table.values[table.test].isnan()).sum(1).numpy()
+    np.testing.assert_allclose(result.row_errors[:, 1] / observed, errors[table.test.numpy()], rtol=1e-3, atol=1e-7)
+
+
+def test_training_in_spans_of_epochs_changes_nothing(table: SplitTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = compiled_trainer(table, SETTINGS)(TRIALS[0])
+    monkeypatch.setattr(training, "ORDER_ENTRIES", 3 * 81)  # 3 epochs at a time, then 1
+    assert same_bits(whole, compiled_trainer(table, SETTINGS)(TRIALS[0]))
+
+
+def test_learning_rates_are_cosine_annealing() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=SETTINGS.initial_lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=SETTINGS.epochs, eta_min=SETTINGS.eta_min)
+    rates = []
+    for _ in range(SETTINGS.epochs):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    np.testing.assert_allclose(SETTINGS.learning_rates, rates, rtol=1e-9)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+def test_a_diverging_trial_fails_at_its_epoch_and_disturbs_no_other(
+    table: SplitTable, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = by_trial([make_trainer(engine, table, SETTINGS)(trial) for trial in TRIALS])
+    build = training.build_model
+
+    def build_broken(trial: Trial, input_dim: int, settings: TrainingSettings) -> torch.nn.Module:
+        model = build(trial, input_dim, settings)
+        if trial == TRIALS[2]:
+            torch.nn.init.constant_(model.decoder[0].weight, torch.inf)
+        return model
+
+    monkeypatch.setattr(training, "build_model", build_broken)
+    results = by_trial(list(run_trials(TRIALS, make_trainer(engine, table, SETTINGS), 2 if engine == "compiled" else 1)))
+    failed = results.pop(TRIALS[2])
+    assert failed.failed_epoch == 1
+    assert failed.final_test_loss is failed.final_train_loss is None
+    assert len(failed.test_losses) == len(failed.parameters) == 0
+    assert all(same_bits(alone[trial], result) for trial, result in results.items())
+
+
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+def test_a_learning_rate_that_is_too_high_fails_both_engines_at_the_same_epoch(table: SplitTable, engine: str) -> None:
+    result = make_trainer(engine, table, replace(SETTINGS, initial_lr=1e30))(Trial((9,), 0))
+    assert result.failed_epoch == 1
+
+
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+def test_no_global_random_state_is_touched(table: SplitTable, engine: str) -> None:
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002 - the state to watch
+    make_trainer(engine, table, SETTINGS)(TRIALS[0])
+    assert torch.equal(before[0], torch.random.get_rng_state())
+    assert np.array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_a_batch_larger_than_the_table_is_one_step(table: SplitTable) -> None:
+    train = compiled_trainer(table, replace(SETTINGS, batch_size=10**9))
+    exact = compiled_trainer(table, replace(SETTINGS, batch_size=81))
+    assert same_bits(train(TRIALS[0]), exact(TRIALS[0]))
+
+
+def test_the_reference_leaves_torchs_thread_count_alone(table: SplitTable) -> None:
+    torch.set_num_threads(2)
+    try:
+        reference_trainer(table, replace(SETTINGS, epochs=1))(Trial((4,), 0))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_closing_run_trials_drops_what_has_not_started(table: SplitTable) -> None:
+    started: list[Trial] = []
+
+    def train(trial: Trial) -> TrialResult:
+        started.append(trial)
+        return compiled_trainer(table, SETTINGS)(trial)
+
+    results = run_trials([Trial((9,), repeat) for repeat in range(200)], train, threads=2)
+    next(results)
+    results.close()
+    assert len(started) < 200
+
+
+def test_available_cores_is_at_least_one() -> None:
+    assert available_cores() >= 1
