@@ -26,12 +26,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numba import float32, int64, uint32, uint64
 
+from losses import ALL_WEIGHT, NONZERO_WEIGHT
+from models import LAYER_NORM_EPS
+from randomness import DROPOUT_BITS, MIX32, MIX64
 from tile import (
     multiply_1x8,
     multiply_1x8_masked,
@@ -40,10 +44,6 @@ from tile import (
     multiply_4x8_masked,
     multiply_4x16,
 )
-
-from losses import ALL_WEIGHT, NONZERO_WEIGHT
-from models import LAYER_NORM_EPS
-from randomness import DROPOUT_BITS, MIX32, MIX64
 
 FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
 BETA1, BETA2, ADAM_EPS = 0.9, 0.999, 1e-8  # torch.optim.AdamW's defaults
@@ -62,7 +62,7 @@ def layer_table(input_dim: int, latent_dim: int, hidden_dims: Sequence[int]) -> 
     rows = []
     offset = 2 * input_dim  # behind the gain and bias of the input's LayerNorm
     for dims in (encoder, decoder):
-        for i, (n_in, n_out) in enumerate(zip(dims[:-1], dims[1:], strict=True)):
+        for i, (n_in, n_out) in enumerate(pairwise(dims)):
             bias = offset + n_in * n_out
             gain = bias + n_out if i < len(dims) - 2 else 0
             rows.append([n_in, n_out, offset, bias, gain, gain + n_out if gain else 0])
@@ -117,27 +117,29 @@ def allocate(table: np.ndarray, batch_size: int) -> Workspace:
     )
 
 
-def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    options = {"nogil": True, "error_model": "numpy", "fastmath": FAST}
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": FAST}
+
+
+def _compile(function: Callable[..., Any]) -> Any:
     try:
-        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+        return numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # no folder that the cache could be written to
-        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+        return numba.njit(**_OPTIONS)(function)
 
 
 # Numba optimises a function once more in each of its callers; what has one caller joins it at once.
-_inline = numba.njit(inline="always", error_model="numpy", fastmath=FAST)
+_inline = numba.njit(inline="always", **_OPTIONS)
 
 
 @_compile
-def _fill(array, value):  # type: ignore[no-untyped-def]
+def _fill(array, value):
     """Sets a 1-D array. A loop, since array expressions compile ten times as long."""
     for i in range(array.size):
         array[i] = value
 
 
 @_compile
-def _sum(array):  # type: ignore[no-untyped-def]
+def _sum(array):
     total = float32(0.0)
     for i in range(array.size):
         total += array[i]
@@ -145,7 +147,7 @@ def _sum(array):  # type: ignore[no-untyped-def]
 
 
 @_compile
-def _matmul(A, row_stride, col_stride, n_rows, n_inner, B, b_stride, n_cols, C, c_stride):  # type: ignore[no-untyped-def]
+def _matmul(A, row_stride, col_stride, n_rows, n_inner, B, b_stride, n_cols, C, c_stride):
     """C[i, j] += Σ_k A[i, k] B[k, j]. Addresses and strides in elements; B's and C's columns are contiguous."""
     j = 0
     while j < n_cols:
@@ -174,13 +176,13 @@ def _matmul(A, row_stride, col_stride, n_rows, n_inner, B, b_stride, n_cols, C, 
 
 
 @_inline
-def _address(array, offset):  # type: ignore[no-untyped-def]
+def _address(array, offset):
     """The address of element `offset` of a float32 array, counted as if it were flat."""
     return int64(array.ctypes.data) + int64(FLOAT_BYTES) * int64(offset)
 
 
 @_inline
-def _linear(parameters, layer, X, Y):  # type: ignore[no-untyped-def]
+def _linear(parameters, layer, X, Y):
     """Y = W X + bias: [H_in, B] -> [H_out, B]."""
     n_in, n_out, B = layer[N_IN], layer[N_OUT], X.shape[1]
     for o in range(n_out):
@@ -189,7 +191,7 @@ def _linear(parameters, layer, X, Y):  # type: ignore[no-untyped-def]
 
 
 @_compile
-def _normalize(A, n_features, x_hat, inverse_sd, mean):  # type: ignore[no-untyped-def]
+def _normalize(A, n_features, x_hat, inverse_sd, mean):
     """LayerNorm without its gain and bias: x̂ [H, B] and 1/sqrt(var + eps) [B] of A [H, B]; `mean` is scratch."""
     scale = float32(1.0) / float32(n_features)
     _fill(mean, float32(0.0))
@@ -215,7 +217,7 @@ def _normalize(A, n_features, x_hat, inverse_sd, mean):  # type: ignore[no-untyp
 
 
 @_compile
-def _mix64(value):  # type: ignore[no-untyped-def]
+def _mix64(value):
     """`randomness.mix64`."""
     value = uint64(value) + uint64(MIX64[0])
     value = (value ^ (value >> uint64(30))) * uint64(MIX64[1])
@@ -224,8 +226,8 @@ def _mix64(value):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def draw_gate(key, width, batch_size, threshold, gate):  # type: ignore[no-untyped-def]
-    """The dropout pattern of one layer and step, `randomness.dropout_keep`, as 0 and 1/(1-p), or 1 without dropout: [H, B]."""
+def draw_gate(key, width, batch_size, threshold, gate):
+    """One layer's and step's dropout pattern, `randomness.dropout_keep`, as 0 and 1/(1-p); all 1 without dropout."""
     if threshold == 0:
         for h in range(width):
             _fill(gate[h], float32(1.0))
@@ -244,7 +246,7 @@ def draw_gate(key, width, batch_size, threshold, gate):  # type: ignore[no-untyp
 
 
 @_inline
-def _activate(parameters, layer, x_hat, gate, Y):  # type: ignore[no-untyped-def]
+def _activate(parameters, layer, x_hat, gate, Y):
     """Y = dropout(ReLU(gain x̂ + shift)); the ReLU joins `gate`, so that Y = (gain x̂ + shift) gate. [H, B]."""
     for h in range(layer[N_OUT]):
         gain, shift = parameters[layer[GAIN] + h], parameters[layer[SHIFT] + h]
@@ -257,7 +259,7 @@ def _activate(parameters, layer, x_hat, gate, Y):  # type: ignore[no-untyped-def
 
 
 @_compile
-def _forward(parameters, table, work, key, batch_size, threshold):  # type: ignore[no-untyped-def]
+def _forward(parameters, table, work, key, batch_size, threshold):
     """work.X -> work.output, keeping what the backward pass needs. A threshold of 0 is no dropout."""
     last = table.shape[0] - 1
     n_features = table[0, N_IN]
@@ -278,7 +280,7 @@ def _forward(parameters, table, work, key, batch_size, threshold):  # type: igno
 
 
 @_inline
-def _gather(data, observed, order, start, n_live, X, weights):  # type: ignore[no-untyped-def]
+def _gather(data, observed, order, start, n_live, X, weights):
     """Rows order[start : start + n_live] as columns of X [F, B], and the weight of each cell in the loss.
 
     Columns from n_live on are zero and weigh nothing, so that they add nothing to any gradient.
@@ -304,7 +306,7 @@ def _gather(data, observed, order, start, n_live, X, weights):  # type: ignore[n
 
 
 @_inline
-def _loss(work):  # type: ignore[no-untyped-def]
+def _loss(work):
     """The batch's loss; its gradient with respect to the reconstruction goes to work.delta."""
     loss = float32(0.0)
     for f in range(work.X.shape[0]):
@@ -318,7 +320,7 @@ def _loss(work):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def _hidden_backward(parameters, gradient, layer, x_hat, gate, inverse_sd, delta, mean_delta, mean_product):  # type: ignore[no-untyped-def]
+def _hidden_backward(parameters, gradient, layer, x_hat, gate, inverse_sd, delta, mean_delta, mean_product):
     """Dropout, ReLU and LayerNorm backward: `delta` [H, B] from their output to their input, in place."""
     n_features = layer[N_OUT]
     scale = float32(1.0) / float32(n_features)
@@ -348,9 +350,10 @@ def _hidden_backward(parameters, gradient, layer, x_hat, gate, inverse_sd, delta
 
 
 @_inline
-def _linear_backward(parameters, gradient, layer, X, X_rows, delta, delta_in):  # type: ignore[no-untyped-def]
+def _linear_backward(parameters, gradient, layer, X, X_rows, delta, delta_in):
     """Gradients of weight and bias, and `delta_in` [H_in, B] from `delta` [H_out, B]; X_rows is scratch."""
     n_in, n_out, weight, B = layer[N_IN], layer[N_OUT], layer[WEIGHT], X.shape[1]
+    W, D, D_in = _address(parameters, weight), _address(delta, 0), _address(delta_in, 0)
     for o in range(n_out):
         gradient[layer[BIAS] + o] = _sum(delta[o])
     for b in range(B):
@@ -358,17 +361,15 @@ def _linear_backward(parameters, gradient, layer, X, X_rows, delta, delta_in):  
             X_rows[b, k] = X[k, b]
     for p in range(weight, weight + n_in * n_out):
         gradient[p] = 0
-    _matmul(
-        _address(delta, 0), B, int64(1), n_out, B, _address(X_rows, 0), X_rows.shape[1], n_in,
-        _address(gradient, weight), n_in,
-    )
+    X_T, dW = _address(X_rows, 0), _address(gradient, weight)
+    _matmul(D, B, int64(1), n_out, B, X_T, X_rows.shape[1], n_in, dW, n_in)
     for k in range(n_in):
         _fill(delta_in[k], float32(0.0))
-    _matmul(_address(parameters, weight), int64(1), n_in, n_in, n_out, _address(delta, 0), B, B, _address(delta_in, 0), B)
+    _matmul(W, int64(1), n_in, n_in, n_out, D, B, B, D_in, B)
 
 
 @_inline
-def _backward(parameters, table, work):  # type: ignore[no-untyped-def]
+def _backward(parameters, table, work):
     """All gradients, to work.gradient, from work.delta, the loss's gradient with respect to the output."""
     last = table.shape[0] - 1
     n_features = table[0, N_IN]
@@ -379,8 +380,15 @@ def _backward(parameters, table, work):  # type: ignore[no-untyped-def]
         before = n - 1
         if n > 0 and table[before, GAIN] > 0:
             _hidden_backward(
-                parameters, gradient, table[before], work.x_hats[before], work.gates[before],
-                work.inverse_sds[before], delta, work.mean1, work.mean2,
+                parameters,
+                gradient,
+                table[before],
+                work.x_hats[before],
+                work.gates[before],
+                work.inverse_sds[before],
+                delta,
+                work.mean1,
+                work.mean2,
             )
     for f in range(n_features):
         row, normalized = delta[f], work.x_hats[last, f]
@@ -392,7 +400,7 @@ def _backward(parameters, table, work):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def _adamw(parameters, gradient, moment1, moment2, step, learning_rate, weight_decay):  # type: ignore[no-untyped-def]
+def _adamw(parameters, gradient, moment1, moment2, step, learning_rate, weight_decay):
     """One AdamW step (Loshchilov & Hutter 2019), `step` counted from 1; torch.optim.AdamW's order of operations."""
     decay = float32(1.0 - learning_rate * weight_decay)
     step_size = float32(learning_rate / (1.0 - BETA1**step))
@@ -408,7 +416,7 @@ def _adamw(parameters, gradient, moment1, moment2, step, learning_rate, weight_d
 
 
 @_inline
-def _row_errors(parameters, table, work, data, observed, rows, n_rows, errors):  # type: ignore[no-untyped-def]
+def _row_errors(parameters, table, work, data, observed, rows, n_rows, errors):
     """Squared error of rows[:n_rows] over their non-zero and over all their cells, in eval mode: `errors` [N, 2]."""
     B = work.X.shape[1]
     for start in range(0, n_rows, B):
@@ -429,7 +437,7 @@ def _row_errors(parameters, table, work, data, observed, rows, n_rows, errors): 
 
 
 @_compile
-def loss_of_rows(errors, data, observed, rows):  # type: ignore[no-untyped-def]
+def loss_of_rows(errors, data, observed, rows):
     """`losses.loss_from_sums` over these rows, added up in float64, from their `errors` [N, 2]."""
     nonzero = total = 0.0
     n_nonzero = n_observed = 0
@@ -445,9 +453,28 @@ def loss_of_rows(errors, data, observed, rows):  # type: ignore[no-untyped-def]
 
 @_compile
 def train_epochs(
-    parameters, moment1, moment2, table, work, score_work, data, observed, orders, first_epoch, learning_rates,
-    weight_decay, batch_size, dropout_key, threshold, scored, n_test, is_final, train_losses, test_losses, errors,
-):  # type: ignore[no-untyped-def]
+    parameters,
+    moment1,
+    moment2,
+    table,
+    work,
+    score_work,
+    data,
+    observed,
+    orders,
+    first_epoch,
+    learning_rates,
+    weight_decay,
+    batch_size,
+    dropout_key,
+    threshold,
+    scored,
+    n_test,
+    is_final,
+    train_losses,
+    test_losses,
+    errors,
+):
     """Trains in place for the epochs of `orders` [E, N_train] and `learning_rates` [E].
 
     `parameters`, `moment1` and `moment2` [P] are all that one epoch hands to the next. `data` [N, F] is 0

@@ -12,9 +12,9 @@ P parameters
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +95,7 @@ class DynamicAutoencoder(nn.Module):
 
 def _layers(dims: Sequence[int], dropout: float) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for n_in, n_out in zip(dims[:-2], dims[1:-1], strict=True):
+    for n_in, n_out in pairwise(dims[:-1]):
         layers += [_Linear(n_in, n_out), nn.LayerNorm(n_out, eps=LAYER_NORM_EPS), nn.ReLU(), nn.Dropout(dropout)]
     return nn.Sequential(*layers, _Linear(dims[-2], dims[-1]))
 

@@ -325,7 +325,8 @@ def _scatter_by_depth(
     groups = np.minimum(depths, last)
     shown, counts = np.unique(groups, return_counts=True)
     colours = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(shown)))
-    on_front = np.isin(np.arange(len(finished)), [finished.index(c) for c in front])
+    front_configs = {c.config for c in front}
+    on_front = np.array([c.config in front_configs for c in finished])
     size = float(np.clip(14 / len(points) ** 0.22, 2.0, 6.5))
     keys = []
     for place, depth in enumerate(shown):

@@ -21,7 +21,8 @@ import hashlib
 import numpy as np
 import torch
 
-MIX64 = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+MIX64: tuple[int, int, int] = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+MASK64 = 0xFFFFFFFFFFFFFFFF
 MIX32 = (0x21F0AAAD, 0xD35A2D97)
 DROPOUT_BITS = 24  # a unit is dropped where its upper 24 bits are below p * 2**24
 
@@ -45,9 +46,9 @@ def batch_order(key: int, epoch: int, n_rows: int) -> np.ndarray:
 
 def mix64(value: int) -> int:
     """A bijection of 64-bit integers in which every input bit changes half of the output bits."""
-    value = (value + MIX64[0]) % 2**64
-    value = (value ^ value >> 30) * MIX64[1] % 2**64
-    value = (value ^ value >> 27) * MIX64[2] % 2**64
+    value = (value + MIX64[0]) & MASK64
+    value = (value ^ value >> 30) * MIX64[1] & MASK64
+    value = (value ^ value >> 27) * MIX64[2] & MASK64
     return value ^ value >> 31
 
 
@@ -58,7 +59,7 @@ def layer_key(key: int, epoch: int, step: int, layer: int) -> int:
 
 def dropout_threshold(p: float) -> int:
     """A unit is dropped where the upper `DROPOUT_BITS` of its hash are below this."""
-    return round(p * 2**DROPOUT_BITS)
+    return round(p * (1 << DROPOUT_BITS))
 
 
 def dropout_keep(key: int, epoch: int, layer: int, width: int, batch_size: int, n_steps: int, p: float) -> np.ndarray:

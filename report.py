@@ -146,6 +146,8 @@ def to_plain(value: Any) -> Any:
         return value
     if isinstance(value, float):  # np.float64 is one
         return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f" and np.isfinite(value).all():
+        return value.tolist()  # curves, most of a document
     if isinstance(value, np.generic | np.ndarray):
         return to_plain(value.tolist())
     if isinstance(value, PathLike):

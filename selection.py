@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -43,12 +44,12 @@ class ConfigurationResult:
         """[R] final test loss of each repeat; None where it diverged."""
         return [result.final_test_loss for result in self.trials]
 
-    @property
+    @cached_property
     def final_test_loss(self) -> float:
         """Mean final test loss over the repeats; NaN for a failed configuration."""
         return float(np.mean([_or_nan(loss) for loss in self.test_loss_per_repeat]))
 
-    @property
+    @cached_property
     def final_test_loss_sd(self) -> float | None:
         """Sample standard deviation over the repeats; None with one repeat or a failed one."""
         if self.failure or len(self.trials) < 2:

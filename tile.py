@@ -77,7 +77,7 @@ def _make_tile(rows: int, lanes: int, *, masked: bool = False) -> Any:
         return context.get_dummy_value()
 
     @intrinsic
-    def multiply(typingctx, A, row_stride, col_stride, n_inner, B, b_stride, C, c_stride, live):  # type: ignore[no-untyped-def]
+    def multiply(typingctx, A, row_stride, col_stride, n_inner, B, b_stride, C, c_stride, live):
         n = types.int64
         return types.void(n, n, n, n, n, n, n, n, n), generate
 

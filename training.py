@@ -82,9 +82,7 @@ class SplitTable:
 def build_model(trial: Trial, input_dim: int, settings: TrainingSettings) -> DynamicAutoencoder:
     """The trial's model before training, on the CPU; its weights depend on seed, repeat and configuration alone."""
     generator = torch_generator(settings.seed, "weights", trial.repeat, trial.config)
-    return DynamicAutoencoder(
-        input_dim, settings.latent_dim, trial.config, settings.dropout, generator=generator
-    )
+    return DynamicAutoencoder(input_dim, settings.latent_dim, trial.config, settings.dropout, generator=generator)
 
 
 def trained_model(result: TrialResult, table: SplitTable, settings: TrainingSettings) -> DynamicAutoencoder:
@@ -229,7 +227,8 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings) -> Trainer:
         optimizer = make_optimizer(model, settings)
         order_key = stream_key(settings.seed, "order", trial.repeat)
         dropout_key = stream_key(settings.seed, "dropout", trial.repeat)
-        train_losses, test_losses = [], []
+        train_losses: list[float] = []
+        test_losses: list[float] = []
         test_sums = torch.empty(0)
         for epoch, learning_rate in enumerate(settings.learning_rates):
             optimizer.param_groups[0]["lr"] = float(learning_rate)
@@ -265,9 +264,7 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings) -> Trainer:
 
 def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
     """The optimizer of both engines; its learning rate is set anew each epoch."""
-    return torch.optim.AdamW(
-        model.parameters(), lr=settings.initial_lr, weight_decay=settings.weight_decay, fused=True
-    )
+    return torch.optim.AdamW(model.parameters(), lr=settings.initial_lr, weight_decay=settings.weight_decay, fused=True)
 
 
 def reference_step(
@@ -277,7 +274,7 @@ def reference_step(
     reconstruction = forward_with_masks(model, target.nan_to_num(nan=0.0), masks)
     loss = sparse_aware_loss(reconstruction, target)
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimizer.step()
     return loss.detach()
 

@@ -69,6 +69,14 @@ def test_outside_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pyte
     assert describe_environment(CPU, "compiled", 1)["git_commit"] is None
 
 
+def test_the_commit_of_a_checkout_that_merely_contains_the_program_is_not_its_own(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "__file__", str(checkout / "vendored" / "environment.py"))
+    (checkout / "vendored").mkdir()
+    assert describe_environment(CPU, "compiled", 1)["git_commit"] is None
+
+
 @pytest.mark.parametrize("fault", [FileNotFoundError("git"), subprocess.TimeoutExpired("git", 5)])
 def test_a_git_that_does_not_work_is_no_error(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception

@@ -35,8 +35,9 @@ def test_the_lowest_mean_loss_ranks_first() -> None:
 
 
 def test_of_equal_losses_the_smaller_model_ranks_first() -> None:
-    ranking = rank_configurations(trials_of({(16, 16): [0.2], (16,): [0.2], (8,): [0.3]}), PARAMS)
-    assert configs(ranking) == [(16,), (16, 16), (8,)]
+    sizes: dict[Configuration, int] = {(16,): 300, (8, 8): 400, (32,): 200}
+    ranking = rank_configurations(trials_of({(16,): [0.2], (8, 8): [0.1], (32,): [0.2]}), sizes)
+    assert configs(ranking) == [(8, 8), (32,), (16,)]
 
 
 def test_of_equal_losses_and_sizes_the_order_is_still_fixed() -> None:

@@ -1,0 +1,151 @@
+"""The same search by both engines, side by side, and how far the compiled one is from the machine's limit.
+
+    python benchmarks/engines.py [--data_path TABLE] [--runs 3]
+
+Search: widths 16, 32, 64, at most 3 layers (19 configurations), 20 epochs, 1 repeat, batch 32, latent 3. The
+reference trains one at a time on one thread (more are slower), the compiled engine one per core. Each run
+times both, so that the ratio holds on a machine whose speed drifts. The floor is the search's multiply-adds
+(three passes a training row, one a test row) at the rate of torch's own 1024 x 1024 float32 product, measured
+in the same run. At the end: the default command as a whole process, with its peak memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402 - the project's modules lie one folder up
+
+from dataset import COPUSDataset, fit_scaling  # noqa: E402
+from environment import describe_environment  # noqa: E402
+from search import Trial, count_parameters, enumerate_configurations, plan_trials  # noqa: E402
+from training import (  # noqa: E402
+    SplitTable,
+    TrainingSettings,
+    available_cores,
+    compile_kernel,
+    make_trainer,
+    run_trials,
+)
+
+SETTINGS = TrainingSettings(
+    latent_dim=3, epochs=20, batch_size=32, initial_lr=0.001, eta_min=1e-6, weight_decay=1e-4, dropout=0.1, seed=42
+)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall-clock time of one call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def matrix_rate() -> float:
+    """Multiply-adds per second of one core in a 1024 x 1024 float32 product, median of 15."""
+    torch.set_num_threads(1)
+    A, B = torch.rand(1024, 1024), torch.rand(1024, 1024)
+    return 1024**3 / statistics.median(seconds(lambda: A @ B) for _ in range(15))
+
+
+def load_table(path: Path) -> SplitTable:
+    """The table, split and scaled as the command does it."""
+    dataset = COPUSDataset(path)
+    split = dataset.split(SETTINGS.seed)
+    scaling, _ = fit_scaling("robust", dataset.data, split.train, dataset.columns)
+    return SplitTable(scaling.apply(dataset.data), split.train, split.test)
+
+
+def spread(values: list[float], unit: str = " s", digits: int = 2) -> str:
+    """Median and range."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f}, n = {len(values)})"
+
+
+def train_everything(engine: str, table: SplitTable, trials: list[Trial], threads: int) -> None:
+    """The whole search, its results thrown away."""
+    for _ in run_trials(trials, make_trainer(engine, table, SETTINGS), threads):
+        pass
+
+
+def compare_engines(table: SplitTable, runs: int) -> None:
+    """Prints both engines' times, their ratio and the floor."""
+    configurations = enumerate_configurations([16, 32, 64], 3)
+    trials = plan_trials(configurations, 1, input_dim=table.input_dim, latent_dim=SETTINGS.latent_dim)
+    weights = sum(count_parameters(table.input_dim, SETTINGS.latent_dim, c) for c in configurations)
+    multiply_adds = weights * SETTINGS.epochs * (3 * len(table.train) + len(table.test))
+    cores = available_cores()
+    compile_kernel()
+    compiled: list[float] = []
+    reference: list[float] = []
+    floor: list[float] = []
+    for _ in range(runs):
+        for engine, threads, times in (("compiled", cores, compiled), ("reference", 1, reference)):
+            times.append(seconds(partial(train_everything, engine, table, trials, threads)))
+        floor.append(multiply_adds / matrix_rate() / cores)
+    print(f"search: {len(trials)} trainings of {SETTINGS.epochs} epochs, {multiply_adds / 1e9:.1f} G multiply-adds")
+    print(f"reference engine  {spread(reference)}")
+    print(f"compiled engine   {spread(compiled)}, {cores} at a time")
+    print(f"ratio             {spread([r / c for r, c in zip(reference, compiled, strict=True)], ' x', 1)}")
+    print(f"floor             {spread(floor)}")
+    print(f"compiled / floor  {spread([c / f for c, f in zip(compiled, floor, strict=True)], ' x', 1)}")
+
+
+def whole_command(data_path: Path, runs: int) -> None:
+    """Prints time by stage and peak memory of the default command, 34 configurations x 5 repeats, as a process."""
+    stages: dict[str, list[float]] = {}
+    memory = []
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory() as output:
+            command = [sys.executable, str(ROOT / "hyperparam_optimizer.py"), "--quiet"]
+            command += ["--data_path", str(data_path), "--output_dir", output, "--device", "cpu"]
+            started = time.perf_counter()
+            memory.append(peak_memory(command))
+            stages.setdefault("process", []).append(time.perf_counter() - started)
+            results = json.loads((Path(output) / "hyperparam_results_latent3.json").read_text(encoding="utf-8"))
+        for stage, duration in results["timing"].items():
+            stages.setdefault(stage, []).append(duration)
+    outside = [p - t for p, t in zip(stages["process"], stages["train"], strict=True)]
+    print("default command: 34 configurations x 5 repeats, whole process")
+    for stage in ("process", "train", "start_up", "load", "report"):
+        print(f"{stage:<17} {spread(stages[stage])}")
+    print(f"outside training  {spread(outside)}")
+    print(f"peak memory       {spread(memory, ' MB', 0)}")
+
+
+def peak_memory(command: list[str]) -> float:
+    """Runs the command and returns its peak resident memory in MB."""
+    code = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, "
+        "stderr=subprocess.DEVNULL); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=True)
+    return int(answer.stdout) / (1024 if sys.platform == "linux" else 1024**2)
+
+
+def main() -> None:
+    """Parses the arguments and prints both comparisons."""
+    parser = argparse.ArgumentParser(description="Both engines on the same search, and the whole default command.")
+    parser.add_argument("--data_path", type=Path, default=ROOT / "data" / "sample.csv", help="default: the sample")
+    parser.add_argument("--runs", type=int, default=3, help="timed runs of each (default: 3)")
+    arguments = parser.parse_args()
+    machine = describe_environment(torch.device("cpu"), "both", available_cores())
+    print(f"{machine['processor']}, {available_cores()} cores, {platform.system()}, Python {machine['python']}, "
+          f"torch {machine['torch']}, numba {machine['numba']}")  # fmt: skip
+    compare_engines(load_table(arguments.data_path), arguments.runs)
+    whole_command(arguments.data_path, arguments.runs)
+
+
+if __name__ == "__main__":
+    main()
