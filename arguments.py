@@ -17,11 +17,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from search import count_configurations
+from search import count_configurations, count_parameters
 
 PROG = "hyperparam_optimizer.py"
 SUFFIXES = (".csv", ".tsv", ".tab", ".xlsx", ".parquet")
 LARGEST = 2**31 - 1
+LARGEST_MODEL = 100_000_000  # parameters; a training keeps 16 bytes for each
 NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
 
 
@@ -243,16 +244,23 @@ def _space_faults(arguments: argparse.Namespace) -> list[str]:
         widths = read_widths(arguments.hidden_dims_search)
     except ValueError as error:
         return [f"--hidden_dims_search {arguments.hidden_dims_search!r}: {error}"]
-    layers, limit = arguments.max_layers, arguments.max_configurations
-    if isinstance(layers, str) or isinstance(limit, str) or not 1 <= layers <= 100 or limit < 1:
+    layers, latent, limit = arguments.max_layers, arguments.latent_dim, arguments.max_configurations
+    if any(isinstance(value, str) or value < 1 for value in (layers, latent, limit)) or layers > 100 or latent > 10_000:
         return []
+    faults = []
     count = count_configurations(len(widths), layers)
-    if count <= limit:
-        return []
-    return [
-        f"--max_layers {layers} with {len(widths)} widths gives {count} configurations, more than "
-        f"--max_configurations {limit}; narrow the search, or raise it to {count}"
-    ]
+    if count > limit:
+        faults.append(
+            f"--max_layers {layers} with {len(widths)} widths gives {count} configurations, more than "
+            f"--max_configurations {limit}; narrow the search, or raise it to {count}"
+        )
+    size = count_parameters(1, latent, [max(widths)] * layers)
+    if size > LARGEST_MODEL:
+        faults.append(
+            f"--hidden_dims_search {arguments.hidden_dims_search!r}: {layers} x {max(widths)} units have {size} "
+            f"parameters, more than {LARGEST_MODEL}; give smaller widths or a lower --max_layers"
+        )
+    return faults
 
 
 def _device_faults(arguments: argparse.Namespace) -> list[str]:

@@ -1,4 +1,4 @@
-"""The table of observations: reading, checking, scaling, splitting.
+"""The table of observations: choosing its columns, checking, scaling, splitting.
 
     dataset = COPUSDataset("data/stains.csv")        # dataset.data: [N, F] raw values, NaN where missing
     train, test = dataset.split(seed=42)
@@ -7,8 +7,8 @@
 
     python dataset.py --download                      # the published table, to data/stains.csv (download.py)
 
-Everything a user can get wrong is a `DataError` of one line. Its rows are numbered as a spreadsheet
-shows them: the header is row 1. Nothing here knows of models.
+Files are read by `tables.py`. Everything a user can get wrong is its `DataError` of one line, which can be
+imported from here too. Nothing here knows of models.
 
 The protocol and its codes: Smith et al. 2013, doi:10.1187/cbe.13-08-0154. The published table: Stains et
 al. 2018, doi:10.1126/science.aap8892.
@@ -16,14 +16,9 @@ al. 2018, doi:10.1126/science.aap8892.
 
 from __future__ import annotations
 
-import codecs
 import csv
 import difflib
-import hashlib
-import io
 import re
-import warnings
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -36,19 +31,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tables import DataError as DataError  # offered here too, since COPUSDataset raises it
+from tables import Sheet, Table, listing, one_line, read_table, with_header
+
 # The 24 features, in the order of the published table; T_O is a code and a column there, but no feature.
 STUDENT_CODES = ("L", "Ind", "CG", "WG", "OG", "S_Anq", "SQ", "WC", "PRD", "SP", "TQ", "S_W", "S_O")
 INSTRUCTOR_CODES = ("Lec", "RTW", "FUP", "T_PQ", "CQ", "T_ANQ", "MG", "ONE_O_ONE", "DV", "ADMIN", "T_W")
 COPUS_CODES = STUDENT_CODES + INSTRUCTOR_CODES
 LABEL_COLUMNS = ("Bcluster", "Cluster")  # looked for in this order
-SUFFIXES = (".csv", ".tsv", ".tab", ".xlsx", ".parquet")
 MIN_ROWS = 10
-
-_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-
-
-class DataError(ValueError):
-    """A fault in the user's table or in what was asked of it; the message is one line."""
 
 
 class Split(NamedTuple):
@@ -56,115 +47,6 @@ class Split(NamedTuple):
 
     train: Tensor
     test: Tensor
-
-
-# --- Reading ---------------------------------------------------------------------------------------
-
-
-class Sheet(NamedTuple):
-    """The names in the first row, and the rows below it."""
-
-    header: list[Any]
-    rows: pd.DataFrame
-
-
-class Table(NamedTuple):
-    """A file as read. Formats without sheets have a single one, named ""."""
-
-    sheets: dict[str, Sheet]
-    sha256: str
-    notices: list[str]
-
-
-def read_table(path: Path) -> Table:
-    """Reads a whole .csv, .tsv/.tab, .xlsx or .parquet file. Raises DataError."""
-    suffix = path.suffix.lower()
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder; give a table ({', '.join(SUFFIXES)})")
-    if not path.exists():
-        raise DataError(f"{path}: no such file")
-    if suffix not in SUFFIXES:
-        raise DataError(f"{path}: the suffix '{suffix}' is not known; allowed: {', '.join(SUFFIXES)}")
-    notices: list[str] = []
-    try:
-        content = path.read_bytes()
-        if suffix == ".xlsx":
-            sheets = _read_excel(content)
-        elif suffix == ".parquet":
-            sheets = {"": _read_parquet(content)}
-        else:
-            sheets = {"": _read_text(content, "," if suffix == ".csv" else "\t", notices)}
-    except Exception as error:  # the parsers raise a dozen kinds for a damaged file; all mean the same here
-        reason = _one_line(error) or type(error).__name__
-        raise DataError(f"{path}: cannot be read as {suffix}: {reason}") from error
-    sheets = {name: sheet for name, sheet in sheets.items() if sheet.header}
-    if not sheets:
-        raise DataError(f"{path}: is empty")
-    return Table(sheets, hashlib.sha256(content).hexdigest(), notices)
-
-
-def _below_first_row(cells: pd.DataFrame) -> Sheet:
-    return Sheet(cells.iloc[0].tolist(), cells.iloc[1:]) if cells.size else Sheet([], cells)
-
-
-def _read_text(content: bytes, expected: str, notices: list[str]) -> Sheet:
-    """Cells as text. `expected` is the delimiter that the suffix promises; another one is recognised."""
-    text = _decode(content, notices)
-    if not text.strip():
-        return Sheet([], pd.DataFrame())
-    header = text.splitlines()[0]
-    delimiter = max(_DELIMITERS, key=lambda d: (len(next(csv.reader([header], delimiter=d), [])), d == expected))
-    if delimiter != expected:
-        notices.append(f"the columns are separated by {_DELIMITERS[delimiter]}, not {_DELIMITERS[expected]}")
-    # Blank lines are kept, so that rows count as in a spreadsheet.
-    cells = pd.read_csv(
-        io.StringIO(text), sep=delimiter, header=None, dtype=str, skip_blank_lines=False, skipinitialspace=True
-    )
-    return _below_first_row(cells)
-
-
-def _decode(content: bytes, notices: list[str]) -> str:
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        notices.append("the file is encoded as UTF-16")
-        return content.decode("utf-16")
-    if b"\0" in content:
-        raise ValueError("it is not text (NUL bytes); save the table as UTF-8 text, or give the file its real suffix")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        notices.append("the file is not UTF-8 and was read as Windows-1252 (Latin-1)")
-        return content.decode("cp1252", errors="replace")
-
-
-def _read_excel(content: bytes) -> dict[str, Sheet]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # openpyxl on styles and extensions that it drops
-        sheets = pd.read_excel(io.BytesIO(content), sheet_name=None, header=None, dtype=object, engine="openpyxl")
-    return {str(name): _below_first_row(cells) for name, cells in sheets.items()}
-
-
-def _read_parquet(content: bytes) -> Sheet:
-    import pyarrow.parquet
-
-    table = pyarrow.parquet.ParquetFile(io.BytesIO(content)).read()
-    numbered = table.rename_columns([str(i) for i in range(table.num_columns)])  # pandas refuses equal names
-    return Sheet(table.column_names, numbered.to_pandas(ignore_metadata=True))
-
-
-def with_header(sheet: Sheet, where: str) -> pd.DataFrame:
-    """The rows under their column names; the index holds row numbers as a spreadsheet shows them.
-
-    A column without a name becomes 'Unnamed: <position>'. Raises DataError for a name that occurs twice
-    and for a table without rows; `where` names the file in it.
-    """
-    names = ["" if pd.isna(name) else _one_line(name) for name in sheet.header]
-    names = [name or f"Unnamed: {i}" for i, name in enumerate(names)]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise DataError(f"{where}: more than one column is named {_listing(twice)}; rename all but one")
-    if not len(sheet.rows):
-        raise DataError(f"{where}: there is a header and no row below it")
-    return pd.DataFrame(sheet.rows.set_axis(names, axis=1)).set_axis(pd.RangeIndex(2, len(sheet.rows) + 2))
 
 
 # --- Choosing columns ------------------------------------------------------------------------------
@@ -223,7 +105,7 @@ def _choose_copus(frame: pd.DataFrame, where: str) -> dict[str, str]:
             found[code].append(name)
     for code, names in found.items():
         if len(names) > 1:
-            raise DataError(f"{where}: {_listing(names)} may each be {code}; rename the one that is to {code}")
+            raise DataError(f"{where}: {listing(names)} may each be {code}; rename the one that is to {code}")
     if missing := [code for code, names in found.items() if not names]:
         raise DataError(
             f"{where}: no column for the COPUS code{'s' * (len(missing) > 1)} {', '.join(missing)}"
@@ -241,7 +123,7 @@ def _choose_numeric(frame: pd.DataFrame, where: str, label: str | None, notices:
         wrong = np.isnan(_to_numbers(cells)) & cells.notna().to_numpy()
         if wrong.any():
             first = int(wrong.argmax())
-            not_numbers.append(f"'{name}' (row {cells.index[first]}: {_one_line(cells.iloc[first]):.20})")
+            not_numbers.append(f"'{name}' (row {cells.index[first]}: {one_line(cells.iloc[first]):.20})")
         elif name in (label, *LABEL_COLUMNS) or _is_identifier(name) or cells.isna().all():
             not_measured.append(name)
         else:
@@ -249,9 +131,9 @@ def _choose_numeric(frame: pd.DataFrame, where: str, label: str | None, notices:
     if not chosen:
         raise DataError(f"{where}: no column holds numbers alone; choose with --columns NAME,NAME,…")
     if not_numbers:
-        notices.append(f"not used as features, since not all cells are numbers: {_listing(not_numbers, quote='')}")
+        notices.append(f"not used as features, since not all cells are numbers: {listing(not_numbers, quote='')}")
     if not_measured:
-        notices.append(f"not used as features (label, identifier, index or empty): {_listing(not_measured)}")
+        notices.append(f"not used as features (label, identifier, index or empty): {listing(not_measured)}")
     return {name: name for name in chosen}
 
 
@@ -268,14 +150,14 @@ def _choose_listed(frame: pd.DataFrame, where: str, columns: str, notices: list[
     for name in wanted:
         same = [name] if name in frame.columns else [other for other in frame.columns if _same_column(name, other)]
         if len(same) > 1:
-            raise DataError(f"{where}: --columns: '{name}' may be {_listing(same)}; write the name in full")
+            raise DataError(f"{where}: --columns: '{name}' may be {listing(same)}; write the name in full")
         if not same:
             raise DataError(f"{where}: --columns: no column '{name}' ({_closest([name], frame.columns)})")
         if same[0] in chosen:
             raise DataError(f"--columns '{columns}': names the column '{same[0]}' twice")
         chosen[same[0]] = name
     if respelled := [f"'{column}' for {name}" for column, name in chosen.items() if column != name]:
-        notices.append(f"columns found under another spelling: {_listing(respelled, quote='')}")
+        notices.append(f"columns found under another spelling: {listing(respelled, quote='')}")
     return {name: name for name in chosen}
 
 
@@ -330,26 +212,15 @@ def _choose_in(sheet: Sheet, where: str, columns: str, label_column: str | None)
     if label_column in sources.values():
         raise DataError(f"{where}: '{label_column}' is both --label_column and a feature; take it out of one of them")
     if renamed := [f"'{source}' as {name}" for name, source in sources.items() if name != source]:
-        notices.append(f"columns read as COPUS codes: {_listing(renamed, limit=24, quote='')}")
+        notices.append(f"columns read as COPUS codes: {listing(renamed, limit=24, quote='')}")
     return Choice(frame, sources, None if label in sources.values() else label, where, notices)
-
-
-def _one_line(thing: object) -> str:
-    return " ".join(str(thing).split())
 
 
 def _closest(wanted: Iterable[str], present: Iterable[str]) -> str:
     """For messages: the names present that resemble those wanted, or else the first ones."""
     folded = {name.casefold(): name for name in present}
     near = [folded[m] for name in wanted for m in difflib.get_close_matches(name.casefold(), folded, n=1)]
-    return f"closest: {_listing(dict.fromkeys(near))}" if near else f"there are: {_listing(folded.values())}"
-
-
-def _listing(names: Iterable[str], *, limit: int = 8, quote: str = "'") -> str:
-    """For messages: names with commas between them, at most `limit`."""
-    names = list(names)
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(f"{quote}{name}{quote}" for name in names[:limit]) + more
+    return f"closest: {listing(dict.fromkeys(near))}" if near else f"there are: {listing(folded.values())}"
 
 
 # --- Checking cells --------------------------------------------------------------------------------
@@ -380,7 +251,7 @@ def _checked(cells: pd.Series, where: str, *, percentages: bool) -> np.ndarray:
     for complaint, wrong in faults.items():
         if wrong.any():
             first = int(wrong.argmax())
-            cell = _one_line(cells.iloc[first])
+            cell = one_line(cells.iloc[first])
             if re.fullmatch(r"-?\d+,\d+", cell):
                 complaint += " (a decimal comma?); save the table with decimal points"
             else:
@@ -396,7 +267,7 @@ def _describe(values: np.ndarray, columns: Sequence[str], *, percentages: bool) 
     notices = []
     low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
     if constant := [f"{columns[i]} ({low[i]:g})" for i in np.flatnonzero(low == high).tolist()]:
-        notices.append(f"the same value in every row, so nothing to learn from: {_listing(constant, quote='')}")
+        notices.append(f"the same value in every row, so nothing to learn from: {listing(constant, quote='')}")
     if percentages and 0 < high.max() <= 1:
         notices.append(
             f"no value exceeds {high.max():g}, so these are fractions or 0/1 marks, not percentages;"
@@ -479,7 +350,7 @@ class COPUSDataset:
         kept: np.ndarray = ~np.isnan(values).all(axis=1)
         if not kept.all():
             rows = [str(row) for row in frame.index[~kept]]
-            self.notices.append(f"left out, since no feature has a value there: row {_listing(rows, quote='')}")
+            self.notices.append(f"left out, since no feature has a value there: row {listing(rows, quote='')}")
         if kept.sum() < MIN_ROWS:
             raise DataError(f"{where}: {kept.sum()} rows with values; at least {MIN_ROWS} are needed")
         return kept
@@ -605,7 +476,7 @@ def fit_scaling(kind: str, data: Tensor, rows: Tensor, columns: Sequence[str]) -
         "scaled to 0, since without a value in the training rows": empty,
     }
     notices = [
-        f"{fate}: {_listing((columns[i] for i in np.flatnonzero(which).tolist()), quote='')}"
+        f"{fate}: {listing((columns[i] for i in np.flatnonzero(which).tolist()), quote='')}"
         for fate, which in fates.items()
         if which.any()
     ]

@@ -20,8 +20,9 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from dataset import COPUSDataset, DataError, read_table, with_header
+from dataset import COPUSDataset
 from files import replacing
+from tables import DataError, read_table, with_header
 
 URL = "https://dataverse.harvard.edu/api/access/datafile/:persistentId?persistentId=doi:10.7910/DVN/48MMF9/GYFSND"
 N_ROWS = 2008

@@ -348,6 +348,7 @@ def write_pictures(
     files: OutputFiles,
 ) -> None:
     """Draws all pictures and writes the latent codes."""
+    import latent_plots
     import plots
     from report import config_text, write_latent_codes
     from training import encode_table
@@ -362,7 +363,7 @@ def write_pictures(
     if latent_dim == 2:
         labels = dataset.others[dataset.label_column] if dataset.label_column else None
         title = f"Latent space of the best configuration, {config_text(ranking[0].config)}"
-        plots.plot_latent_space(codes, is_test, labels, files.latent_plot, title=title, note=note)
+        latent_plots.plot_latent_space(codes, is_test, labels, files.latent_plot, title=title, note=note)
 
 
 def describe_data(loaded: Loaded) -> dict[str, Any]:

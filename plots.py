@@ -1,92 +1,45 @@
-"""The pictures: curves of the best, all configurations against their size, the latent plane.
+"""The pictures of the search: curves of the best, all configurations against their size.
 
     plot_search(ranking, output_dir / "hyperparam_search_latent3.png", latent_dim=3)
 
-Each `plot_…` draws with its `draw_…`, which returns the figure, and writes a PNG. Made for a column
-of a paper: 7 inches wide, no text under 8 points, 200 dpi; every distinction is made twice, by colour
-and by marker or line style, so that it survives colour-blindness and grey printing. Only Matplotlib's
-objects are used, never pyplot: it starts slowly and keeps global state.
+Each `plot_…` draws with its `draw_…`, which returns the figure, and writes a PNG; every distinction is
+made twice, by colour and by marker or line style, so that it survives colour-blindness and grey
+printing. The latent plane is in `latent_plots.py`, what both share in `plot_style.py`.
 
-Sources: line colours, Okabe & Ito 2008, "Color Universal Design", https://jfly.uni-koeln.de/color/ ·
-density, kernel estimate with Scott's bandwidth: Scott 1992, "Multivariate Density Estimation",
-doi:10.1002/9780470316849, on a grid after linear binning: Wand 1994, doi:10.1080/10618600.1994.10474656.
+Source of the line colours: Okabe & Ito 2008, "Color Universal Design", https://jfly.uni-koeln.de/color/
 """
 
 from __future__ import annotations
 
 import math
-import textwrap
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axis import Axis, XAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
-from matplotlib.textpath import TextToPath
-from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
-from files import replacing
+from plot_style import DPI, FAINT, INK, MARKERS, STYLE, WIDTH, save, set_scale, wrapped
 from report import config_text, loss_text
 from selection import ConfigurationResult, pareto_front
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.collections import PathCollection
 
-WIDTH = 7.0  # inches: the text width of most journals
-DPI = 200
-INK, FAINT = "#222222", "#767676"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")  # Okabe & Ito
 DASHES = ("-", (0, (6, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1)), (0, (9, 2)), (0, (1, 2)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 LOSS = "Test loss (weighted mean squared error)"
 NAMED_LAYERS = 6  # a longer configuration is shortened in pictures
 CROWDED = 60  # with more configurations than this, only those on the Pareto front keep their error bars
 NAMED_ON_FRONT = 8  # at most so many of the Pareto front are named
-DRAWN_SAMPLES = 20_000  # of more samples a random selection is drawn; the density counts all of them
-CATEGORIES = 8
-
-_STYLE: Any = {  # rcParams; Matplotlib's stubs want each key as a literal
-    "font.family": "DejaVu Sans",  # comes with Matplotlib: the same picture everywhere
-    "font.size": 8.5,
-    "text.color": INK,
-    "text.parse_math": False,  # a "$" in a label is a "$"
-    "axes.labelcolor": INK,
-    "axes.labelsize": 8.5,
-    "axes.edgecolor": FAINT,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.titlesize": 8.5,
-    "grid.color": "#E4E4E4",
-    "grid.linewidth": 0.6,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.fontsize": 8,
-    "legend.title_fontsize": 8,
-    "legend.frameon": False,
-    "legend.handletextpad": 0.5,
-    "legend.borderaxespad": 0.0,
-    "figure.constrained_layout.h_pad": 0.06,
-    "figure.constrained_layout.w_pad": 0.06,
-}
 
 
 # The search: test loss by epoch
@@ -96,7 +49,7 @@ def plot_search(
     ranking: Sequence[ConfigurationResult], path: Path, *, latent_dim: int, note: str | None = None, top: int = 5
 ) -> None:
     """Writes `draw_search`'s picture to `path`."""
-    _save(draw_search(ranking, latent_dim=latent_dim, note=note, top=top), path)
+    save(draw_search(ranking, latent_dim=latent_dim, note=note, top=top), path)
 
 
 def draw_search(
@@ -119,7 +72,7 @@ def draw_search(
     which = f"the best {len(shown)} of {len(ranking):,} configurations"
     if len(shown) == len(ranking):
         which = f"all {len(ranking)} configurations" if len(ranking) > 1 else "the one configuration"
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = _new_figure(
             max(3.9, 1.6 + 0.36 * len(shown)), f"Test loss by epoch: {which}, latent size {latent_dim}", note
         )
@@ -132,7 +85,7 @@ def draw_search(
         lows = [np.maximum(m - s, floor) for m, s in zip(means, sds, strict=True)]
         low, high = min(curve.min() for curve in lows), everything.max()
         log = bool(low > 0 and high / low > 2.5)
-        _scale(axes.yaxis, low, high, log=log)
+        set_scale(axes.yaxis, low, high, log=log)
         axes.set_ylabel("Test loss\n(weighted mean squared error" + (", log scale)" if log else ")"))
         _epoch_axis(axes, epochs)
         ends = []
@@ -226,7 +179,7 @@ def plot_configurations(
     ranking: Sequence[ConfigurationResult], path: Path, *, latent_dim: int, note: str | None = None
 ) -> None:
     """Writes `draw_configurations`' picture to `path`."""
-    _save(draw_configurations(ranking, latent_dim=latent_dim, note=note), path)
+    save(draw_configurations(ranking, latent_dim=latent_dim, note=note), path)
 
 
 def draw_configurations(ranking: Sequence[ConfigurationResult], *, latent_dim: int, note: str | None = None) -> Figure:
@@ -242,7 +195,7 @@ def draw_configurations(ranking: Sequence[ConfigurationResult], *, latent_dim: i
     barred = [c for c in (finished if len(finished) <= CROWDED else front) if c.final_test_loss_sd]
     barred = [c for c in barred if c.final_test_loss <= ceiling]
     bars = np.array([(c.model_params, c.final_test_loss, c.final_test_loss_sd) for c in barred]).reshape(-1, 3)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         title = f"Size and test loss of {_how_many(len(finished), len(ranking))}, latent size {latent_dim}"
         figure = _new_figure(4.2, title, note)
         axes = figure.add_subplot()
@@ -250,7 +203,7 @@ def draw_configurations(ranking: Sequence[ConfigurationResult], *, latent_dim: i
         axes.set_xlabel("Trainable parameters (log scale)")
         axes.set_ylabel(LOSS)
         axes.grid()
-        _scale(axes.xaxis, params.min(), params.max(), log=True, margin=0.08)
+        set_scale(axes.xaxis, params.min(), params.max(), log=True, margin=0.08)
         heights, keys = _heights(axes, losses, bars, ceiling)
         points = np.column_stack([params, heights])  # [n, 2]
         if len(bars):
@@ -305,7 +258,7 @@ def _heights(axes: Axes, losses: np.ndarray, bars: np.ndarray, ceiling: float) -
             min(high + spare, max(high, (bars[:, 1] + bars[:, 2]).max())),
         )
     low -= 0.18 * (high - low)  # room for the name of the best
-    _scale(axes.yaxis, low, high, log=False, margin=0.08, lowest_tick=0.0)  # no loss is below 0
+    set_scale(axes.yaxis, low, high, log=False, margin=0.08, lowest_tick=0.0)  # no loss is below 0
     if not off.any():
         return losses, []
     bottom, top = axes.get_ylim()
@@ -415,231 +368,7 @@ def _free_box(
     return np.concatenate([low[choice], high[choice]])
 
 
-# The latent plane
-
-
-def plot_latent_space(
-    codes: np.ndarray,
-    is_test: np.ndarray,
-    labels: pd.Series[Any] | None,
-    path: Path,
-    *,
-    title: str,
-    note: str | None = None,
-) -> None:
-    """Writes `draw_latent_space`'s picture to `path`."""
-    _save(draw_latent_space(codes, is_test, labels, title=title, note=note), path)
-
-
-def draw_latent_space(
-    codes: np.ndarray, is_test: np.ndarray, labels: pd.Series[Any] | None, *, title: str, note: str | None = None
-) -> Figure:
-    """All samples in the latent plane by density and, where there are labels, a second time by label.
-
-    codes [N, 2], finite · is_test [N] bool · labels [N], in the same order, or None.
-    """
-    drawn = np.arange(len(codes))
-    if len(codes) > DRAWN_SAMPLES:
-        drawn = np.sort(np.random.default_rng(0).permutation(len(codes))[:DRAWN_SAMPLES])
-        subset = f"{DRAWN_SAMPLES:,} samples drawn, chosen at random from {len(codes):,}; density and counts are of all"
-        note = f"{subset}\n{note}" if note else subset
-    density = estimate_density(codes)
-    with mpl.rc_context(_STYLE), _any_script():
-        if labels is None or not labels.notna().any():
-            figure, (plane,) = _square_panels(1, side=3.5, below=0.62, title=title, note=note)
-        else:
-            category, names = categories(labels)
-            counts = np.bincount(category, minlength=len(names))
-            words = [f"{_shortened(name, 2.3)} ({count:,})" for name, count in zip(names, counts, strict=True)]
-            columns = 2 if max(map(_text_width, words)) < 1.4 else 1
-            below = max(0.62, 0.05 + 0.165 * math.ceil(len(names) / columns))
-            figure, (plane, by_label) = _square_panels(2, side=2.75, below=below, title=title, note=note)
-            _set_plane(by_label, codes)
-            keys = _label_panel(by_label, codes[drawn], category[drawn], names, counts)
-            _key_below(by_label, keys, words, columns)
-            by_label.set_title(f"By {_shortened(str(labels.name), 2.4)}", loc="left", pad=6)
-        _set_plane(plane, codes)
-        _density_panel(plane, codes[drawn], (density / density.max())[drawn], is_test[drawn])
-        _split_key(plane, int((~is_test).sum()), int(is_test.sum()))
-    return figure
-
-
-def _square_panels(count: int, *, side: float, below: float, title: str, note: str | None) -> tuple[Figure, list[Axes]]:
-    """A figure with square axes of `side` inches in a row, `below` inches of room under their axis labels.
-
-    Laid out by hand: a constrained layout does not keep axes square beside legends of unlike height.
-    """
-    left, between, right, axis_label = 0.7, 0.7, 0.15, 0.5
-    width = left + count * side + (count - 1) * between + right
-    title = textwrap.fill(title, int(width * 11.5))
-    note = _wrapped(note, width) if note else ""
-    foot = 0.12 + (0.16 * (note.count("\n") + 1) if note else 0.0)
-    head = 0.55 + 0.19 * title.count("\n")
-    height = foot + below + axis_label + side + 0.05 + head
-    figure = Figure(figsize=(width, height), dpi=DPI)
-    FigureCanvasAgg(figure)
-    figure.text(0.1 / width, 1 - 0.1 / height, title, va="top", fontsize=10, fontweight="bold")
-    figure.text(0.1 / width, 0.08 / height, note, va="bottom", fontsize=8, color=FAINT)
-    bottom = (foot + below + axis_label) / height
-    panels = [
-        figure.add_axes(((left + k * (side + between)) / width, bottom, side / width, side / height))
-        for k in range(count)
-    ]
-    return figure, panels
-
-
-def estimate_density(codes: np.ndarray) -> np.ndarray:
-    """[N] probability density at each of codes [N, 2], by a Gaussian kernel with Scott's bandwidth N^(-1/6).
-
-    Points are shared out over a grid (linear binning), which is smoothed along one axis, then along the
-    other (two matrix products), and read off between its nodes: work grows with N, not N². The spread
-    is the smaller of SD and IQR / 1.349, so that outliers do not blur the rest.
-    """
-    codes = np.asarray(codes, dtype=np.float64)
-    sd = codes.std(axis=0)
-    iqr = np.subtract(*np.percentile(codes, [75, 25], axis=0)) / 1.349
-    spread = np.where(iqr > 0, np.minimum(sd, iqr), sd)
-    spread = np.where(spread > 0, spread, max(float(spread.max()), 1.0) * 1e-2)  # a latent dimension may be constant
-    bandwidth = spread * len(codes) ** (-1 / 6)
-    low, high = codes.min(axis=0) - 4 * bandwidth, codes.max(axis=0) + 4 * bandwidth
-    nodes = np.clip(np.ceil((high - low) / bandwidth * 5), 32, 512).astype(int)
-    step = (high - low) / (nodes - 1)
-    bandwidth = np.maximum(bandwidth, step)  # what is finer than the grid cannot be seen in the picture either
-
-    position = (codes - low) / step
-    node = np.minimum(position.astype(int), nodes - 2)  # [N, 2]
-    upper = position - node  # [N, 2] share of the next node
-    corners = [
-        (
-            (node[:, 0] + i) * nodes[1] + node[:, 1] + j,
-            (upper[:, 0] if i else 1 - upper[:, 0]) * (upper[:, 1] if j else 1 - upper[:, 1]),
-        )
-        for i in (0, 1)
-        for j in (0, 1)
-    ]
-    mass = np.zeros(nodes.prod())
-    for at, share in corners:
-        mass += np.bincount(at, weights=share, minlength=len(mass))
-    kernels = []
-    for d in (0, 1):
-        distance = step[d] / bandwidth[d] * np.subtract.outer(np.arange(nodes[d]), np.arange(nodes[d]))
-        kernels.append(np.exp(-0.5 * distance**2) / (math.sqrt(2 * math.pi) * bandwidth[d]))
-    smooth = (kernels[0] @ mass.reshape(nodes) @ kernels[1]).ravel() / len(codes)
-    density: np.ndarray = np.sum([smooth[at] * share for at, share in corners], axis=0)
-    return density
-
-
-def _set_plane(axes: Axes, codes: np.ndarray) -> None:
-    """The same scale on both axes, unless one latent dimension would then be hardly visible."""
-    low, high = codes.min(axis=0).astype(float), codes.max(axis=0).astype(float)
-    span = high - low
-    span = np.where(span > 0, span, span.max() or 1.0)
-    if span.max() < 5 * span.min():
-        span[:] = span.max()
-    middle = (low + high) / 2
-    for axis, at, reach in zip((axes.xaxis, axes.yaxis), middle, 0.55 * span, strict=True):
-        _scale(axis, at - reach, at + reach, log=False, margin=0.0)
-    axes.set_xlabel("Latent dimension 1")
-    axes.set_ylabel("Latent dimension 2")
-    axes.grid()
-
-
-_DENSITY_LOOKS: dict[bool, dict[str, Any]] = {  # by whether it is a test sample
-    False: {"marker": "o", "edgecolors": INK, "linewidths": 0.2},
-    True: {"marker": "^", "edgecolors": INK, "linewidths": 0.45},
-}
-
-
-def _density_panel(axes: Axes, codes: np.ndarray, density: np.ndarray, is_test: np.ndarray) -> None:
-    """The plane coloured by density [N] (1 = densest), test samples as triangles, and the colour bar below."""
-    edge = min(1.0, 2000 / len(codes))  # many points are drawn without an edge
-    for test, look in _DENSITY_LOOKS.items():
-        chosen = np.flatnonzero(is_test == test)
-        order = chosen[np.argsort(density[chosen], kind="stable")]  # the densest on top
-        size = _point_size(len(codes)) * (1.5 if test else 1.0)
-        shaded: dict[str, Any] = {
-            **look,
-            "linewidths": look["linewidths"] * edge,
-            "cmap": "viridis",
-            "vmin": 0,
-            "vmax": 1,
-        }
-        coloured = axes.scatter(codes[order, 0], codes[order, 1], size, density[order], **shaded)
-    place = axes.inset_axes((0, -0.66 * DPI / axes.get_window_extent().height, 1, 0.035))
-    bar = axes.figure.colorbar(coloured, cax=place, orientation="horizontal")
-    bar.set_label("Density of samples (1 = where they are densest)")
-    bar.outline.set_visible(False)
-
-
-def _split_key(axes: Axes, training: int, test: int) -> None:
-    words = {False: f"Training ({training:,})", True: f"Test ({test:,})"}
-    keys = [axes.scatter([], [], color="#BBBBBB", s=20, label=words[k], **look) for k, look in _DENSITY_LOOKS.items()]
-    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.005), "borderpad": 0.2}
-    axes.legend(handles=keys, ncols=2, columnspacing=1.0, handletextpad=0.0, **place)
-
-
-def _label_panel(
-    axes: Axes, codes: np.ndarray, category: np.ndarray, names: Sequence[str], counts: np.ndarray
-) -> list[PathCollection]:
-    """The plane by category [N], the rarest on top; returns legend keys in the order of `names`."""
-    looks = dict(zip([n for n in names if n != UNLABELLED], zip(_CATEGORY_COLOURS, MARKERS, strict=True), strict=False))
-    keys = {}
-    for place in np.argsort(-counts, kind="stable"):
-        colour, marker = looks.get(names[place], ("#BBBBBB", "."))
-        look: dict[str, Any] = {"color": colour, "marker": marker, "edgecolors": INK, "linewidths": 0.2}
-        keys[place] = axes.scatter([], [], s=26, **look)
-        look["linewidths"] = 0.2 * min(1.0, 2000 / len(codes))
-        here = codes[category == place]
-        axes.scatter(here[:, 0], here[:, 1], 1.2 * _point_size(len(codes)), **look)
-    return [keys[place] for place in range(len(names))]
-
-
-def _key_below(axes: Axes, keys: Sequence[PathCollection], words: Sequence[str], columns: int) -> None:
-    height = axes.get_window_extent().height / DPI
-    look: dict[str, Any] = {"columnspacing": 0.8, "handletextpad": 0.2, "labelspacing": 0.4, "borderpad": 0.0}
-    axes.legend(keys, words, ncols=columns, loc="upper left", bbox_to_anchor=(-0.16, -0.52 / height), **look)
-
-
-UNLABELLED, OTHER = "no label", "other"
-# all eight of Okabe & Ito
-_CATEGORY_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#D55E00", "#F0E442")
-
-
-def categories(labels: pd.Series[Any]) -> tuple[np.ndarray, list[str]]:
-    """(category [N], names): numbers in their order, words by frequency, the rare beyond 8 as one, missing last."""
-    found, values = labels.factorize()  # [N], -1 where missing
-    texts, same_text = np.unique(np.array([_label_text(value) for value in values], dtype=str), return_inverse=True)
-    found = np.where(found < 0, -1, same_text[found])  # 1 and "1" are one category
-    by_count = np.argsort(-np.bincount(found[found >= 0], minlength=len(texts)), kind="stable")
-    kept = by_count if len(texts) <= CATEGORIES else by_count[: CATEGORIES - 1]
-    if all(_is_number(texts[k]) for k in kept):
-        kept = np.array(sorted(kept, key=lambda k: float(texts[k])))
-    names = [str(texts[k]) for k in kept]
-    rank = np.full(len(texts), len(names))
-    rank[kept] = np.arange(len(names))
-    if len(texts) > CATEGORIES:
-        names.append(OTHER)
-    category = np.where(found < 0, len(names), rank[found])
-    return category, [*names, UNLABELLED] if (found < 0).any() else names
-
-
-def _label_text(label: Any) -> str:
-    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _point_size(count: int) -> float:
-    """Area of a point, in square points."""
-    return float(np.clip(600 / math.sqrt(count), 3.0, 26.0))
-
-
-# What all pictures share
+# What both pictures share
 
 
 def _finished(ranking: Sequence[ConfigurationResult]) -> list[ConfigurationResult]:
@@ -649,17 +378,13 @@ def _finished(ranking: Sequence[ConfigurationResult]) -> list[ConfigurationResul
     return finished
 
 
-def _new_figure(height: float, title: str, note: str | None, width: float = WIDTH) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+def _new_figure(height: float, title: str, note: str | None) -> Figure:
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, x=0.012, ha="left", fontsize=10, fontweight="bold")
     if note:
-        figure.supxlabel(_wrapped(note, width), x=0.012, ha="left", fontsize=8, color=FAINT)
+        figure.supxlabel(wrapped(note, WIDTH), x=0.012, ha="left", fontsize=8, color=FAINT)
     return figure
-
-
-def _wrapped(note: str, width: float) -> str:
-    return "\n".join(textwrap.fill(line, int(width * 15)) for line in note.splitlines())
 
 
 def _fix_layout(figure: Figure) -> None:
@@ -670,62 +395,8 @@ def _fix_layout(figure: Figure) -> None:
     figure.set_layout_engine("none")
 
 
-def _save(figure: Figure, path: Path) -> None:
-    with replacing(path) as temporary, _any_script():
-        figure.savefig(temporary, dpi=figure.dpi, facecolor="white")
-
-
-@contextmanager
-def _any_script() -> Iterator[None]:
-    """Labels may be in a script that the font lacks: boxes then, but no warnings on the console."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
-
-
 def _pixels(points: float) -> float:
     return points * DPI / 72
-
-
-def _scale(
-    axis: Axis, low: float, high: float, *, log: bool, margin: float = 0.04, lowest_tick: float = -math.inf
-) -> None:
-    """Limits around low..high, round ticks in plain numbers. A range of next to nothing is widened to 1 %."""
-    if high - low <= 0.01 * abs(high):
-        spare = 0.005 * abs(high) if not log else 0.2 * abs(high)
-        low, high = low - (spare or 0.5), high + (spare or 0.5)
-    if log:
-        factor = (high / low) ** margin
-        low, high = low / factor, high * factor
-        ticks = _log_ticks(low, high)
-    else:
-        low, high = low - margin * (high - low), high + margin * (high - low)
-        ticks = list(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
-    name = "x" if isinstance(axis, XAxis) else "y"
-    axis.axes.set(**{f"{name}scale": "log" if log else "linear", f"{name}lim": (low, high)})
-    kept = [float(tick) for tick in ticks if max(low, lowest_tick) <= tick <= high]
-    axis.set_major_locator(FixedLocator(kept))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FixedFormatter(_tick_texts(kept, same_decimals=not log)))
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    decades = [10.0**e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
-    every = math.ceil(len(decades) / 7)
-    steps: list[tuple[float, ...]] = [(1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)]
-    for mantissas in steps:
-        ticks = [decade * m for decade in decades[::every] for m in mantissas if low <= decade * m <= high]
-        if len(ticks) >= 4:
-            return ticks
-    return list(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
-
-
-def _tick_texts(values: Sequence[float], *, same_decimals: bool) -> list[str]:
-    texts = [f"{value:,.6g}" for value in values]
-    if same_decimals and not any("e" in text for text in texts):
-        decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
-        texts = [f"{value:,.{decimals}f}" for value in values]
-    return [text.replace("-", "−") for text in texts]
 
 
 def _name_loss_size(c: ConfigurationResult) -> str:
@@ -737,21 +408,3 @@ def _short_name(config: Sequence[int]) -> str:
     if len(config) <= NAMED_LAYERS:
         return config_text(config)
     return f"[{', '.join(map(str, config[:3]))}, …, {config[-1]}] ({len(config)} layers)"
-
-
-def _text_width(text: str) -> float:
-    """In inches, at 8 points."""
-    width: float = TextToPath().get_text_width_height_descent(
-        text, FontProperties(family="DejaVu Sans", size=8), False
-    )[0]
-    return width / 72
-
-
-def _shortened(text: str, inches: float) -> str:
-    """One line of 8-point text, cut off with "…" where it would be wider than `inches`."""
-    text = " ".join(text.split())[:200]
-    if _text_width(text) > inches:
-        while _text_width(text + "…") > inches:
-            text = text[:-1]
-        text += "…"
-    return text

@@ -6,7 +6,7 @@
     print(closing_summary(ranking[0], saved_model))
 
 `results_schema.json` describes the JSON field by field. Importing this module is cheap: torch and
-pandas come in only where a function needs them. Pictures are in `plots.py`.
+pandas come in only where a function needs them. Pictures are in `plots.py` and `latent_plots.py`.
 
 Source on formula injection: OWASP, "CSV Injection",
 https://owasp.org/www-community/attacks/CSV_Injection

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,13 +41,16 @@ DEFAULTS = {
 MORE_DEFAULTS = {"label_column": None, "max_configurations": 10_000}
 
 
+Faults = Callable[..., list[str]]
+
+
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
-def faults_of(capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+def faults_of(capsys: pytest.CaptureFixture[str]) -> Faults:
     """The lines on stderr, less the program's name; the status is checked to be 2 and stdout to be empty."""
 
     def faults(*argv: str) -> list[str]:
@@ -126,14 +130,14 @@ def test_help_loads_nothing_heavy() -> None:
         ("hidden_dims_search", ["1e3", "16,,32", "16;32", "64-32", "", ",", "16,", "0", "16,-4", "nan", "٣", "65537"]),
     ],
 )
-def test_a_bad_value_gets_one_line_that_names_its_flag(faults_of, flag: str, values: list[str]) -> None:  # type: ignore[no-untyped-def]
+def test_a_bad_value_gets_one_line_that_names_its_flag(faults_of: Faults, flag: str, values: list[str]) -> None:
     for value in values:
         (fault,) = faults_of(f"--{flag}", value)
         assert fault.startswith(f"--{flag} "), value
         assert len(fault) > len(f"--{flag} {value}") + 10, "the remedy is named"
 
 
-def test_all_faults_are_reported_together(faults_of) -> None:  # type: ignore[no-untyped-def]
+def test_all_faults_are_reported_together(faults_of: Faults) -> None:
     faults = faults_of("--epochs", "--latent-dim", "2", "--dropout", "2", "--device", "tpu", "--data_path", "no.csv")
     assert [fault.split(":")[0].split(" ")[0] for fault in faults] == [
         "--epochs", "unknown", "--dropout", "--device", "--data_path",
@@ -141,7 +145,7 @@ def test_all_faults_are_reported_together(faults_of) -> None:  # type: ignore[no
 
 
 @pytest.mark.parametrize("rest", [[], ["--seed", "1"], ["--quiet"]])
-def test_a_flag_without_its_value_is_named(faults_of, rest: list[str]) -> None:  # type: ignore[no-untyped-def]
+def test_a_flag_without_its_value_is_named(faults_of: Faults, rest: list[str]) -> None:
     assert faults_of("--epochs", *rest) == ["--epochs: give a value; see --help"]
 
 
@@ -149,23 +153,23 @@ def test_a_flag_without_its_value_is_named(faults_of, rest: list[str]) -> None: 
     ("given", "meant"),
     [("--latent-dim", "--latent_dim"), ("--epoch", "--epochs"), ("--lr", "--initial_lr"), ("--gpu", None)],
 )
-def test_an_unknown_flag_is_answered_with_the_closest_one(faults_of, given: str, meant: str | None) -> None:  # type: ignore[no-untyped-def]
+def test_an_unknown_flag_is_answered_with_the_closest_one(faults_of: Faults, given: str, meant: str | None) -> None:
     advice = f"did you mean {meant}?" if meant else "see --help"
     for argv in ([given], [f"{given}=3"], [given, "3"]):
         assert faults_of(*argv) == [f"unknown argument {argv[0]!r}; {advice}"]
 
 
-def test_widths_that_the_shell_took_apart_are_explained(faults_of) -> None:  # type: ignore[no-untyped-def]
+def test_widths_that_the_shell_took_apart_are_explained(faults_of: Faults) -> None:
     faults = faults_of("--hidden_dims_search", "16,", "32")
     assert any(fault.startswith("unexpected '32'") and "quotes" in fault for fault in faults)
 
 
-def test_a_missing_data_file_is_a_fault_even_where_it_is_the_default(faults_of) -> None:  # type: ignore[no-untyped-def]
+def test_a_missing_data_file_is_a_fault_even_where_it_is_the_default(faults_of: Faults) -> None:
     assert faults_of("--data_path", str(DEFAULT_DATA_PATH)) == ["--data_path 'data/stains.csv': there is no such file"]
     assert parse_arguments([]).data_path is DEFAULT_DATA_PATH
 
 
-def test_a_data_path_that_is_no_table_is_a_fault(faults_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_data_path_that_is_no_table_is_a_fault(faults_of: Faults, tmp_path: Path) -> None:
     (tmp_path / "table.docx").touch()
     (tmp_path / "folder.csv").mkdir()
     assert "ends in .csv" in faults_of("--data_path", "table.docx")[0]
@@ -180,14 +184,14 @@ def test_each_table_format_is_accepted(tmp_path: Path, suffix: str) -> None:
     assert parse_arguments(["--data_path", f"table{suffix}"]).data_path == f"table{suffix}"
 
 
-def test_an_output_dir_that_is_or_lies_below_a_file_is_a_fault(faults_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_output_dir_that_is_or_lies_below_a_file_is_a_fault(faults_of: Faults, tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
     assert "is a file" in faults_of("--output_dir", "taken")[0]
     assert "is a file" in faults_of("--output_dir", "taken/below/it")[0]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_to_is_a_fault(faults_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_folder_that_cannot_be_written_to_is_a_fault(faults_of: Faults, tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
     assert "cannot be written to" in faults_of("--output_dir", str(locked / "new"))[0]
@@ -198,16 +202,23 @@ def test_nothing_is_created_by_the_checks(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_compiled_engine_is_refused_on_cuda(faults_of) -> None:  # type: ignore[no-untyped-def]
+def test_the_compiled_engine_is_refused_on_cuda(faults_of: Faults) -> None:
     assert "--engine compiled" in faults_of("--engine", "compiled", "--device", "cuda:1")[0]
 
 
-def test_too_many_configurations_are_refused_with_their_number(faults_of) -> None:  # type: ignore[no-untyped-def]
+def test_too_many_configurations_are_refused_with_their_number(faults_of: Faults) -> None:
     argv = ["--hidden_dims_search", "16,32,64,128", "--max_layers", "30"]
     for limit in ([], ["--max_configurations", "46374"]):
         (fault,) = faults_of(*argv, *limit)
         assert "46375 configurations" in fault
     assert parse_arguments([*argv, "--max_configurations", "46375"]).max_layers == 30
+
+
+def test_a_model_too_large_for_memory_is_refused_with_its_size(faults_of: Faults) -> None:
+    (fault,) = faults_of("--hidden_dims_search", "16,65536", "--max_layers", "2")
+    assert "8591245318 parameters" in fault
+    assert parse_arguments(["--hidden_dims_search", "16,65536", "--max_layers", "1"]).max_layers == 1
+    assert len(faults_of("--hidden_dims_search", "65536", "--max_layers", "1", "--latent_dim", "9999")) == 1
 
 
 def test_widths_may_have_spaces_and_duplicates() -> None:

@@ -24,9 +24,12 @@ import torch
 from builders import make_failed_trial
 
 import hyperparam_optimizer
+import latent_plots
 import plots
 import training
 from arguments import PROG, SAMPLE_PATH
+from dataset import COPUSDataset
+from losses import sparse_aware_loss
 from models import load_best
 from report import config_text, loss_text
 from search import Trial, TrialResult
@@ -194,6 +197,15 @@ def test_the_saved_model_is_of_the_repeat_with_the_lowest_training_loss(finished
     assert saved["train_loss"] == min(train_losses)
 
 
+def test_the_saved_model_has_the_losses_that_the_results_state(finished: Run, table: Path) -> None:
+    saved, results = load_best(finished.folder, 3), finished.results()["best_configuration"]["saved_model"]
+    dataset = COPUSDataset(table)
+    scaled = saved.scaling.apply(dataset.data)
+    for rows, stated in zip(dataset.split(42), (results["train_loss"], results["test_loss"]), strict=True):
+        loss = sparse_aware_loss(saved.model(scaled[rows])[0].detach(), scaled[rows])
+        assert float(loss) == pytest.approx(stated, rel=CODE_TOLERANCE)
+
+
 def test_a_second_run_gives_the_same_results(finished: Run, table: Path) -> None:
     again = run(finished.folder, "--data_path", table, "--save_models", *SMALL)
     assert but_for_time(again.results()) == but_for_time(finished.results())
@@ -207,13 +219,23 @@ def test_a_run_is_the_same_on_one_thread_and_on_many(table: Path, tmp_path: Path
     assert one["best_configuration"] == three["best_configuration"]
 
 
-def test_another_seed_gives_other_results(finished: Run, table: Path, tmp_path: Path) -> None:
-    other = run(tmp_path, "--data_path", table, *SMALL, "--seed", 43).results()
+def test_another_seed_gives_another_split_and_other_trainings(
+    finished: Run, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = run(tmp_path / "split", "--data_path", table, *SMALL, "--seed", 43).results()
+    assert other["data"]["scaling"] != finished.results()["data"]["scaling"]
+    split = COPUSDataset.split
+    monkeypatch.setattr(COPUSDataset, "split", lambda dataset, _: split(dataset, 42))
+    other = run(tmp_path / "trainings", "--data_path", table, *SMALL, "--seed", 43).results()
+    assert other["data"] == finished.results()["data"]
     assert other["all_results"][0]["final_test_loss"] != finished.results()["all_results"][0]["final_test_loss"]
 
 
-def test_no_global_random_state_is_touched(finished: Run, table: Path, tmp_path: Path) -> None:
+def test_no_global_state_is_touched(finished: Run, table: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     assert finished.global_state_kept
+    threads = torch.get_num_threads()
+    request.addfinalizer(lambda: torch.set_num_threads(threads))
+    torch.set_num_threads(2)  # unlike the one that the reference engine trains on
     assert run(tmp_path, "--data_path", table, *SMALL, "--engine", "reference").global_state_kept
 
 
@@ -282,8 +304,12 @@ def test_the_engines_agree(finished: Run, table: Path, tmp_path: Path) -> None:
 def pictures_notes(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     """The small line of each picture that is asked for; none is drawn."""
     notes: list[str | None] = []
-    for draw in ("plot_search", "plot_configurations", "plot_latent_space"):
-        monkeypatch.setattr(plots, draw, lambda *_, note=None, **__: notes.append(note))
+    for module, draw in (
+        (plots, "plot_search"),
+        (plots, "plot_configurations"),
+        (latent_plots, "plot_latent_space"),
+    ):
+        monkeypatch.setattr(module, draw, lambda *_, note=None, **__: notes.append(note))
     return notes
 
 

@@ -1,34 +1,26 @@
-"""The pictures are whole, readable, and say what the numbers say.
-
-Pictures are judged on the finished figure: where each text lies in pixels, and what the lines hold.
-"""
+"""The pictures of the search are whole, readable, and say what the numbers say."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import warnings
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import pytest
 from builders import make_configuration, make_ranking
-from matplotlib.collections import Collection, LineCollection
+from conftest import ROOT
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.image import imread
-from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from pictures import NOTE, assert_readable, assert_sharp_and_small, texts_of, words_in
 
 import plots
+from plot_style import DPI, MARKERS
 from search import Configuration, enumerate_configurations
 from selection import ConfigurationResult, pareto_front
-
-ROOT = Path(__file__).resolve().parent.parent
-NOTE = "Synthetic sample data (data/sample.csv): not real classes"
 
 
 def ranked(*configurations: ConfigurationResult) -> list[ConfigurationResult]:
@@ -62,37 +54,6 @@ RANKINGS: dict[str, list[ConfigurationResult]] = {
     "deep": make_ranking([(128,) * k for k in range(1, 13)], repeats=2),
     "large losses": ranked(*(make_configuration((w,), [312.2 + w, 330.1 + w]) for w in (8, 16, 32))),
 }
-
-
-def visible_texts(figure: Figure) -> list[Text]:
-    found = [text for text in figure.findobj(Text) if isinstance(text, Text)]
-    return [text for text in found if text.get_visible() and text.get_text().strip()]
-
-
-def texts_of(figure: Figure) -> dict[Text, Bbox]:
-    """Every visible text with its box in pixels, as drawn."""
-    figure.draw_without_rendering()
-    return {text: text.get_window_extent() for text in visible_texts(figure)}
-
-
-def assert_readable(figure: Figure) -> None:
-    boxes = texts_of(figure)
-    page = figure.bbox
-    for text, box in boxes.items():
-        assert float(text.get_fontsize()) >= 8, text.get_text()
-        inside = page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
-        assert inside, f"{text.get_text()!r} is cut off: {box} in {page}"
-    for (a, box_a), (b, box_b) in combinations(boxes.items(), 2):
-        apart = box_a.x1 <= box_b.x0 or box_b.x1 <= box_a.x0 or box_a.y1 <= box_b.y0 or box_b.y1 <= box_a.y0
-        assert apart, f"{a.get_text()!r} overlaps {b.get_text()!r}"
-
-
-def offsets_of(collection: Collection) -> np.ndarray:
-    return np.asarray(collection.get_offsets())
-
-
-def words_in(figure: Figure) -> str:
-    return "\n".join(text.get_text() for text in visible_texts(figure))
 
 
 # Every picture
@@ -133,14 +94,10 @@ def test_pictures_are_sharp_small_and_the_same_twice(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         plots.plot_search(ranking, tmp_path / name, latent_dim=3)
     plots.plot_configurations(ranking, tmp_path / "c.png", latent_dim=3)
-    plots.plot_latent_space(*SAMPLES, LABELS, tmp_path / "d.png", title="Latent space")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "c.png", "d.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "c.png"]
     for path in tmp_path.iterdir():
-        height, width, _ = imread(path).shape
-        assert 1390 <= width <= 1420
-        assert 600 <= height <= 1200
-        assert path.stat().st_size < 800_000
+        assert_sharp_and_small(path)
 
 
 def test_drawing_leaves_global_settings_alone() -> None:
@@ -149,8 +106,10 @@ def test_drawing_leaves_global_settings_alone() -> None:
     assert dict(mpl.rcParams) == before
 
 
-def test_importing_plots_does_not_import_pyplot_torch_or_pandas() -> None:
-    code = "import plots, sys; sys.exit(bool({'matplotlib.pyplot', 'torch', 'pandas', 'scipy'} & set(sys.modules)))"
+@pytest.mark.parametrize("module", ["plots", "latent_plots"])
+def test_importing_plots_does_not_import_pyplot_torch_or_pandas(module: str) -> None:
+    heavy = "{'matplotlib.pyplot', 'torch', 'pandas', 'scipy'}"
+    code = f"import {module}, sys; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
@@ -226,7 +185,7 @@ def test_every_finished_configuration_is_drawn_where_it_belongs() -> None:
     drawn = {
         (float(x), float(y))
         for line in figure.axes[0].lines
-        if line.get_marker() in plots.MARKERS
+        if line.get_marker() in MARKERS
         for x, y in zip(np.asarray(line.get_xdata()), np.asarray(line.get_ydata()), strict=True)
     }
     assert drawn == {(float(c.model_params), c.final_test_loss) for c in ranking if c.failure is None}
@@ -238,12 +197,12 @@ def test_depths_differ_in_colour_and_marker() -> None:
     legend = axes.get_legend()
     assert legend is not None
     assert legend.get_window_extent().x0 > axes.get_window_extent().x1  # it hides no point
-    keys = [line for line in legend.get_lines() if line.get_marker() in plots.MARKERS]
+    keys = [line for line in legend.get_lines() if line.get_marker() in MARKERS]
     assert len({line.get_marker() for line in keys}) == len({str(line.get_color()) for line in keys}) == 8
     assert [text.get_text() for text in legend.get_texts()][-2] == "8 or more hidden layers"
     drawn = {(x, line.get_marker()) for line in axes.lines for x in np.asarray(line.get_xdata()).tolist()}
     for c in RANKINGS["deep"]:
-        assert (c.model_params, plots.MARKERS[min(len(c.config), 8) - 1]) in drawn
+        assert (c.model_params, MARKERS[min(len(c.config), 8) - 1]) in drawn
 
 
 def test_the_pareto_front_is_drawn_as_a_staircase() -> None:
@@ -277,7 +236,7 @@ def test_an_outlier_is_set_apart_and_does_not_squash_the_rest() -> None:
     figure = plots.draw_configurations(RANKINGS["outlier"], latent_dim=3)
     assert figure.axes[0].get_ylim()[1] < 0.06
     assert "Off the scale: 1\n(loss up to 0.9100)" in words_in(figure)
-    heights = [np.asarray(line.get_ydata()) for line in figure.axes[0].lines if line.get_marker() in plots.MARKERS]
+    heights = [np.asarray(line.get_ydata()) for line in figure.axes[0].lines if line.get_marker() in MARKERS]
     assert np.concatenate(heights).max() < figure.axes[0].get_ylim()[1]
 
 
@@ -313,7 +272,7 @@ def test_the_best_is_named_without_hiding_a_point() -> None:
 
 
 def test_a_label_keeps_off_points_other_labels_and_the_frame() -> None:
-    axes = Figure(dpi=plots.DPI).add_axes((0.0, 0.0, 1.0, 1.0))
+    axes = Figure(dpi=DPI).add_axes((0.0, 0.0, 1.0, 1.0))
     frame = axes.get_window_extent()
     size = np.array([200.0, 60.0])
     point = np.array([frame.x1 - 30.0, 480.0])  # no room to the right
@@ -330,124 +289,3 @@ def test_a_label_keeps_off_points_other_labels_and_the_frame() -> None:
     both = np.vstack([above, below])
     assert plots._free_box(axes, point, size, left[None], both, required=False) is None
     assert plots._free_box(axes, point, size, left[None], both, required=True) is not None
-
-
-# The latent plane
-
-_rng = np.random.default_rng(2)
-_group = _rng.integers(0, 3, 400)
-CODES = (np.array([[0, 0], [4, 1], [1, 5]])[_group] + _rng.normal(size=(400, 2))).astype(np.float32)
-SAMPLES = (CODES, np.arange(400) % 5 == 0)
-LABELS = pd.Series(np.array(["Mostly lecture", "Transitioning", "High engagement"])[_group], name="Bcluster")
-MANY = pd.Series([f"A subject with a rather long name, number {i % 13}" for i in range(400)], name="Broader" * 12)
-LABELLINGS = {
-    "none": None,
-    "all missing": pd.Series([None] * 400, name="x", dtype=object),
-    "words": LABELS,
-    "numbers": pd.Series(np.where(np.arange(400) % 7 == 0, np.nan, np.arange(400) % 7), name="Cluster"),
-    "many": MANY.where(np.arange(400) % 9 > 0),
-    "odd": pd.Series(["$x_1$", "_hidden", "a\nb", "教室"] * 100, name="a $ b"),
-}
-
-
-@pytest.mark.parametrize("name", LABELLINGS)
-def test_nothing_overlaps_or_is_cut_off_in_latent_space(name: str) -> None:
-    labels = LABELLINGS[name]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure = plots.draw_latent_space(*SAMPLES, labels, title="Latent space of the best, [64, 64]", note=NOTE)
-        assert_readable(figure)
-    assert len(figure.axes) == (1 if name in ("none", "all missing") else 2)
-    assert "Training (320)" in words_in(figure)
-    assert NOTE in words_in(figure)
-
-
-def test_labels_in_any_script_are_drawn_without_a_warning(tmp_path: Path) -> None:
-    plots.plot_latent_space(*SAMPLES, LABELLINGS["odd"], tmp_path / "x.png", title="Latent space")
-    assert (tmp_path / "x.png").stat().st_size > 0
-    figure = plots.draw_latent_space(*SAMPLES, LABELLINGS["odd"], title="Latent space")
-    assert "$x_1$ (100)" in words_in(figure)
-    assert "_hidden (100)" in words_in(figure)
-    assert not any(text.get_parse_math() for text in visible_texts(figure))
-
-
-@pytest.mark.parametrize(
-    "codes",
-    [
-        np.ones((50, 2)),
-        np.array([[3.0, -2.0]]),
-        np.column_stack([np.arange(50.0), np.zeros(50)]),
-        np.column_stack([np.arange(50.0), 1000 * np.arange(50.0)]),
-        np.vstack([CODES[:50], [[1e4, 1e4]]]),
-    ],
-    ids=["equal", "one", "a constant dimension", "unlike scales", "far outlier"],
-)
-def test_degenerate_codes_can_be_drawn(codes: np.ndarray) -> None:
-    is_test = np.zeros(len(codes), bool)
-    assert_readable(plots.draw_latent_space(codes, is_test, LABELS[: len(codes)], title="Latent space", note=NOTE))
-
-
-def test_both_latent_dimensions_have_the_same_scale() -> None:
-    for axes in plots.draw_latent_space(*SAMPLES, LABELS, title="x").axes:
-        box = axes.get_window_extent()
-        assert np.ptp(axes.get_xlim()) / box.width == pytest.approx(np.ptp(axes.get_ylim()) / box.height)
-
-
-def test_train_and_test_are_all_drawn_with_markers_of_their_own() -> None:
-    axes = plots.draw_latent_space(*SAMPLES, None, title="x").axes[0]
-    train, test = (c for c in axes.collections if len(offsets_of(c)) > 0)
-    assert (len(offsets_of(train)), len(offsets_of(test))) == (320, 80)
-    assert np.shape(train.get_paths()[0].vertices) != np.shape(test.get_paths()[0].vertices)
-    assert {tuple(xy) for xy in offsets_of(test).tolist()} == {tuple(xy) for xy in CODES[::5].tolist()}
-
-
-def test_density_agrees_with_the_exact_sum() -> None:
-    spread = np.minimum(CODES.std(axis=0), np.subtract(*np.percentile(CODES, [75, 25], axis=0)) / 1.349)
-    bandwidth = spread * len(CODES) ** (-1 / 6)
-    z = (CODES[:, None] - CODES[None]) / bandwidth
-    exact = np.exp(-0.5 * (z**2).sum(axis=2)).mean(axis=1) / (2 * np.pi * bandwidth.prod())
-    error = np.abs(plots.estimate_density(CODES) - exact)
-    assert error.max() < 0.02 * exact.max()  # linear binning, five nodes a bandwidth
-
-
-def test_density_is_highest_where_samples_are_densest() -> None:
-    rng = np.random.default_rng(0)
-    codes = np.vstack([rng.normal(0, 1, (300, 2)), rng.normal(10, 0.3, (300, 2))])
-    density = plots.estimate_density(codes)
-    assert density[300:].min() > density[:300].max()
-
-
-def test_many_samples_are_thinned_out_and_the_picture_says_so() -> None:
-    codes = np.random.default_rng(0).normal(size=(60_000, 2))
-    labels = pd.Series(np.where(codes[:, 0] > 0, "right", "left"), name="side")
-    figure = plots.draw_latent_space(codes, codes[:, 1] > 1, labels, title="x", note=NOTE)
-    assert sum(len(offsets_of(c)) for c in figure.axes[0].collections) == plots.DRAWN_SAMPLES
-    words = words_in(figure)
-    assert "20,000 samples drawn, chosen at random from 60,000" in words
-    assert f"right ({(codes[:, 0] > 0).sum():,})" in words
-    assert_readable(figure)
-
-
-def test_categories_are_ordered_and_the_rare_are_put_together() -> None:
-    def named(values: list[Any]) -> list[tuple[str, int]]:
-        category, names = plots.categories(pd.Series(values, dtype=object))
-        return [(name, int((category == k).sum())) for k, name in enumerate(names)]
-
-    assert named(["b", "a", "b", None]) == [("b", 2), ("a", 1), ("no label", 1)]
-    assert named([10.0, 2.0, "2", 1, 1]) == [("1", 2), ("2", 2), ("10", 1)]
-    letters = [letter for k, letter in enumerate("abcdefghi") for _ in range(9 - k)]
-    assert named(letters) == [*((letter, 9 - k) for k, letter in enumerate("abcdefg")), ("other", 3)]
-    assert len(named(list("abcdefgh"))) == 8
-
-
-def test_each_sample_is_drawn_in_the_colour_of_its_category() -> None:
-    axes = plots.draw_latent_space(*SAMPLES, LABELS, title="x").axes[1]
-    legend = axes.get_legend()
-    assert legend is not None
-    counts = LABELS.value_counts()
-    assert {text.get_text() for text in legend.get_texts()} == {f"{name} ({n})" for name, n in counts.items()}
-    drawn = {tuple(np.asarray(c.get_facecolor())[0]): offsets_of(c) for c in axes.collections if len(offsets_of(c))}
-    for key, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
-        name = text.get_text().rpartition(" (")[0]
-        offsets = drawn[tuple(key.get_facecolor()[0])]  # type: ignore[union-attr]
-        assert sorted(offsets.tolist()) == sorted(CODES[LABELS.eq(name).to_numpy()].tolist())
