@@ -24,15 +24,22 @@ not assume that NaN or infinity do not occur: a diverging trial must stay recogn
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
+from types import CellType, FunctionType
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numba import float32, int64, uint32, uint64
 
+import losses
+import models
+import randomness
+import tile
 from losses import ALL_WEIGHT, NONZERO_WEIGHT
 from models import LAYER_NORM_EPS
 from randomness import DROPOUT_BITS, MIX32, MIX64
@@ -48,7 +55,6 @@ from tile import (
 FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
 BETA1, BETA2, ADAM_EPS = 0.9, 0.999, 1e-8  # torch.optim.AdamW's defaults
 FLOAT_BYTES = 4
-EVALUATION_ROWS = 64  # rows that an evaluation pushes through the network at a time
 
 # Columns of a layer table: sizes, then offsets into the flat vector of weight, bias and, for a hidden
 # layer, LayerNorm's gain and bias (0 where there is none: the input's LayerNorm stands there).
@@ -118,12 +124,21 @@ def allocate(table: np.ndarray, batch_size: int) -> Workspace:
 
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": FAST}
+_SOURCES = [module.__spec__.origin for module in (losses, models, randomness, tile)]
+_DIGEST = hashlib.sha256(b"".join(Path(str(source)).read_bytes() for source in _SOURCES)).hexdigest()
 
 
 def _compile(function: Callable[..., Any]) -> Any:
+    """Compiles a function, cached on disk where a folder can be written to.
+
+    Numba's cache notices changes of this file and of a function's closure, but not of the modules that this file
+    takes constants and tiles from: so their digest becomes a variable of the closure.
+    """
+    code = function.__code__.replace(co_freevars=("sources_digest",))
+    function = FunctionType(code, function.__globals__, function.__name__, closure=(CellType(_DIGEST),))
     try:
         return numba.njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # no folder that the cache could be written to
+    except RuntimeError:  # no such folder
         return numba.njit(**_OPTIONS)(function)
 
 
@@ -458,7 +473,6 @@ def train_epochs(
     moment2,
     table,
     work,
-    score_work,
     data,
     observed,
     orders,
@@ -498,7 +512,7 @@ def train_epochs(
             step = (first_epoch + e) * n_steps + s + 1
             _adamw(parameters, work.gradient, moment1, moment2, step, learning_rates[e], weight_decay)
         n_scored = scored.size if is_final and e == n_epochs - 1 else n_test
-        _row_errors(parameters, table, score_work, data, observed, scored, n_scored, errors)
+        _row_errors(parameters, table, work, data, observed, scored, n_scored, errors)
         train_losses[e] = loss / n_steps
         test_losses[e] = loss_of_rows(errors, data, observed, scored[:n_test])
         if not (math.isfinite(train_losses[e]) and math.isfinite(test_losses[e])):

@@ -111,18 +111,17 @@ def make_trainer(engine: str, table: SplitTable, settings: TrainingSettings) -> 
 def run_trials(trials: Sequence[Trial], train: Trainer, threads: int) -> Iterator[TrialResult]:
     """Trains all trials, `threads` at a time, and yields results as they finish.
 
-    Closing the iterator, or an exception, drops the trials that have not started.
+    Closing the iterator, or an exception, drops the trials that have not started and does not wait for the others.
     """
     if threads == 1:
         yield from map(train, trials)
         return
-    with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(train, trial) for trial in trials]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for future in as_completed([pool.submit(train, trial) for trial in trials]):
+            yield future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def available_cores() -> int:
@@ -164,7 +163,6 @@ def compiled_trainer(table: SplitTable, settings: TrainingSettings) -> Trainer:
         moments = np.zeros((2, parameters.size), dtype=np.float32)
         layers = kernel.layer_table(table.input_dim, settings.latent_dim, trial.config)
         work = kernel.allocate(layers, batch_size)
-        score_work = kernel.allocate(layers, kernel.EVALUATION_ROWS)
         errors = np.zeros((len(data), 2), dtype=np.float32)
         train_losses, test_losses = np.zeros(settings.epochs), np.zeros(settings.epochs)
         order_key = stream_key(settings.seed, "order", trial.repeat)
@@ -175,7 +173,7 @@ def compiled_trainer(table: SplitTable, settings: TrainingSettings) -> Trainer:
             n_epochs = span.stop - first
             orders = _batch_orders(order_key, first, n_epochs, n_train)
             finished = kernel.train_epochs(
-                parameters, moments[0], moments[1], layers, work, score_work, data, observed,
+                parameters, moments[0], moments[1], layers, work, data, observed,
                 scored[n_test:][orders], first, learning_rates[span], settings.weight_decay, batch_size, dropout_key,
                 dropout_threshold(settings.dropout), scored, n_test, span.stop == settings.epochs,
                 train_losses[span], test_losses[span], errors,

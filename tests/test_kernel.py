@@ -70,7 +70,6 @@ class Compiled:
         self.moment1, self.moment2 = np.zeros_like(self.parameters), np.zeros_like(self.parameters)
         self.table = kernel.layer_table(case.features, case.latent, case.hidden)
         self.work = kernel.allocate(self.table, case.batch_size)
-        self.score_work = kernel.allocate(self.table, kernel.EVALUATION_ROWS)
 
     def step(self, number: int, target: torch.Tensor, learning_rate: float, weight_decay: float) -> float:
         """Trains on one batch as the epoch `number` (from 0), of a single step, and returns the batch's loss."""
@@ -79,7 +78,7 @@ class Compiled:
         rows = np.arange(len(values), dtype=np.int32)
         losses, test_losses = np.zeros(1), np.zeros(1)
         finished = kernel.train_epochs(
-            self.parameters, self.moment1, self.moment2, self.table, self.work, self.score_work, data, observed,
+            self.parameters, self.moment1, self.moment2, self.table, self.work, data, observed,
             rows[None], number, np.full(1, learning_rate), weight_decay, self.case.batch_size, np.uint64(DROPOUT_KEY),
             dropout_threshold(self.case.dropout), rows, 1, True, losses, test_losses,
             np.zeros((len(values), 2), np.float32),
