@@ -124,8 +124,8 @@ def allocate(table: np.ndarray, batch_size: int) -> Workspace:
 
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": FAST}
-_SOURCES = [module.__spec__.origin for module in (losses, models, randomness, tile)]
-_DIGEST = hashlib.sha256(b"".join(Path(str(source)).read_bytes() for source in _SOURCES)).hexdigest()
+_SOURCES = [Path(str(module.__file__)) for module in (losses, models, randomness, tile)]
+_DIGEST = hashlib.sha256(b"".join(source.read_bytes() for source in _SOURCES)).hexdigest()
 
 
 def _compile(function: Callable[..., Any]) -> Any:

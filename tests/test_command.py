@@ -320,14 +320,37 @@ def test_without_a_table_the_sample_is_used_and_said_so_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures_notes: list[str | None]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    sample = tmp_path / "program" / "sample.csv"  # not beside a real table that a developer has downloaded
+    sample.parent.mkdir()
+    sample.write_bytes(SAMPLE_PATH.read_bytes())
+    monkeypatch.setattr(hyperparam_optimizer, "SAMPLE_PATH", sample)
     done = run(Path("output"), *TINY, "--latent_dim", 2, pictures=True)
     assert done.status == 0
     assert "SYNTHETIC" in done.err
     data = done.results()["data"]
     assert data["synthetic"] is True
-    assert data["path"] == SAMPLE_PATH.as_posix()
+    assert data["path"] == sample.as_posix()
     assert len(pictures_notes) == 3
     assert all(note and "synthetic" in note.lower() for note in pictures_notes)
+
+
+def test_the_sample_is_synthetic_when_named_too_and_said_so_even_when_quiet(tmp_path: Path) -> None:
+    done = run(tmp_path / "output", *TINY, "--data_path", SAMPLE_PATH, "--quiet")
+    assert "SYNTHETIC" in done.err
+    assert done.results()["data"]["synthetic"] is True
+
+
+def test_started_elsewhere_the_real_table_beside_the_program_is_found(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    beside = tmp_path / "program" / "stains.csv"
+    beside.parent.mkdir()
+    beside.write_bytes(table.read_bytes())
+    monkeypatch.setattr(hyperparam_optimizer, "SAMPLE_PATH", beside.with_name("sample.csv"))
+    done = run(Path("output"), *TINY)
+    assert done.results()["data"]["path"] == beside.as_posix()
+    assert done.results()["data"]["synthetic"] is False
 
 
 def test_a_table_at_the_default_place_is_used(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -244,3 +247,33 @@ def test_layer_table_lays_the_state_dict_end_to_end() -> None:
     state = model.state_dict()
     assert np.array_equal(vector[table[0, kernel.GAIN] :][:5], state["encoder.1.weight"].numpy())
     assert np.array_equal(vector[table[0, kernel.SHIFT] :][:5], state["encoder.1.bias"].numpy())
+
+
+def _doubled(x):  # type: ignore[no-untyped-def]
+    return 2 * x
+
+
+def test_a_change_of_the_modules_that_constants_come_from_compiles_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    def comes_from_cache(digest: str) -> bool:
+        monkeypatch.setattr(kernel, "_DIGEST", digest)
+        compiled = kernel._compile(_doubled)
+        assert compiled(2) == 4
+        return bool(compiled.stats.cache_hits)
+
+    assert [comes_from_cache(digest) for digest in ("a", "a", "b", "b", "a")] == [False, True, False, True, True]
+
+
+def test_a_folder_that_cannot_hold_the_cache_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    njit = numba.njit
+
+    def njit_without_folder(**options: Any) -> Any:
+        if options.pop("cache", False):
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(**options)
+
+    monkeypatch.setattr(numba, "njit", njit_without_folder)
+    assert kernel._compile(_doubled)(2) == 4
