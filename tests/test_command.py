@@ -437,11 +437,13 @@ def test_the_last_of_a_rankings_failures_never_leads() -> None:
 
 @pytest.fixture
 def fresh_kernel() -> Iterator[None]:
-    """The next `import kernel` runs its code anew."""
-    with mock.patch.dict(sys.modules):
-        for module in ("kernel", "tile"):
-            sys.modules.pop(module, None)
-        yield
+    """The next `import kernel` runs its code anew; what it imports of Numba stays imported."""
+    modules = {name: sys.modules.pop(name, None) for name in ("kernel", "tile")}
+    yield
+    for name, module in modules.items():
+        sys.modules.pop(name, None)
+        if module is not None:
+            sys.modules[name] = module
 
 
 @pytest.fixture

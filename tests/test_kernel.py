@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numba
 import numpy as np
@@ -265,15 +264,3 @@ def test_a_change_of_the_modules_that_constants_come_from_compiles_anew(
         return bool(compiled.stats.cache_hits)
 
     assert [comes_from_cache(digest) for digest in ("a", "a", "b", "b", "a")] == [False, True, False, True, True]
-
-
-def test_a_folder_that_cannot_hold_the_cache_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    njit = numba.njit
-
-    def njit_without_folder(**options: Any) -> Any:
-        if options.pop("cache", False):
-            raise RuntimeError("cannot cache function: no locator available")
-        return njit(**options)
-
-    monkeypatch.setattr(numba, "njit", njit_without_folder)
-    assert kernel._compile(_doubled)(2) == 4

@@ -23,7 +23,7 @@ def shown(default: object) -> str:
 
 
 def test_every_argument_is_listed_once_with_its_real_default() -> None:
-    listed = dict(re.findall(r"^\| `(--\w+)` \| ([^|]*) \|", README, flags=re.MULTILINE))
+    listed = dict(re.findall(r"^\| `(--\w+)` \|([^|]*)\|", README, flags=re.MULTILINE))
     real = {
         action.option_strings[0]: shown(action.default) for action in build_parser()._actions if action.dest != "help"
     }
