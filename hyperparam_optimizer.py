@@ -189,7 +189,7 @@ def choose_engine(name: str, device: torch.device, console: Console) -> str:
         return "reference"
     if device.type != "cpu":
         raise UsageError(f"--engine compiled runs on the CPU, not on {device}; give --device cpu")
-    patience = threading.Timer(1.0, console.say, [KERNEL_NOTE])
+    patience = threading.Timer(2.5, console.say, [KERNEL_NOTE])
     patience.daemon = True
     patience.start()
     try:
