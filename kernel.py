@@ -453,7 +453,7 @@ def _row_errors(parameters, table, work, data, observed, rows, n_rows, errors):
 
 @_compile
 def loss_of_rows(errors, data, observed, rows):
-    """`losses.loss_from_sums` over these rows, added up in float64, from their `errors` [N, 2]."""
+    """`losses.loss_of_sums` over these rows, added up in float64, from their `errors` [N, 2]."""
     nonzero = total = 0.0
     n_nonzero = n_observed = 0
     for row in rows:
