@@ -170,10 +170,11 @@ def test_the_best_is_the_first_of_a_sorted_ranking(finished: Run) -> None:
 
 
 def test_the_csv_holds_the_same_ranking(finished: Run) -> None:
-    ranking = pd.read_csv(finished.folder / "hyperparam_results_latent3.csv", float_precision="round_trip")
+    ranking = pd.read_csv(finished.folder / "hyperparam_results_latent3.csv")
     results = finished.results()["all_results"]
     assert list(ranking["configuration"]) == [config_text(entry["config"]) for entry in results]
-    assert list(ranking["final_test_loss"]) == [entry["final_test_loss"] for entry in results]
+    losses = [entry["final_test_loss"] for entry in results]
+    np.testing.assert_allclose(ranking["final_test_loss"], losses, rtol=1e-15)  # older pandas reads the last bit wrong
 
 
 def test_the_saved_model_encodes_raw_values_to_the_written_codes(finished: Run, table: Path) -> None:
@@ -404,7 +405,7 @@ def test_a_search_that_fails_entirely_exits_with_1_and_lists_the_failures(
     jsonschema.validate(results, SCHEMA)
     assert results["best_configuration"] is None
     assert all(entry["status"].startswith("failed: not finite at epoch 1") for entry in results["all_results"])
-    ranking = pd.read_csv(tmp_path / "hyperparam_results_latent3.csv", float_precision="round_trip")
+    ranking = pd.read_csv(tmp_path / "hyperparam_results_latent3.csv")
     assert len(ranking) == SMALL_CONFIGURATIONS
     assert ranking["status"].str.startswith("failed").all()
     assert ranking["rank"].isna().all()
