@@ -371,7 +371,7 @@ def write_pictures(
     plots.plot_configurations(ranking, files.configurations_plot, latent_dim=latent_dim, note=note)
     codes, errors = encode_table(model, loaded.table)
     is_test = loaded.table.is_test
-    write_latent_codes(files.codes, codes, errors, is_test, dataset.others)
+    write_latent_codes(files.codes, codes, errors, is_test, dataset.row_numbers, dataset.others)
     if latent_dim == 2:
         labels = dataset.others[dataset.label_column] if dataset.label_column else None
         title = f"Latent space of the best configuration, {config_text(ranking[0].config)}"

@@ -226,18 +226,23 @@ def write_csv(path: Path, ranking: Sequence[ConfigurationResult]) -> None:
 
 
 def write_latent_codes(
-    path: Path, codes: np.ndarray, errors: np.ndarray, is_test: np.ndarray, others: pd.DataFrame
+    path: Path,
+    codes: np.ndarray,
+    errors: np.ndarray,
+    is_test: np.ndarray,
+    row_numbers: np.ndarray,
+    others: pd.DataFrame,
 ) -> None:
     """One row an observation, in the table's order: what the best model makes of it, and who it is.
 
-    codes [N, L] latent coordinates · errors [N] reconstruction error · is_test [N] bool · others: the
-    table's N rows of ID and label columns. Columns: `row` (from 1), `latent_1` … `latent_L`,
+    codes [N, L] latent coordinates · errors [N] reconstruction error · is_test [N] bool · row_numbers [N] row of
+    the table as a spreadsheet shows it · others: its N rows of ID and label columns. Columns: `row`, `latent_1` …,
     `reconstruction_error`, `split` (train or test), then `others`, where a name that is taken gets
     ` (table)` behind it. Text that a spreadsheet would run as a formula gets a `'` in front.
     """
     import pandas as pd
 
-    own = pd.DataFrame({"row": np.arange(1, len(codes) + 1)})
+    own = pd.DataFrame({"row": row_numbers})
     for dimension in range(codes.shape[1]):
         own[f"latent_{dimension + 1}"] = codes[:, dimension]
     own["reconstruction_error"] = errors

@@ -4,10 +4,10 @@
 
 adds to a block of C, of 4 rows x 16 columns, A's 4 x n_inner block times B's n_inner x 16 block. C's block
 stays in registers over the whole inner dimension, which LLVM's loop vectoriser does not find by itself:
-for 64 x 64 x 32 this tile reaches 60 to 78 GFLOP/s on one core where the same product as a loop blocked
-4 x 4 reaches 18 to 27 (AMD EPYC 7003, AVX2). LLVM fits the vectors to whatever the processor has. A, B
-and C are addresses of float32 numbers, all else counts of elements; only the masked tiles use `live`, the
-number of columns that exist.
+for 64 x 64 x 32 this tile reaches 70 GFLOP/s on one core where the same product as a loop blocked 4 x 4
+reaches 25 (medians of 31, AMD EPYC 7003 with AVX2; benchmarks/matmul.py). LLVM fits the
+vectors to whatever the processor has. A, B and C are addresses of float32 numbers, all else counts of
+elements; only the masked tiles use `live`, the number of columns that exist.
 """
 
 from __future__ import annotations

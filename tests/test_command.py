@@ -177,6 +177,16 @@ def test_the_csv_holds_the_same_ranking(finished: Run) -> None:
     np.testing.assert_allclose(ranking["final_test_loss"], losses, rtol=1e-15)  # older pandas reads the last bit wrong
 
 
+def test_latent_codes_name_rows_as_a_spreadsheet_does_where_one_was_left_out(table: Path, tmp_path: Path) -> None:
+    lines = table.read_text(encoding="utf-8").splitlines()
+    lines.insert(4, "," * lines[0].count(","))  # row 5 holds nothing
+    gappy = tmp_path / "gappy.csv"
+    gappy.write_text("\n".join(lines), encoding="utf-8")
+    done = run(tmp_path / "output", *TINY, "--data_path", gappy, pictures=True)
+    rows = list(pd.read_csv(done.folder / "latent_codes_latent3.csv")["row"])
+    assert rows == [2, 3, 4, *range(6, ROWS + 3)]
+
+
 def test_the_saved_model_encodes_raw_values_to_the_written_codes(finished: Run, table: Path) -> None:
     saved = load_best(finished.folder, 3)
     codes = pd.read_csv(finished.folder / "latent_codes_latent3.csv")

@@ -240,7 +240,9 @@ def codes_csv(tmp_path: Path) -> Callable[[pd.DataFrame], pd.DataFrame]:
         n = len(others)
         codes = np.arange(2 * n, dtype=np.float32).reshape(n, 2) / 3
         errors = np.linspace(0, 1, n)
-        report.write_latent_codes(tmp_path / "codes.csv", codes, errors, np.arange(n) % 2 == 1, others)
+        report.write_latent_codes(
+            tmp_path / "codes.csv", codes, errors, np.arange(n) % 2 == 1, np.arange(2, n + 2), others
+        )
         return pd.read_csv(tmp_path / "codes.csv", keep_default_na=False, dtype=str)
 
     return write_and_read
@@ -251,7 +253,7 @@ def test_latent_codes_stand_beside_who_they_belong_to(codes_csv: Callable[[pd.Da
     table = codes_csv(others)
     own = ["row", "latent_1", "latent_2", "reconstruction_error", "split"]
     assert list(table.columns) == [*own, "Instructor ID", "Bcluster"]
-    assert table["row"].tolist() == ["1", "2", "3"]
+    assert table["row"].tolist() == ["2", "3", "4"]
     assert table["split"].tolist() == ["train", "test", "train"]
     assert table["reconstruction_error"].astype(float).tolist() == [0.0, 0.5, 1.0]
     assert table["latent_2"].astype(np.float32).tolist() == (np.array([1, 3, 5], np.float32) / 3).tolist()
