@@ -21,6 +21,7 @@ from search import count_configurations, count_parameters
 
 PROG = "hyperparam_optimizer.py"
 SUFFIXES = (".csv", ".tsv", ".tab", ".xlsx", ".parquet")
+OBJECTIVES = ("loss", "params", "time")
 LARGEST = 2**31 - 1
 LARGEST_MODEL = 100_000_000  # parameters; a training keeps 16 bytes for each
 NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
@@ -82,12 +83,27 @@ def build_parser() -> argparse.ArgumentParser:
     add("--repeats", _whole, 5, "trainings of each configuration; initialisation, batch order and dropout differ")
     add("--max_configurations", _whole, 10_000, "largest search that is started, configurations")
     add("--seed", _whole, 42, "everything random derives from it")
+    add("--select", _text, "best", "the best configuration is the best measured (best) or the smallest tied (simplest)")
+    add(
+        "--objectives",
+        _text,
+        "loss,params",
+        "what the Pareto front weighs: loss and any of params, time (a training's)",
+    )
+
+    group = parser.add_argument_group("verdict")
+    add = _adder(group)
+    add("--confidence", _number, 0.95, "of the verdict and of all intervals")
+    add("--cv_folds", _whole, 0, "select on so many folds of the training rows, not on the test rows; 0 is off")
+    group.add_argument("--no_probe", action="store_true", help="do not try longer training (default: off)")
 
     add = _adder(parser.add_argument_group("data"))
     add("--data_path", _text, DEFAULT_DATA_PATH, "the table, one observation a row: " + ", ".join(SUFFIXES))
     add("--columns", _text, "copus", "features: copus (the 24 codes), numeric (every numeric column), or names")
     add("--scaling", _text, "robust", "robust (1st-99th percentile to 0-1), percent (divided by 100) or none")
     add("--label_column", _text, None, "labels for the latent-space picture", "Bcluster or Cluster, where there is one")
+    add("--group_column", _text, None, "rows with the same value there are never split up", "none")
+    add("--stratify_column", _text, None, "splits keep the shares of its values", "none")
 
     add = _adder(parser.add_argument_group("training"))
     add("--epochs", _whole, 20, "epochs per training")
@@ -176,9 +192,13 @@ def find_faults(arguments: argparse.Namespace) -> list[str]:
     check.number("eta_min", "of at least 0", lambda x: x >= 0)
     check.number("dropout", "from 0 to below 1", lambda x: 0 <= x < 1)
     check.number("weight_decay", "of at least 0", lambda x: x >= 0)
+    check.number("confidence", "above 0 and below 1", lambda x: 0 < x < 1)
+    check.whole("cv_folds", 0, 1000)
+    check.choice("select", ("best", "simplest"))
     check.choice("scaling", ("robust", "percent", "none"))
     check.choice("engine", ("auto", "compiled", "reference"))
     check.faults += _device_faults(arguments) + _space_faults(arguments)
+    check.faults += _verdict_faults(arguments)
     if not any(name.strip() for name in arguments.columns.split(",")):
         check.faults.append(f"--columns {arguments.columns!r}: give copus, numeric, or column names")
     if check.is_fine("initial_lr", "eta_min") and arguments.eta_min > arguments.initial_lr:
@@ -260,6 +280,34 @@ def _space_faults(arguments: argparse.Namespace) -> list[str]:
             f"--hidden_dims_search {arguments.hidden_dims_search!r}: {layers} x {max(widths)} units have {size} "
             f"parameters, more than {LARGEST_MODEL}; give smaller widths or a lower --max_layers"
         )
+    return faults
+
+
+def read_objectives(text: str) -> list[str]:
+    """`"params, loss"` -> ["params", "loss"].
+
+    Raises:
+        ValueError: says what is wrong with them.
+    """
+    objectives = list(dict.fromkeys(part.strip() for part in text.split(",")))
+    unknown = [repr(objective) for objective in objectives if objective not in OBJECTIVES]
+    if unknown:
+        raise ValueError(f"{unknown[0]} is no objective; give some of {', '.join(OBJECTIVES)}")
+    if "loss" not in objectives or len(objectives) == 1:
+        raise ValueError("give loss and at least one of params, time")
+    return objectives
+
+
+def _verdict_faults(arguments: argparse.Namespace) -> list[str]:
+    faults = []
+    try:
+        read_objectives(arguments.objectives)
+    except ValueError as error:
+        faults.append(f"--objectives {arguments.objectives!r}: {error}")
+    if arguments.cv_folds == 1:
+        faults.append("--cv_folds 1: one fold leaves nothing to train on; give 2 or more, or 0 for none")
+    if arguments.select == "simplest" and arguments.repeats == 1 and arguments.cv_folds == 0:
+        faults.append("--select simplest needs to know which configurations are tied; give --repeats 2 or more")
     return faults
 
 

@@ -1,14 +1,14 @@
 """The table of observations: choosing its columns, checking, scaling, splitting.
 
     dataset = COPUSDataset("data/stains.csv")        # dataset.data: [N, F] raw values, NaN where missing
-    train, test = dataset.split(seed=42)
+    train, test = dataset.split(seed=42)             # folds inside `train`: dataset.folds(train, 5, seed=42)
     scaling, notices = fit_scaling("robust", dataset.data, train, dataset.columns)
     x = scaling.apply(dataset.get_batch(train[:32]))  # [B, F] in [0, 1]
 
     python dataset.py --download                      # the published table, to data/stains.csv (download.py)
 
-Files are read by `tables.py`. Everything a user can get wrong is its `DataError` of one line, which can be
-imported from here too. Nothing here knows of models.
+Files are read by `tables.py`, rows are split by `splits.py`. Everything a user can get wrong is a `DataError` of
+one line, which can be imported from here too. Nothing here knows of models.
 
 The protocol and its codes: Smith et al. 2013, doi:10.1187/cbe.13-08-0154. The published table: Stains et
 al. 2018, doi:10.1126/science.aap8892.
@@ -19,7 +19,7 @@ from __future__ import annotations
 import csv
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Real
@@ -31,6 +31,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from splits import Split, fold_rows, leak_notice, mark_rows, split_rows
 from tables import DataError as DataError  # offered here too, since COPUSDataset raises it
 from tables import Sheet, Table, listing, one_line, read_table, with_header
 
@@ -40,13 +41,6 @@ INSTRUCTOR_CODES = ("Lec", "RTW", "FUP", "T_PQ", "CQ", "T_ANQ", "MG", "ONE_O_ONE
 COPUS_CODES = STUDENT_CODES + INSTRUCTOR_CODES
 LABEL_COLUMNS = ("Bcluster", "Cluster")  # looked for in this order
 MIN_ROWS = 10
-
-
-class Split(NamedTuple):
-    """Row numbers (from 0) of the training and test rows: two int64 tensors."""
-
-    train: Tensor
-    test: Tensor
 
 
 # --- Choosing columns ------------------------------------------------------------------------------
@@ -115,8 +109,8 @@ def _choose_copus(frame: pd.DataFrame, where: str) -> dict[str, str]:
     return {code: names[0] for code, names in found.items()}
 
 
-def _choose_numeric(frame: pd.DataFrame, where: str, label: str | None, notices: list[str]) -> dict[str, str]:
-    """Every column whose cells are all numbers or missing, but for labels, identifiers and empty ones."""
+def _choose_numeric(frame: pd.DataFrame, where: str, roles: Collection[str], notices: list[str]) -> dict[str, str]:
+    """Every column whose cells are all numbers or missing, but for `roles`, labels, identifiers and empty ones."""
     not_numbers, not_measured, chosen = [], [], []
     for name in frame.columns:
         cells = frame[name]
@@ -124,7 +118,7 @@ def _choose_numeric(frame: pd.DataFrame, where: str, label: str | None, notices:
         if wrong.any():
             first = int(wrong.argmax())
             not_numbers.append(f"'{name}' (row {cells.index[first]}: {one_line(cells.iloc[first]):.20})")
-        elif name in (label, *LABEL_COLUMNS) or _is_identifier(name) or cells.isna().all():
+        elif name in (*roles, *LABEL_COLUMNS) or _is_identifier(name) or cells.isna().all():
             not_measured.append(name)
         else:
             chosen.append(name)
@@ -138,7 +132,12 @@ def _choose_numeric(frame: pd.DataFrame, where: str, label: str | None, notices:
 
 
 def _is_identifier(name: str) -> bool:
-    return name.startswith(("Unnamed: ", "__index_level_")) or _words(name)[-1:] in (["id"], ["index"])
+    return _is_id(name) or name.startswith(("Unnamed: ", "__index_level_")) or _words(name)[-1:] == ["index"]
+
+
+def _is_id(name: str) -> bool:
+    """'Instructor ID', 'instructor_id', 'InstructorID', but no word that ends in 'id'."""
+    return _words(re.sub("(?<=[a-z])(?=[A-Z])", " ", name))[-1:] == ["id"]
 
 
 def _choose_listed(frame: pd.DataFrame, where: str, columns: str, notices: list[str]) -> dict[str, str]:
@@ -165,14 +164,6 @@ def _same_column(name: str, other: str) -> bool:
     return _flat(name) == _flat(other) or (code_of(name) is not None and code_of(name) == code_of(other))
 
 
-def _choose_label(frame: pd.DataFrame, where: str, label: str | None) -> str | None:
-    if label is None:
-        return next((name for name in LABEL_COLUMNS if name in frame.columns), None)
-    if label not in frame.columns:
-        raise DataError(f"{where}: --label_column: no column '{label}' ({_closest([label], frame.columns)})")
-    return label
-
-
 class Choice(NamedTuple):
     """A sheet and its columns: the rows, feature -> its column, the label column, a name for messages."""
 
@@ -183,13 +174,16 @@ class Choice(NamedTuple):
     notices: list[str]
 
 
-def _choose(path: Path, table: Table, columns: str, label_column: str | None) -> Choice:
-    """The first sheet that holds the columns. Raises the largest sheet's DataError if none does."""
+def _choose(path: Path, table: Table, columns: str, roles: Mapping[str, str]) -> Choice:
+    """The first sheet that holds the columns; `roles`: flag -> column that it names, which may be no feature.
+
+    Raises the largest sheet's DataError if none does.
+    """
     errors: dict[str, DataError] = {}
     for name, sheet in table.sheets.items():
         try:
             where = f"{path}, sheet '{name}'" if len(table.sheets) > 1 else str(path)
-            choice = _choose_in(sheet, where, columns, label_column)
+            choice = _choose_in(sheet, where, columns, roles)
         except DataError as error:
             errors[name] = error
             continue
@@ -199,18 +193,22 @@ def _choose(path: Path, table: Table, columns: str, label_column: str | None) ->
     raise errors[max(errors, key=lambda name: table.sheets[name].rows.size)]
 
 
-def _choose_in(sheet: Sheet, where: str, columns: str, label_column: str | None) -> Choice:
+def _choose_in(sheet: Sheet, where: str, columns: str, roles: Mapping[str, str]) -> Choice:
     frame = with_header(sheet, where)
-    label = _choose_label(frame, where, label_column)
+    for flag, name in roles.items():
+        if name not in frame.columns:
+            raise DataError(f"{where}: {flag}: no column '{name}' ({_closest([name], frame.columns)})")
+    label = roles.get("--label_column", next((name for name in LABEL_COLUMNS if name in frame.columns), None))
     notices: list[str] = []
     if columns == "copus":
         sources = _choose_copus(frame, where)
     elif columns == "numeric":
-        sources = _choose_numeric(frame, where, label, notices)
+        sources = _choose_numeric(frame, where, roles.values(), notices)
     else:
         sources = _choose_listed(frame, where, columns, notices)
-    if label_column in sources.values():
-        raise DataError(f"{where}: '{label_column}' is both --label_column and a feature; take it out of one of them")
+    for flag, name in roles.items():
+        if name in sources.values():
+            raise DataError(f"{where}: '{name}' is both {flag} and a feature; take it out of one of them")
     if renamed := [f"'{source}' as {name}" for name, source in sources.items() if name != source]:
         notices.append(f"columns read as COPUS codes: {listing(renamed, limit=24, quote='')}")
     return Choice(frame, sources, None if label in sources.values() else label, where, notices)
@@ -302,6 +300,8 @@ class COPUSDataset:
             comma-separated names.
         device: where `data` and the index tensors live.
         label_column: a column of `others` to colour by; by default 'Bcluster' or 'Cluster' if there.
+        group_column: a column of `others`; rows with the same value are a group, which no split divides.
+        stratify_column: a column of `others`, whose values every split shares out alike.
 
     A cell is missing if it is empty or (but in .parquet) says NA, NaN, n/a or another of pandas' defaults.
     A row without a value in any feature column is left out, with a notice; `data`, `others` and
@@ -312,7 +312,10 @@ class COPUSDataset:
         columns: names of the F features; with "copus" the codes, otherwise as in the file.
         others: the N rows of all other columns (IDs, labels, comments), untouched.
         row_numbers: [N] row of each observation in the file, as a spreadsheet shows it.
-        notices: what the user should know, one line each.
+        groups, strata: [N] int64, the number of each row's group or stratum, from 0 as they first appear; None
+            where no column is named. A row without a value is a group of its own; all such rows are a stratum.
+        n_groups: how many groups there are, or None.
+        notices: what the user should know, one line each; `split` and `folds` add to them.
 
     Raises:
         DataError: for anything that is wrong with the file, its cells or the columns asked for.
@@ -325,10 +328,14 @@ class COPUSDataset:
         *,
         device: str | torch.device = "cpu",
         label_column: str | None = None,
+        group_column: str | None = None,
+        stratify_column: str | None = None,
     ) -> None:
         self.path = Path(data_path)
         table = read_table(self.path)
-        choice = _choose(self.path, table, columns, label_column)
+        flags = {"label": label_column, "group": group_column, "stratify": stratify_column}
+        roles = {f"--{role}_column": name for role, name in flags.items() if name is not None}
+        choice = _choose(self.path, table, columns, roles)
         self.sha256 = table.sha256
         self.notices = table.notices + choice.notices
         self.sources, self.label_column = choice.sources, choice.label
@@ -344,6 +351,10 @@ class COPUSDataset:
         self.row_numbers = frame.index.to_numpy()
         others = frame.drop(columns=list(self.sources.values())).reset_index(drop=True)
         self.others = others.assign(**{str(name): _plain_types(cells) for name, cells in others.items()})
+        self._groups, self._strata = mark_rows(self.others, group_column, stratify_column, where)
+        self.groups = self._groups.numbers if self._groups else None
+        self.n_groups = self._groups.n_values if self._groups else None
+        self.strata = self._strata.numbers if self._strata else None
 
     def _rows_with_values(self, values: np.ndarray, frame: pd.DataFrame, where: str) -> np.ndarray:
         """[N] bool: rows that hold a feature at all. Raises DataError if fewer than MIN_ROWS do."""
@@ -393,16 +404,30 @@ class COPUSDataset:
             "zero_cells": int((self.data == 0).sum()),
             "mapped_columns": {name: source for name, source in self.sources.items() if name != source},
             "label_column": self.label_column,
+            "group_column": self._groups.column if self._groups else None,
+            "groups": self.n_groups,
+            "stratify_column": self._strata.column if self._strata else None,
             "other_columns": [str(name) for name in self.others.columns],
             "notices": list(self.notices),
         }
 
-    def split(self, seed: int, test_fraction: float = 0.2) -> Split:
-        """A random split: the first N - int(test_fraction N) of a permutation train, the rest test."""
-        order = torch.randperm(self.n_samples, generator=torch.Generator().manual_seed(seed))
-        n_train = self.n_samples - int(test_fraction * self.n_samples)
-        order = order.to(self.data.device)
-        return Split(order[:n_train], order[n_train:])
+    def split(self, seed: int) -> Split:
+        """80 % of the rows train, 20 % test, as `split_rows` says. Raises DataError."""
+        split, notices = split_rows(self.n_samples, seed, self._groups, self._strata)
+        ids = [name for name in map(str, self.others) if _is_id(name)]
+        if not self._groups and (leak := leak_notice(self.others[ids])):
+            notices.append(leak)
+        self._say(notices)
+        return Split(*(rows.to(self.data.device) for rows in split))
+
+    def folds(self, train: Tensor, k: int, seed: int) -> list[Split]:
+        """K folds of the rows `train`, as `fold_rows` says. Raises DataError."""
+        folds, notices = fold_rows(train.cpu().numpy(), k, seed, self._groups, self._strata)
+        self._say(notices)
+        return [Split(*(rows.to(self.data.device) for rows in fold)) for fold in folds]
+
+    def _say(self, notices: Iterable[str]) -> None:
+        self.notices += [notice for notice in notices if notice not in self.notices]
 
 
 # --- Scaling ---------------------------------------------------------------------------------------

@@ -16,81 +16,35 @@ import io
 import os
 import sys
 import threading
-import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from arguments import DEFAULT_DATA_PATH, PROG, SAMPLE_PATH, duplicate_widths, parse_arguments, read_widths
+from arguments import (
+    PROG,
+    duplicate_widths,
+    parse_arguments,
+    read_widths,
+)
+from console import Console, Stopwatch, UsageError, count
 from search import Configuration, count_parameters, enumerate_configurations, plan_trials
 
 if TYPE_CHECKING:
     import torch
 
-    from dataset import COPUSDataset, Scaling
+    from loading import Loaded
     from models import DynamicAutoencoder
+    from probe import Probe
+    from report import Findings
     from selection import ConfigurationResult, ResultCollector
-    from training import SplitTable, TrainingSettings
+    from training import Training, TrainingSettings
+    from verdict import Verdict
 
 INTERRUPTED = 130  # the exit status that shells give for Ctrl-C
 KERNEL_NOTE = "Preparing the training kernel; the first run on a machine compiles it, a matter of seconds ..."
+SELECTED = {"best": "best", "simplest": "simplest tied"}
 SAMPLE_NOTE = "Synthetic sample data (data/sample.csv), not real classes"
-
-
-class UsageError(Exception):
-    """What was asked for cannot be done; the message is one line that names the flag and the remedy."""
-
-
-class Console:
-    """Prints to stdout unless quiet; the closing summary is printed even then."""
-
-    def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
-
-    def say(self, text: str) -> None:
-        """Progress: not for `--quiet`."""
-        if not self.quiet:
-            print(text, flush=True)
-
-    def notice(self, text: str) -> None:
-        """Something the user should know about: on stderr, so that it is not lost in a pipe."""
-        if not self.quiet:
-            self.warn(text)
-
-    def warn(self, text: str) -> None:
-        """What the user must know even when quiet."""
-        print(f"Note: {text}", file=sys.stderr, flush=True)
-
-    def summarize(self, text: str) -> None:
-        """The closing summary."""
-        print(text, flush=True)
-
-
-class Stopwatch:
-    """Seconds spent in each stage, the parts of the results' `timing`."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """Books the time since the last lap, or since the stopwatch was made, on `stage`."""
-        now = time.perf_counter()
-        self.seconds[stage] = now - self._last
-        self._last = now
-
-    def timing(self) -> dict[str, float]:
-        """All stages and their total."""
-        return {**self.seconds, "total": sum(self.seconds.values())}
-
-
-class Loaded(NamedTuple):
-    """The table, ready to train on."""
-
-    dataset: COPUSDataset
-    scaling: Scaling
-    table: SplitTable
-    is_sample: bool
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -130,10 +84,10 @@ def search(argv: Sequence[str] | None) -> int:
     widths = read_widths(arguments.hidden_dims_search)
     configurations = enumerate_configurations(widths, arguments.max_layers)
     console = Console(arguments.quiet)
-    console.say(
-        f"Searching {_count(len(configurations), 'configuration')} x {_count(arguments.repeats, 'repeat')} of "
-        f"{_count(arguments.epochs, 'epoch')}, latent dimension {arguments.latent_dim}"
-    )
+    times = [count(len(configurations), "configuration"), count(arguments.repeats, "repeat")]
+    times += [count(arguments.cv_folds, "fold")] if arguments.cv_folds else []
+    epochs = count(arguments.epochs, "epoch")
+    console.say(f"Searching {' x '.join(times)} of {epochs}, latent dimension {arguments.latent_dim}")
     if duplicates := duplicate_widths(arguments.hidden_dims_search):
         console.notice(f"--hidden_dims_search names {', '.join(map(str, duplicates))} more than once; used once")
     return run(arguments, configurations, console, stopwatch)
@@ -143,7 +97,9 @@ def run(
     arguments: argparse.Namespace, configurations: list[Configuration], console: Console, stopwatch: Stopwatch
 ) -> int:
     """From checked arguments to results on disk; returns the exit status."""
+    from conclusion import conclude
     from environment import describe_environment
+    from loading import load
     from selection import ResultCollector
 
     files = output_files(arguments)
@@ -153,19 +109,20 @@ def run(
     loaded = load(arguments, device, console)
     stopwatch.lap("load")
 
-    settings = training_settings(arguments)
+    training = plan_training(arguments, loaded, engine, console)
     input_dim = loaded.table.input_dim
     model_params = {c: count_parameters(input_dim, arguments.latent_dim, c) for c in configurations}
-    collector = ResultCollector(arguments.repeats, model_params)
-    threads = train_all(arguments, configurations, loaded.table, settings, engine, collector, console)
+    collector = ResultCollector(arguments.repeats * len(loaded.folds), model_params)
+    train_all(arguments, configurations, loaded, training, collector, console)
     stopwatch.lap("train")
     ranking = collector.ranking()
-    stopwatch.lap("select")
-    if ranking[0].failure:
+    findings = conclude(arguments, loaded, training, ranking, stopwatch, console)
+    environment = describe_environment(device, engine, training.threads)
+    write_report(arguments, files, loaded, training, findings, environment, stopwatch, console)
+    if findings.chosen is None:
         print(f"{PROG}: error: every configuration failed; {_first_failure(ranking)}", file=sys.stderr)
-    environment = describe_environment(device, engine, threads)
-    report(arguments, files, loaded, settings, ranking, environment, stopwatch, console)
-    return 1 if ranking[0].failure else 0
+        return 1
+    return 0
 
 
 def choose_device(name: str) -> torch.device:
@@ -176,7 +133,7 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = _count(torch.cuda.device_count(), "CUDA device")
+        found = count(torch.cuda.device_count(), "CUDA device")
         raise UsageError(f"--device {name}: this machine has {found} that torch can use; give --device cpu")
     return device
 
@@ -204,43 +161,6 @@ def choose_engine(name: str, device: torch.device, console: Console) -> str:
     return "compiled"
 
 
-def load(arguments: argparse.Namespace, device: torch.device, console: Console) -> Loaded:
-    """Reads, checks, splits and scales the table."""
-    from dataset import COPUSDataset, DataError, fit_scaling
-    from training import SplitTable
-
-    path = find_table(arguments.data_path)
-    is_sample = path.resolve() == SAMPLE_PATH
-    try:
-        dataset = COPUSDataset(path, columns=arguments.columns, device=device, label_column=arguments.label_column)
-    except DataError as error:
-        raise UsageError(str(error)) from None
-    split = dataset.split(arguments.seed)
-    scaling, notices = fit_scaling(arguments.scaling, dataset.data, split.train, dataset.columns)
-    if is_sample:
-        console.warn(
-            "this runs on SYNTHETIC sample data, not on real classes; get the real table with "
-            "`python dataset.py --download`, or name yours with --data_path"
-        )
-    for notice in dataset.notices + notices:
-        console.notice(notice)
-    if arguments.latent_dim >= dataset.n_features:
-        console.notice(f"--latent_dim {arguments.latent_dim} does not compress {dataset.n_features} columns")
-    console.say(
-        f"Table: {dataset.n_samples} rows x {dataset.n_features} columns from {path.name}, "
-        f"{len(split.train)} for training and {len(split.test)} for testing"
-    )
-    return Loaded(dataset, scaling, SplitTable(scaling.apply(dataset.data), split.train, split.test), is_sample)
-
-
-def find_table(data_path: str) -> Path:
-    """The file to read: the one given; by default the real table, here or beside the program, or else the sample."""
-    if data_path is not DEFAULT_DATA_PATH:
-        return Path(data_path)
-    candidates = [Path(data_path), SAMPLE_PATH.with_name(Path(data_path).name)]
-    return next((path for path in candidates if path.exists()), SAMPLE_PATH)
-
-
 def training_settings(arguments: argparse.Namespace) -> TrainingSettings:
     """The arguments that shape a training."""
     from training import TrainingSettings
@@ -257,69 +177,83 @@ def training_settings(arguments: argparse.Namespace) -> TrainingSettings:
     )
 
 
-def train_all(
-    arguments: argparse.Namespace,
-    configurations: Sequence[Configuration],
-    table: SplitTable,
-    settings: TrainingSettings,
-    engine: str,
-    collector: ResultCollector,
-    console: Console,
-) -> int:
-    """Trains every configuration `--repeats` times into `collector`; returns how many trained at a time."""
-    from progress import Progress
-    from report import config_text, loss_text
-    from training import available_cores, make_trainer, run_trials
+def plan_training(arguments: argparse.Namespace, loaded: Loaded, engine: str, console: Console) -> Training:
+    """Settings, tables, engine and threads together."""
+    from training import Training, available_cores
 
-    trials = plan_trials(configurations, arguments.repeats, input_dim=table.input_dim, latent_dim=arguments.latent_dim)
     threads = 1 if engine == "reference" else arguments.threads or available_cores()
     if arguments.threads > threads:
         console.notice(f"--threads {arguments.threads}: the reference engine trains one at a time")
-    console.say(f"Engine: {engine}, {_count(threads, 'training')} at a time")
+    console.say(f"Engine: {engine}, {count(threads, 'training')} at a time")
+    return Training(training_settings(arguments), loaded.tables, engine, threads)
+
+
+def train_all(
+    arguments: argparse.Namespace,
+    configurations: Sequence[Configuration],
+    loaded: Loaded,
+    training: Training,
+    collector: ResultCollector,
+    console: Console,
+) -> None:
+    """Trains every configuration `--repeats` times, in each fold if there are any, into `collector`."""
+    from progress import Progress
+    from report import config_text, loss_text
+
+    input_dim, latent_dim = loaded.table.input_dim, arguments.latent_dim
+    trials = plan_trials(
+        configurations, arguments.repeats, input_dim=input_dim, latent_dim=latent_dim, folds=arguments.cv_folds
+    )
     with Progress(len(trials), quiet=arguments.quiet) as progress:
-        for result in run_trials(trials, make_trainer(engine, table, settings), threads):
+        for result in training.run(trials):
             collector.add(result)
             best = collector.best
             progress.update(f"{config_text(best.config)} {loss_text(best.final_test_loss)}" if best else "")
-    return threads
 
 
-def report(
+def write_report(
     arguments: argparse.Namespace,
     files: OutputFiles,
     loaded: Loaded,
-    settings: TrainingSettings,
-    ranking: list[ConfigurationResult],
+    training: Training,
+    findings: Findings,
     environment: dict[str, Any],
     stopwatch: Stopwatch,
     console: Console,
 ) -> None:
     """Writes all files and prints the closing summary; of a search that failed entirely, only JSON and CSV."""
+    from conclusion import state_findings
+    from loading import describe_data
     from report import closing_files, closing_summary, results_document, save_state_dict, write_csv, write_json
     from training import trained_model
 
-    best = None if ranking[0].failure else ranking[0]
-    if best:
-        model = trained_model(best.best_trained, loaded.table, settings)
-        if arguments.save_models:
-            save_state_dict(files.model, model.state_dict())
-        console.summarize(closing_summary(best, files.model if arguments.save_models else None))
-        write_pictures(arguments, loaded, ranking, model, files)
-    write_csv(files.csv, ranking)
+    chosen, verdict = findings.chosen, findings.verdict
+    model = trained_model(findings.trained, loaded.table, training.settings) if findings.trained else None
+    if chosen and verdict:
+        saved = files.model if arguments.save_models and model else None
+        if saved and model:
+            save_state_dict(saved, model.state_dict())
+            findings = replace(findings, saved_model_file=saved.name)
+        if model is None:
+            console.warn("the chosen configuration diverged when trained on all training rows: there is no model of it")
+        time = _time_text(findings.probe, training.settings.epochs, stopwatch.seconds["train"])
+        statement = state_findings(findings, loaded, arguments.latent_dim, time)
+        console.summarize(closing_summary(chosen, saved, statement))
+        write_pictures(arguments, loaded, findings.ranking, verdict, files)
+        if model:
+            write_latent_space(arguments, loaded, chosen, model, files)
+    write_csv(files.csv, findings)
     stopwatch.lap("report")
-    document = results_document(
-        ranking,
-        args=vars(arguments),
-        environment=environment,
-        data=describe_data(loaded),
-        timing=stopwatch.timing(),
-        model_info=model.get_model_info() if best else None,
-        saved_model_file=files.model.name if arguments.save_models and best else None,
+    timing = stopwatch.timing()
+    data = describe_data(loaded)
+    write_json(
+        files.results,
+        results_document(findings, args=vars(arguments), environment=environment, data=data, timing=timing),
     )
-    write_json(files.results, document)
-    if best:
+    if chosen:
         latent_plot = files.latent_plot if arguments.latent_dim == 2 else None
-        console.summarize(closing_files(files.search_plot, files.configurations_plot, files.results, latent_plot))
+        pictures = (files.search_plot, files.configurations_plot, files.verdict_plot)
+        console.summarize(closing_files(*pictures, files.results, latent_plot))
 
 
 class OutputFiles(NamedTuple):
@@ -331,6 +265,7 @@ class OutputFiles(NamedTuple):
     codes: Path
     search_plot: Path
     configurations_plot: Path
+    verdict_plot: Path
     latent_plot: Path
 
 
@@ -348,6 +283,7 @@ def output_files(arguments: argparse.Namespace) -> OutputFiles:
         codes=folder / f"latent_codes_{latent}.csv",
         search_plot=folder / f"hyperparam_search_{latent}.png",
         configurations_plot=folder / f"config_performance_{latent}.png",
+        verdict_plot=folder / f"verdict_{latent}.png",
         latent_plot=folder / "latent_space_2d_best_config.png",
     )
 
@@ -355,48 +291,58 @@ def output_files(arguments: argparse.Namespace) -> OutputFiles:
 def write_pictures(
     arguments: argparse.Namespace,
     loaded: Loaded,
-    ranking: list[ConfigurationResult],
+    ranking: Sequence[ConfigurationResult],
+    verdict: Verdict,
+    files: OutputFiles,
+) -> None:
+    """Draws the pictures of the search."""
+    import verdict_plot
+
+    import plots
+
+    latent_dim, note = arguments.latent_dim, SAMPLE_NOTE if loaded.is_sample else None
+    plots.plot_search(ranking, files.search_plot, latent_dim=latent_dim, verdict=verdict, note=note)
+    plots.plot_configurations(ranking, files.configurations_plot, latent_dim=latent_dim, verdict=verdict, note=note)
+    verdict_plot.plot_verdict(verdict, ranking, files.verdict_plot, latent_dim=latent_dim, note=note)
+
+
+def write_latent_space(
+    arguments: argparse.Namespace,
+    loaded: Loaded,
+    chosen: ConfigurationResult,
     model: DynamicAutoencoder,
     files: OutputFiles,
 ) -> None:
-    """Draws all pictures and writes the latent codes."""
+    """Writes the latent codes of the chosen configuration's model, and draws them where they are two."""
     import latent_plots
-    import plots
     from report import config_text, write_latent_codes
     from training import encode_table
 
-    latent_dim, dataset = arguments.latent_dim, loaded.dataset
-    note = SAMPLE_NOTE if loaded.is_sample else None
-    plots.plot_search(ranking, files.search_plot, latent_dim=latent_dim, note=note)
-    plots.plot_configurations(ranking, files.configurations_plot, latent_dim=latent_dim, note=note)
+    dataset = loaded.dataset
     codes, errors = encode_table(model, loaded.table)
     is_test = loaded.table.is_test
     write_latent_codes(files.codes, codes, errors, is_test, dataset.row_numbers, dataset.others)
-    if latent_dim == 2:
+    if arguments.latent_dim == 2:
         labels = dataset.others[dataset.label_column] if dataset.label_column else None
-        title = f"Latent space of the best configuration, {config_text(ranking[0].config)}"
+        title = f"Latent space of the {SELECTED[arguments.select]} configuration, {config_text(chosen.config)}"
+        note = SAMPLE_NOTE if loaded.is_sample else None
         latent_plots.plot_latent_space(codes, is_test, labels, files.latent_plot, title=title, note=note)
 
 
-def describe_data(loaded: Loaded) -> dict[str, Any]:
-    """The `data` part of the results."""
-    return {
-        **loaded.dataset.get_info(),
-        "train_rows": len(loaded.table.train),
-        "test_rows": len(loaded.table.test),
-        "synthetic": loaded.is_sample,
-        "scaling": loaded.scaling.to_dict(),
-    }
+def _time_text(probe: Probe | None, epochs: int, search_seconds: float) -> str:
+    """How long the search takes with the epochs that the probe suggests; nothing where it suggests none."""
+    if probe is None or probe.suggested_epochs is None:
+        return ""
+    seconds = search_seconds * probe.suggested_epochs / epochs
+    if seconds < 90:
+        return f"takes about {max(seconds, 1):.0f} s"
+    return f"takes about {seconds / 60:.0f} min" if seconds < 5400 else f"takes about {seconds / 3600:.0f} h"
 
 
 def _first_failure(ranking: Sequence[ConfigurationResult]) -> str:
     from report import config_text
 
     return f"{config_text(ranking[0].config)} {ranking[0].status}; try a lower --initial_lr"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 if __name__ == "__main__":

@@ -42,7 +42,13 @@ def squared_error_sums(reconstruction: Tensor, target: Tensor) -> Tensor:
 def loss_of_sums(sums: Tensor, target: Tensor) -> float:
     """The loss of any set of rows from their `squared_error_sums` [N, 2] and targets [N, F], added up in float64."""
     observed = ~target.isnan()
-    n_observed, n_nonzero = int(observed.sum()), int(((target != 0) & observed).sum())
+    nonzero_weight, all_weight = sum_weights(int(((target != 0) & observed).sum()), int(observed.sum()))
     nonzero, total = sums.double().sum(0).tolist()
-    mean: float = total / max(n_observed, 1)
-    return NONZERO_WEIGHT * nonzero / n_nonzero + ALL_WEIGHT * mean if n_nonzero else mean
+    return nonzero_weight * float(nonzero) + all_weight * float(total)
+
+
+def sum_weights(n_nonzero: float, n_observed: float) -> tuple[float, float]:
+    """What the two sums of squared errors (non-zero cells, all observed cells) are multiplied with to give the loss."""
+    if n_nonzero > 0:
+        return NONZERO_WEIGHT / n_nonzero, ALL_WEIGHT / n_observed
+    return 0.0, 1 / max(n_observed, 1)

@@ -1,21 +1,19 @@
 """The pictures of the search: curves of the best, all configurations against their size.
 
-    plot_search(ranking, output_dir / "hyperparam_search_latent3.png", latent_dim=3)
+    plot_search(ranking, output_dir / "hyperparam_search_latent3.png", latent_dim=3, verdict=verdict)
 
 Each `plot_…` draws with its `draw_…`, which returns the figure, and writes a PNG; every distinction is
 made twice, by colour and by marker or line style, so that it survives colour-blindness and grey
-printing. The latent plane is in `latent_plots.py`, what both share in `plot_style.py`.
-
-Source of the line colours: Okabe & Ito 2008, "Color Universal Design", https://jfly.uni-koeln.de/color/
+printing. The verdict is in `verdict_plot.py`, the latent plane in `latent_plots.py`, what all share in
+`plot_style.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -26,75 +24,140 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from plot_style import DPI, FAINT, INK, MARKERS, STYLE, WIDTH, save, set_scale, wrapped
-from report import config_text, loss_text
-from selection import ConfigurationResult, pareto_front
+from plot_style import (
+    BASELINE_DASHES,
+    COLOURS,
+    DPI,
+    FAINT,
+    INK,
+    MARKERS,
+    STYLE,
+    WIDTH,
+    baseline_name,
+    baseline_text,
+    finished_of,
+    free_box,
+    loss_ceiling,
+    loss_name,
+    make_room,
+    percent,
+    pixels,
+    points_along,
+    save,
+    set_scale,
+    short_name,
+    spread_out,
+    trainings_text,
+    wrapped,
+)
+from report import loss_text
+from search import Configuration
+from selection import ConfigurationResult
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")  # Okabe & Ito
+    from verdict import Baseline, Verdict
+
 DASHES = ("-", (0, (6, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1)), (0, (9, 2)), (0, (1, 2)))
 
-LOSS = "Test loss (weighted mean squared error)"
-NAMED_LAYERS = 6  # a longer configuration is shortened in pictures
 CROWDED = 60  # with more configurations than this, only those on the Pareto front keep their error bars
+FRONT_EDGE = 1.2  # points: the outline of those on the front
 NAMED_ON_FRONT = 8  # at most so many of the Pareto front are named
 
 
-# The search: test loss by epoch
+# The search: loss by epoch
 
 
 def plot_search(
-    ranking: Sequence[ConfigurationResult], path: Path, *, latent_dim: int, note: str | None = None, top: int = 5
+    ranking: Sequence[ConfigurationResult],
+    path: Path,
+    *,
+    latent_dim: int,
+    verdict: Verdict,
+    note: str | None = None,
+    top: int = 5,
 ) -> None:
     """Writes `draw_search`'s picture to `path`."""
-    save(draw_search(ranking, latent_dim=latent_dim, note=note, top=top), path)
+    save(draw_search(ranking, latent_dim=latent_dim, verdict=verdict, note=note, top=top), path)
 
 
 def draw_search(
-    ranking: Sequence[ConfigurationResult], *, latent_dim: int, note: str | None = None, top: int = 5
+    ranking: Sequence[ConfigurationResult],
+    *,
+    latent_dim: int,
+    verdict: Verdict,
+    note: str | None = None,
+    top: int = 5,
 ) -> Figure:
-    """Test loss by epoch of the `top` best configurations: mean over repeats, ± 1 standard deviation.
+    """Loss by epoch of the `top` best configurations, mean ± 1 standard deviation, and the baselines near them.
 
     Raises ValueError if no configuration finished.
     """
-    finished = _finished(ranking)
-    shown = finished[:top]
-    epochs = shown[0].test_curves.shape[1]
-    repeats = max(len(c.trials) for c in shown)
-    what = {
-        (False, False): "One training each",
-        (False, True): f"Line: mean over {repeats} repeats; band: ± 1 standard deviation",
-        (True, False): "One training each",
-        (True, True): f"Point: mean over {repeats} repeats; bar: ± 1 standard deviation",
-    }[epochs == 1, repeats > 1]
-    which = f"the best {len(shown)} of {len(ranking):,} configurations"
-    if len(shown) == len(ranking):
-        which = f"all {len(ranking)} configurations" if len(ranking) > 1 else "the one configuration"
+    shown = finished_of(ranking)[:top]
+    means = [c.test_curves.mean(axis=0) for c in shown]  # each [E]
+    spreads = [_spread(c) for c in shown]
+    epochs = len(means[0])
+    floor = min(mean.min() for mean in means) / 2  # a band may reach below zero, a log axis cannot
+    lows = [np.maximum(mean - spread, floor) for mean, spread in zip(means, spreads, strict=True)]
     with mpl.rc_context(STYLE):
-        figure = _new_figure(
-            max(3.9, 1.6 + 0.36 * len(shown)), f"Test loss by epoch: {which}, latent size {latent_dim}", note
-        )
+        title = f"{loss_name(shown[0])} by epoch: {_which(shown, ranking)}, latent size {latent_dim}"
+        figure = _new_figure(max(3.9, 1.4 + 0.5 * (len(shown) + len(verdict.baselines))), title, note)
         axes = figure.add_subplot()
-        axes.set_title(what, loc="left", pad=8)
-        means = [c.test_curves.mean(axis=0) for c in shown]  # each [E]
-        sds = [c.test_curves.std(axis=0, ddof=1) if len(c.trials) > 1 else np.zeros(epochs) for c in shown]
-        everything = np.concatenate([*means, *(m + s for m, s in zip(means, sds, strict=True))])
-        floor = min(m.min() for m in means) / 2  # a band may reach below zero, a log axis cannot
-        lows = [np.maximum(m - s, floor) for m, s in zip(means, sds, strict=True)]
-        low, high = min(curve.min() for curve in lows), everything.max()
-        log = bool(low > 0 and high / low > 2.5)
-        set_scale(axes.yaxis, low, high, log=log)
-        axes.set_ylabel("Test loss\n(weighted mean squared error" + (", log scale)" if log else ")"))
+        high = max((mean + spread).max() for mean, spread in zip(means, spreads, strict=True))
+        _loss_scale(axes, min(low.min() for low in lows), high, shown[0], verdict)
         _epoch_axis(axes, epochs)
         ends = []
         for rank in reversed(range(len(shown))):  # the best on top
             at = np.arange(1.0, epochs + 1) if epochs > 1 else np.array([1 + 0.06 * (rank - (len(shown) - 1) / 2)])
-            _curve(axes, rank, at, means[rank], sds[rank], lows[rank])
-            ends.append((at[-1], means[rank][-1]))
-        _name_line_ends(figure, axes, shown, ends[::-1])
+            _curve(axes, rank, at, means[rank], spreads[rank], lows[rank])
+            words = _name_loss_size(shown[rank], with_sd=shown[rank].folds == 1)
+            width = 2.0 if rank == 0 else 1.4
+            ends.append(_LineEnd(words, at[-1], means[rank][-1], {"color": _line_style(rank)[0], "linewidth": width}))
+        inside, outside = _draw_baselines(axes, verdict)
+        for baseline, look in inside:
+            words = f"{baseline_name(baseline, latent_dim)}\n{loss_text(baseline.loss)}"
+            ends.append(_LineEnd(words, axes.get_xlim()[1], baseline.loss, look))
+        absent = [_off_axis_text(baseline, latent_dim, axes) for baseline in outside]
+        axes.set_title("\n".join([_what_a_line_is(shown[0], epochs), *absent]), loc="left", pad=8)
+        _name_line_ends(figure, axes, ends)
     return figure
+
+
+def _which(shown: Sequence[ConfigurationResult], ranking: Sequence[ConfigurationResult]) -> str:
+    if len(shown) < len(ranking):
+        return f"the best {len(shown)} of {len(ranking):,} configurations"
+    return f"all {len(ranking)} configurations" if len(ranking) > 1 else "the one configuration"
+
+
+def _spread(c: ConfigurationResult) -> np.ndarray:
+    """[E] standard deviation over the folds, each a mean over its repeats; without folds over the repeats."""
+    curves = c.test_curves.reshape(c.repeats, c.folds, -1)
+    samples = curves.mean(axis=0) if c.folds > 1 else curves[:, 0]  # [K or R, E]
+    return np.asarray(samples.std(axis=0, ddof=1)) if len(samples) > 1 else np.zeros(curves.shape[2])
+
+
+def _what_a_line_is(c: ConfigurationResult, epochs: int) -> str:
+    trainings = trainings_text(c)
+    if trainings is None:
+        return "One training each"
+    line, band = ("Point", "bar") if epochs == 1 else ("Line", "band")
+    spread = "± 1 standard deviation" + (" over the folds" if c.folds > 1 else "")
+    return f"{line}: mean over {trainings}; {band}: {spread}"
+
+
+def _loss_scale(axes: Axes, low: float, high: float, c: ConfigurationResult, verdict: Verdict) -> None:
+    """The loss axis: logarithmic where low..high asks for it, with room for the baselines near it."""
+    log = bool(low > 0 and high / low > 2.5)
+    losses = [baseline.loss for baseline in verdict.baselines]
+    if log:
+        logs = make_room(math.log(low), math.log(high), [math.log(loss) for loss in losses if loss > 0])
+        low, high = math.exp(logs[0]), math.exp(logs[1])
+    else:
+        low, high = make_room(low, high, losses)
+    set_scale(axes.yaxis, low, high, log=log)
+    axes.set_ylabel(f"{loss_name(c)}\n(weighted mean squared error" + (", log scale)" if log else ")"))
 
 
 def _epoch_axis(axes: Axes, epochs: int) -> None:
@@ -125,101 +188,80 @@ def _line_style(rank: int) -> tuple[str, Any]:
     return COLOURS[rank % len(COLOURS)], DASHES[(rank + rank // len(COLOURS)) % len(DASHES)]
 
 
-def _name_line_ends(
-    figure: Figure, axes: Axes, shown: Sequence[ConfigurationResult], ends: Sequence[tuple[float, float]]
-) -> None:
-    """Name, loss and size of each line beside its end (x, y), moved apart where they would overlap."""
+class _LineEnd(NamedTuple):
+    words: str
+    x: float
+    y: float
+    look: dict[str, Any]  # of its line
+
+
+def _name_line_ends(figure: Figure, axes: Axes, ends: Sequence[_LineEnd]) -> None:
+    """Names each line beside its end, moved apart where the names would overlap."""
     bend, key, words = 1.03, (1.045, 1.078), 1.09  # x, in widths of the axes
     texts = [
-        axes.text(words, 0.5, _name_loss_size(c), transform=axes.transAxes, va="center", fontsize=8, linespacing=1.25)
-        for c in shown
+        axes.text(words, 0.5, end.words, transform=axes.transAxes, va="center", fontsize=8, linespacing=1.25)
+        for end in ends
     ]
     _fix_layout(figure)
     to_axes = axes.transData + axes.transAxes.inverted()
-    wanted = [to_axes.transform(end) for end in ends]
-    tallest = max(text.get_window_extent().height for text in texts) + _pixels(5)
+    wanted = [to_axes.transform((end.x, end.y)) for end in ends]
+    tallest = max(text.get_window_extent().height for text in texts) + pixels(5)
     heights = spread_out([y for _, y in wanted], tallest / axes.get_window_extent().height)
-    for rank, (text, (x, y), height) in enumerate(zip(texts, wanted, heights, strict=True)):
+    for text, (x, y), height, end in zip(texts, wanted, heights, ends, strict=True):
         text.set_y(height)
-        colour, _ = _line_style(rank)
-        look: dict[str, Any] = {"transform": axes.transAxes, "color": colour, "clip_on": False}
-        axes.add_line(Line2D([x, bend, key[0]], [y, height, height], linewidth=0.7, **look))
-        axes.add_line(Line2D(key, [height, height], linewidth=2.0 if rank == 0 else 1.4, **look))
+        fixed: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
+        axes.add_line(Line2D([x, bend, key[0]], [y, height, height], color=end.look["color"], linewidth=0.7, **fixed))
+        axes.add_line(Line2D(key, [height, height], **(end.look | fixed)))
 
 
-def spread_out(wanted: Sequence[float], gap: float) -> list[float]:
-    """The positions nearest to `wanted` (least squares) that keep their order and lie `gap` apart.
-
-    Without the gaps this is isotonic regression, solved by pooling adjacent violators. The result is
-    then moved as a whole into 0..1, as far as it fits.
-    """
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    pools: list[tuple[float, int]] = []  # (mean, members) of wanted - gap × place
-    for place, index in enumerate(order):
-        mean, size = wanted[index] - gap * place, 1
-        while pools and pools[-1][0] >= mean:
-            before, members = pools.pop()
-            mean, size = (before * members + mean * size) / (members + size), members + size
-        pools.append((mean, size))
-    flat = [mean for mean, size in pools for _ in range(size)]
-    placed = [mean + gap * place for place, mean in enumerate(flat)]
-    lowest, highest = gap / 2, 1 - gap / 2
-    placed = [max(y, lowest + gap * place) for place, y in enumerate(placed)]
-    placed = [min(y, highest - gap * (len(placed) - 1 - place)) for place, y in enumerate(placed)]
-    result = [0.0] * len(wanted)
-    for index, y in zip(order, placed, strict=True):
-        result[index] = y
-    return result
-
-
-# All configurations: test loss against parameters
+# All configurations: loss against parameters
 
 
 def plot_configurations(
-    ranking: Sequence[ConfigurationResult], path: Path, *, latent_dim: int, note: str | None = None
+    ranking: Sequence[ConfigurationResult], path: Path, *, latent_dim: int, verdict: Verdict, note: str | None = None
 ) -> None:
     """Writes `draw_configurations`' picture to `path`."""
-    save(draw_configurations(ranking, latent_dim=latent_dim, note=note), path)
+    save(draw_configurations(ranking, latent_dim=latent_dim, verdict=verdict, note=note), path)
 
 
-def draw_configurations(ranking: Sequence[ConfigurationResult], *, latent_dim: int, note: str | None = None) -> Figure:
-    """Parameters against final test loss of all finished configurations, with the Pareto front.
+def draw_configurations(
+    ranking: Sequence[ConfigurationResult], *, latent_dim: int, verdict: Verdict, note: str | None = None
+) -> Figure:
+    """Parameters against final loss of all finished configurations: the tied, the Pareto front, the baselines.
 
     Raises ValueError if no configuration finished.
     """
-    finished = _finished(ranking)
-    front = pareto_front(finished)
+    finished = finished_of(ranking)
     params = np.array([c.model_params for c in finished])
     losses = np.array([c.final_test_loss for c in finished])
     ceiling = loss_ceiling(losses)
-    barred = [c for c in (finished if len(finished) <= CROWDED else front) if c.final_test_loss_sd]
+    barred = [c for c in (finished if len(finished) <= CROWDED else verdict.front) if c.final_test_loss_sd]
     barred = [c for c in barred if c.final_test_loss <= ceiling]
     bars = np.array([(c.model_params, c.final_test_loss, c.final_test_loss_sd) for c in barred]).reshape(-1, 3)
     with mpl.rc_context(STYLE):
-        title = f"Size and test loss of {_how_many(len(finished), len(ranking))}, latent size {latent_dim}"
-        figure = _new_figure(4.2, title, note)
+        name = loss_name(finished[0])
+        which = f"{_how_many(len(finished), len(ranking))}, latent size {latent_dim}"
+        figure = _new_figure(4.6, f"Size and {name.lower()} of {which}", note)
         axes = figure.add_subplot()
         axes.set_title(_what_a_point_is(finished, bool(len(bars))), loc="left", pad=8)
         axes.set_xlabel("Trainable parameters (log scale)")
-        axes.set_ylabel(LOSS)
+        axes.set_ylabel(f"{name} (weighted mean squared error)")
         axes.grid()
         set_scale(axes.xaxis, params.min(), params.max(), log=True, margin=0.08)
-        heights, keys = _heights(axes, losses, bars, ceiling)
+        heights, off_scale = _heights(axes, losses, bars, ceiling, [baseline.loss for baseline in verdict.baselines])
         points = np.column_stack([params, heights])  # [n, 2]
         if len(bars):
             axes.errorbar(bars[:, 0], bars[:, 1], bars[:, 2], fmt="none", ecolor="#A0A0A0", elinewidth=0.8, zorder=1.5)
-        steps = _front_steps(front)
-        line = axes.plot(*steps.T, label="Pareto front (none is\nboth smaller and better)", zorder=1.8, **_FRONT_LINE)
-        depth_keys = _scatter_by_depth(axes, finished, points, front)
-        axes.legend(handles=[*depth_keys, *line, *keys], loc="upper left", bbox_to_anchor=(1.03, 1.0), labelspacing=0.7)
+        steps, front_key = _draw_front(axes, verdict)
+        keys: list[Artist] = [*_scatter_by_depth(axes, finished, points, verdict.front), front_key]
+        keys += [*_draw_tied(axes, losses, verdict), *_baseline_keys(axes, verdict, latent_dim), *off_scale]
+        axes.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.03, 1.0), labelspacing=0.7)
         _fix_layout(figure)
         spans = [axes.transData.transform([[x, y - sd], [x, y + sd]]) for x, y, sd in bars]
-        lines = [_points_along(span) for span in [axes.transData.transform(steps), *spans]]
-        _name_points(axes, finished[0], front, np.concatenate([axes.transData.transform(points), *lines]))
+        lines = [points_along(span) for span in [axes.transData.transform(steps), *spans]]
+        places = dict(zip((c.config for c in finished), points, strict=True))
+        _name_points(axes, verdict, places, np.concatenate([axes.transData.transform(points), *lines]))
     return figure
-
-
-_FRONT_LINE: dict[str, Any] = {"color": INK, "linewidth": 0.9, "linestyle": (0, (4, 2))}
 
 
 def _how_many(finished: int, all_: int) -> str:
@@ -229,25 +271,15 @@ def _how_many(finished: int, all_: int) -> str:
 
 
 def _what_a_point_is(finished: Sequence[ConfigurationResult], any_bars: bool) -> str:
-    repeats = max(len(c.trials) for c in finished)
-    bar = "; bar: ± 1 standard deviation" + (" (Pareto front only)" if len(finished) > CROWDED else "")
-    return (f"Point: mean over {repeats} repeats" if repeats > 1 else "One training each") + (bar if any_bars else "")
+    trainings = trainings_text(finished[0])
+    bar = "; bar: ± 1 standard deviation" + (" over the repeats" if finished[0].folds > 1 else "")
+    bar += " (Pareto front only)" if len(finished) > CROWDED else ""
+    return (f"Point: mean over {trainings}" if trainings else "One training each") + (bar if any_bars else "")
 
 
-def loss_ceiling(losses: np.ndarray) -> float:
-    """The loss above which points are drawn off the scale, so that a few do not squash the rest; else infinity.
-
-    losses [n]. At most a tenth (but one, from three configurations on) is cut off, and only where the
-    rest then fills the picture at least four times better.
-    """
-    ordered = np.sort(losses)
-    spare = max(1, len(ordered) // 10) if len(ordered) >= 3 else 0
-    best, kept, worst = ordered[0], ordered[len(ordered) - 1 - spare], ordered[-1]
-    span = max(kept - best, 0.01 * abs(best))
-    return float(kept + span) if worst - best > 4 * span else math.inf
-
-
-def _heights(axes: Axes, losses: np.ndarray, bars: np.ndarray, ceiling: float) -> tuple[np.ndarray, list[Patch]]:
+def _heights(
+    axes: Axes, losses: np.ndarray, bars: np.ndarray, ceiling: float, baselines: Sequence[float]
+) -> tuple[np.ndarray, list[Patch]]:
     """Sets the loss axis; returns where to draw each point [n] (off the scale: in a strip on top) and legend keys."""
     off = losses > ceiling
     low, high = losses[~off].min(), losses[~off].max()
@@ -257,6 +289,7 @@ def _heights(axes: Axes, losses: np.ndarray, bars: np.ndarray, ceiling: float) -
             max(low - spare, (bars[:, 1] - bars[:, 2]).min()),
             min(high + spare, max(high, (bars[:, 1] + bars[:, 2]).max())),
         )
+    low, high = make_room(low, high, [loss for loss in baselines if loss <= ceiling])
     low -= 0.18 * (high - low)  # room for the name of the best
     set_scale(axes.yaxis, low, high, log=False, margin=0.08, lowest_tick=0.0)  # no loss is below 0
     if not off.any():
@@ -286,96 +319,118 @@ def _scatter_by_depth(
         look: dict[str, Any] = {"color": colours[place], "marker": MARKERS[place], "linestyle": "none"}
         look |= {"markeredgecolor": INK, "markeredgewidth": 0.4 if len(points) <= 1000 else 0.15}
         axes.plot(*points[groups == depth].T, markersize=size, zorder=2 + 0.5 / counts[place], **look)
+        on_top = look | {"markeredgewidth": FRONT_EDGE, "markersize": max(size, 4.5)}
+        axes.plot(*points[on_front & (groups == depth)].T, zorder=2.8, **on_top)
         look["markeredgewidth"] = 0.4
-        axes.plot(*points[on_front & (groups == depth)].T, markersize=max(size, 4.5), zorder=2.8, **look)
         many = " or more" if depth == last < depths.max() else ""
         words = f"{depth}{many} hidden layer{'s' if depth > 1 else ''}"
         keys.append(Line2D([], [], markersize=6, label=words, **look))
     return keys
 
 
-def _front_steps(front: Sequence[ConfigurationResult]) -> np.ndarray:
-    """[2k - 1, 2] the corners of the staircase through the front's k points."""
-    corners = [(float(front[0].model_params), front[0].final_test_loss)]
-    for c in front[1:]:
+def _draw_front(axes: Axes, verdict: Verdict) -> tuple[np.ndarray, Line2D]:
+    """A staircase through the front's k points [2k - 1, 2]; returns its corners (as points for labels), and its key.
+
+    Only where it is a front of loss and parameters: by any other measure the steps would mean nothing.
+    """
+    sizes = [{"params": "smaller", "time": "faster"}[name] for name in verdict.objectives if name != "loss"]
+    words = "Pareto front: " + (f"no {' and '.join(sizes)} one\nis as good" if sizes else "the lowest loss")
+    words += "" if not sizes else ", within the noise" if verdict.is_known else " (as measured)"
+    is_staircase = sizes == ["smaller"]
+    corners = [(float(verdict.front[0].model_params), verdict.front[0].final_test_loss)]
+    for c in verdict.front[1:] if is_staircase else []:
         corners += [(float(c.model_params), corners[-1][1]), (float(c.model_params), c.final_test_loss)]
-    return np.array(corners)
+    look: dict[str, Any] = {"color": INK, "linewidth": 0.9, "linestyle": (0, (4, 2)) if is_staircase else "none"}
+    steps = np.array(corners)
+    axes.plot(*steps.T, zorder=1.8, **look)
+    outline = {"markerfacecolor": "white", "markeredgewidth": FRONT_EDGE, "markersize": 6}
+    return steps, Line2D([], [], marker="o", label=words, **(look | outline))
 
 
-def _points_along(line: np.ndarray, spacing: float = 8.0) -> np.ndarray:
-    """Points on a polyline [k, 2], at most `spacing` pixels apart."""
-    pieces = [line]
-    for start, end in pairwise(line):
-        t = np.linspace(0, 1, 2 + int(np.hypot(*(end - start)) / spacing))[:, None]
-        pieces.append((1 - t) * start + t * end)
-    return np.concatenate(pieces)
+def _draw_tied(axes: Axes, losses: np.ndarray, verdict: Verdict) -> list[Patch]:
+    """A band from the lowest to the highest loss of the tied, if there is more than one; returns its legend key."""
+    if len(verdict.tied) < 2:
+        return []
+    tied = [c.final_test_loss for c in verdict.tied]
+    low, high = min(tied), max(tied)
+    others = int(((losses >= low) & (losses <= high)).sum()) - len(tied)
+    words = f"Tied with the best ({percent(verdict.confidence)}):\nthe losses of these {len(tied):,}"
+    words += f"\n({others:,} in between {'is' if others == 1 else 'are'} not)" if others else ""
+    look: dict[str, Any] = {"facecolor": "#DCEBF5", "edgecolor": "#9CC3DE", "linewidth": 0.6}
+    axes.axhspan(low, min(high, axes.get_ylim()[1]), zorder=0.6, **look)
+    return [Patch(label=words, **look)]
 
 
-def _name_points(
-    axes: Axes, best: ConfigurationResult, front: Sequence[ConfigurationResult], drawn: np.ndarray
-) -> None:
-    """Names the best, and the others of the front where there is room. drawn [n, 2]: what to keep off, in pixels."""
-    others = [c for c in reversed(front) if c is not best]
+def _name_points(axes: Axes, verdict: Verdict, places: Mapping[Configuration, np.ndarray], drawn: np.ndarray) -> None:
+    """Names the best, the recommended, and of the front those for which there is room.
+
+    places: where each configuration is drawn. drawn [n, 2]: what to keep off, in pixels.
+    """
+    chosen = _chosen(axes, verdict, places)
+    others = [c for c in reversed(verdict.front) if c.config not in chosen]
     others = others[:: max(1, math.ceil(len(others) / NAMED_ON_FRONT))]
     to_axes = axes.transAxes.inverted()
     taken = np.empty((0, 4))  # boxes of the labels placed so far: left, bottom, right, top
-    for c, words in [(best, f"Best: {_name_loss_size(best)}"), *((c, _short_name(c.config)) for c in others)]:
-        point = axes.transData.transform((c.model_params, c.final_test_loss))
+    for config, words in (chosen | {c.config: short_name(c.config) for c in others}).items():
+        point = axes.transData.transform(places[config])
         text = axes.text(0, 0, words, transform=axes.transAxes, fontsize=8, linespacing=1.25, va="bottom", zorder=4)
         text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
         extent = text.get_window_extent()
-        box = _free_box(axes, point, np.array([extent.width, extent.height]), drawn, taken, required=c is best)
+        size = np.array([extent.width, extent.height])
+        box = free_box(axes, point, size, drawn, taken, required=config in chosen)
         if box is None:
             text.remove()
             continue
         text.set_position(tuple(to_axes.transform(box[:2])))
         taken = np.vstack([taken, box])
         leader = np.array([point, np.clip(point, box[:2], box[2:])])
-        if np.hypot(*(leader[1] - leader[0])) > _pixels(10):
+        if np.hypot(*(leader[1] - leader[0])) > pixels(10):
             ends = to_axes.transform(leader).T
             axes.add_line(Line2D(*ends, transform=axes.transAxes, color=INK, linewidth=0.6, zorder=1.9))
-            drawn = np.concatenate([drawn, _points_along(leader)])
+            drawn = np.concatenate([drawn, points_along(leader)])
 
 
-def _free_box(
-    axes: Axes, point: np.ndarray, size: np.ndarray, drawn: np.ndarray, taken: np.ndarray, *, required: bool
-) -> np.ndarray | None:
-    """Where around `point` a label of `size` covers least, as (left, bottom, right, top), all in pixels.
-
-    None if it would cover another label, leave the axes or hide a point, unless it is `required`.
-    """
-    unit = _pixels(1)
-    angles = np.deg2rad(np.arange(0, 360, 22.5))
-    directions = np.column_stack([np.cos(angles), np.sin(angles)])  # [16, 2]
-    distances = unit * np.array([7.0, 12.0, 20.0, 32.0, 48.0, 70.0])
-    to_border = directions / np.abs(directions).max(axis=1, keepdims=True)  # of a square; `size` makes it the label's
-    centres = (point + distances[:, None, None] * directions + to_border * size / 2).reshape(-1, 2)  # [C, 2]
-    low, high = centres - size / 2, centres + size / 2
-    pad = 4 * unit  # a marker's radius
-    frame = axes.get_window_extent()
-    reach = distances[-1] + size + 2 * pad
-    drawn = drawn[(np.abs(drawn - point) < reach).all(axis=1)]
-    covered, near = (
-        ((drawn > low[:, None] - room) & (drawn < high[:, None] + room)).all(axis=2).sum(axis=1)  # [C]
-        for room in (pad, 2 * pad)
-    )
-    clashes = ((low[:, None] < taken[:, 2:] + pad) & (high[:, None] > taken[:, :2] - pad)).all(axis=2).sum(axis=1)
-    outside = ((low < frame.p0 + pad) | (high > frame.p1 - pad)).any(axis=1)
-    cost = covered + 0.03 * near + 1e4 * clashes + 1e6 * outside + np.repeat(distances, len(angles)) / (20 * unit)
-    choice = int(cost.argmin())
-    if not required and (outside[choice] or clashes[choice] or covered[choice]):
-        return None
-    return np.concatenate([low[choice], high[choice]])
+def _chosen(axes: Axes, verdict: Verdict, places: Mapping[Configuration, np.ndarray]) -> dict[Configuration, str]:
+    """Puts a ring around the best and a square around the recommended; returns what to call them."""
+    best, simplest = verdict.best, verdict.simplest
+    names = {best.config: "Best: "}
+    if verdict.is_known and verdict.n_configurations > 1:
+        names |= {simplest.config: "Best and recommended:\n" if simplest is best else "Recommended: "}
+    for config, marker, colour in zip(names, "os", (INK, COLOURS[1]), strict=False):
+        ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": colour, "markersize": 11}
+        axes.plot(*places[config], marker=marker, zorder=2.9, **ring)
+    return {c.config: names[c.config] + _name_loss_size(c) for c in (best, simplest)}
 
 
 # What both pictures share
 
 
-def _finished(ranking: Sequence[ConfigurationResult]) -> list[ConfigurationResult]:
-    finished = [c for c in ranking if c.failure is None]
-    if not finished:
-        raise ValueError("no configuration finished, there is nothing to draw")
-    return finished
+def _draw_baselines(axes: Axes, verdict: Verdict) -> tuple[list[tuple[Baseline, dict[str, Any]]], list[Baseline]]:
+    """Draws a line for each baseline within the axes; returns these with their looks, and the others."""
+    low, high = axes.get_ylim()
+    inside, outside = [], []
+    for place, baseline in enumerate(verdict.baselines):
+        dashes = BASELINE_DASHES[place % len(BASELINE_DASHES)]
+        look: dict[str, Any] = {"color": FAINT, "linewidth": 1.1, "linestyle": dashes}
+        if low <= baseline.loss <= high:
+            axes.axhline(baseline.loss, zorder=1.7, **look)
+            inside.append((baseline, look))
+        else:
+            outside.append(baseline)
+    return inside, outside
+
+
+def _off_axis_text(baseline: Baseline, latent_dim: int, axes: Axes) -> str:
+    where = "above" if baseline.loss > axes.get_ylim()[1] else "below"
+    return f"{baseline_text(baseline, latent_dim)} ({where} the axis)"
+
+
+def _baseline_keys(axes: Axes, verdict: Verdict, latent_dim: int) -> list[Line2D]:
+    """Draws the baselines; returns their legend keys, without a line where they are off the axis."""
+    inside, outside = _draw_baselines(axes, verdict)
+    keys = [Line2D([], [], label=baseline_text(baseline, latent_dim), **look) for baseline, look in inside]
+    absent = [_off_axis_text(baseline, latent_dim, axes).replace(" (", "\n(") for baseline in outside]
+    return keys + [Line2D([], [], linestyle="none", label=words) for words in absent]
 
 
 def _new_figure(height: float, title: str, note: str | None) -> Figure:
@@ -395,16 +450,6 @@ def _fix_layout(figure: Figure) -> None:
     figure.set_layout_engine("none")
 
 
-def _pixels(points: float) -> float:
-    return points * DPI / 72
-
-
-def _name_loss_size(c: ConfigurationResult) -> str:
-    loss = loss_text(c.final_test_loss, c.final_test_loss_sd)
-    return f"{_short_name(c.config)}\n{loss}\n{c.model_params:,} parameters"
-
-
-def _short_name(config: Sequence[int]) -> str:
-    if len(config) <= NAMED_LAYERS:
-        return config_text(config)
-    return f"[{', '.join(map(str, config[:3]))}, …, {config[-1]}] ({len(config)} layers)"
+def _name_loss_size(c: ConfigurationResult, *, with_sd: bool = True) -> str:
+    loss = loss_text(c.final_test_loss, c.final_test_loss_sd if with_sd else None)
+    return f"{short_name(c.config)}\n{loss}\n{c.model_params:,} parameters"

@@ -1,9 +1,9 @@
 """Everything written for people but the pictures: JSON, CSV, .pth and the closing summary.
 
-    document = results_document(ranking, args=…, environment=…, data=…, timing=…, model_info=…)
+    document = results_document(findings, args=…, environment=…, data=…, timing=…)
     write_json(output_dir / "hyperparam_results_latent3.json", document)
-    write_csv(output_dir / "hyperparam_results_latent3.csv", ranking)
-    print(closing_summary(ranking[0], saved_model))
+    write_csv(output_dir / "hyperparam_results_latent3.csv", findings)
+    print(closing_summary(findings.chosen, saved_model))
 
 `results_schema.json` describes the JSON field by field. Importing this module is cheap: torch and
 pandas come in only where a function needs them. Pictures are in `plots.py` and `latent_plots.py`.
@@ -20,6 +20,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
@@ -28,13 +29,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from files import replacing
-from selection import ConfigurationResult, pareto_front
+from search import TrialResult
+from selection import ConfigurationResult
+from verdict import Baseline, Estimate, Standing, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+    from probe import Probe
+
 FORMAT_VERSION = 1
+METHOD = (
+    "multiple comparisons with the best (Hsu 1984, doi:10.1214/aos/1176346722); critical values of the largest "
+    "studentised difference from a bootstrap over rows or groups and Student's t over trainings, whose variances are "
+    "moderated (Smyth 2004, doi:10.2202/1544-6115.1027)"
+)
 LINE_END = "\r\n"  # RFC 4180; also what makes writers put quotes around a cell with a line break of either kind
 RULE = "=" * 70
 
@@ -57,25 +67,38 @@ def loss_text(loss: float, sd: float | None = None) -> str:
 # JSON
 
 
+@dataclass(frozen=True)
+class Findings:
+    """All that a search found, for the files. All but `ranking` are empty if every configuration failed."""
+
+    ranking: Sequence[ConfigurationResult]  # best first, failed ones last
+    verdict: Verdict | None = None
+    statement: Sequence[str] = ()  # the verdict in words
+    chosen: ConfigurationResult | None = None  # by --select
+    trained: TrialResult | None = None  # the training of it that is saved and drawn
+    honest: Estimate | None = None  # its loss on the test rows, where it was chosen on folds
+    probe: Probe | None = None
+    model_info: Mapping[str, Any] | None = None
+    saved_model_file: str | None = None
+
+
 def results_document(
-    ranking: Sequence[ConfigurationResult],
+    findings: Findings,
     *,
     args: Mapping[str, Any],
     environment: Mapping[str, Any],
     data: Mapping[str, Any],
     timing: Mapping[str, float],
-    model_info: Mapping[str, Any] | None,
-    saved_model_file: str | None = None,
     timestamp: str | None = None,
 ) -> dict[str, Any]:
     """The whole result as one plain document, in the form of `results_schema.json`.
 
-    `ranking` as `selection.rank_configurations` returns it; `model_info` is the best model's
-    `get_model_info()`; `saved_model_file` is the .pth file's name, None where none was saved;
-    `timestamp` is ISO 8601 with an offset, now by default. But for `timestamp` and `timing` the
-    same search gives the same document. If every configuration failed, `best_configuration` is None.
+    `timestamp` is ISO 8601 with an offset, now by default. But for `timestamp` and `timing` the same search gives the
+    same document (except that a Pareto front over time depends on time). If every configuration failed,
+    `best_configuration` and `verdict` are None.
     """
-    on_front = {c.config for c in pareto_front(ranking)}
+    verdict = findings.verdict
+    standings = verdict.standings if verdict else {}
     document = {
         "format_version": FORMAT_VERSION,
         "timestamp": timestamp or datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -83,42 +106,97 @@ def results_document(
         "environment": environment,
         "data": data,
         "timing": timing,
-        "total_configurations": len(ranking),
-        "best_configuration": _best_configuration(ranking, model_info, saved_model_file),
+        "total_configurations": len(findings.ranking),
+        "best_configuration": _best_configuration(findings),
+        "verdict": _verdict_entry(findings, verdict) if verdict else None,
+        "pareto_front": [_brief(configuration) for configuration in verdict.front] if verdict else [],
         "all_results": [
-            _configuration_entry(rank, configuration, configuration.config in on_front)
-            for rank, configuration in enumerate(ranking, start=1)
+            _configuration_entry(rank, configuration, standings.get(configuration.config, Standing()))
+            for rank, configuration in enumerate(findings.ranking, start=1)
         ],
     }
     plain: dict[str, Any] = to_plain(document)
     return plain
 
 
-def _best_configuration(
-    ranking: Sequence[ConfigurationResult], model_info: Mapping[str, Any] | None, saved_model_file: str | None
-) -> dict[str, Any] | None:
-    if not ranking or ranking[0].failure:
+def _best_configuration(findings: Findings) -> dict[str, Any] | None:
+    chosen, trained, honest = findings.chosen, findings.trained, findings.honest
+    if chosen is None or trained is None:
         return None
-    best = ranking[0]
-    chosen = best.best_trained
     model = {
-        "repeat": chosen.trial.repeat + 1,
-        "train_loss": chosen.final_train_loss,
-        "test_loss": chosen.final_test_loss,
+        "repeat": trained.trial.repeat + 1,
+        "train_loss": trained.final_train_loss,
+        "test_loss": trained.final_test_loss,
     }
+    file = findings.saved_model_file
     return {
-        "config": best.config,
-        "num_layers": len(best.config),
-        "final_test_loss": best.final_test_loss,
-        "final_test_loss_sd": best.final_test_loss_sd,
-        "model_params": best.model_params,
-        "model_info": model_info,
+        "config": chosen.config,
+        "num_layers": len(chosen.config),
+        "final_test_loss": chosen.final_test_loss,
+        "final_test_loss_sd": chosen.final_test_loss_sd,
+        "honest_test_loss": honest.loss if honest else None,
+        "honest_test_loss_interval": honest.interval if honest else None,
+        "model_params": chosen.model_params,
+        "model_info": findings.model_info,
         "model": model,
-        "saved_model": {"file": saved_model_file, **model} if saved_model_file else None,
+        "saved_model": {"file": file, **model} if file else None,
     }
 
 
-def _configuration_entry(rank: int, configuration: ConfigurationResult, pareto: bool) -> dict[str, Any]:
+def _brief(configuration: ConfigurationResult) -> dict[str, Any]:
+    return {
+        "config": configuration.config,
+        "model_params": configuration.model_params,
+        "final_test_loss": configuration.final_test_loss,
+    }
+
+
+def _verdict_entry(findings: Findings, verdict: Verdict) -> dict[str, Any]:
+    known = verdict.is_known
+    return {
+        "statement": findings.statement,
+        "method": METHOD,
+        "confidence": verdict.confidence,
+        "resampled": verdict.resampled,
+        "n_resampled": verdict.n_resampled,
+        "best_measured": _brief(verdict.best),
+        "recommended": _brief(verdict.simplest),
+        "proven": verdict.is_proven if known else None,
+        "tied": [configuration.config for configuration in verdict.tied] if known else None,
+        "optimism": verdict.optimism,
+        "repeats_to_settle": verdict.repeats_to_settle,
+        "objectives": verdict.objectives,
+        "baselines": [_baseline_entry(baseline) for baseline in verdict.baselines],
+        "probe": _probe_entry(findings.probe) if findings.probe else None,
+    }
+
+
+def _baseline_entry(baseline: Baseline) -> dict[str, Any]:
+    return {
+        "name": baseline.name,
+        "loss": baseline.loss,
+        "difference": baseline.difference,
+        "difference_interval": baseline.difference_interval,
+        "not_beaten_by": baseline.not_beaten_by,
+    }
+
+
+def _probe_entry(probe: Probe) -> dict[str, Any]:
+    return {
+        "epochs": probe.epochs,
+        "repeats": probe.repeats,
+        "losses": [
+            {"config": config, "loss": losses} for config, losses in zip(probe.configs, probe.losses, strict=True)
+        ],
+        "noise": probe.noise,
+        "long_enough": probe.is_long_enough,
+        "order_changes": probe.overtaking is not None,
+        "suggested_epochs": probe.suggested_epochs,
+    }
+
+
+def _configuration_entry(rank: int, configuration: ConfigurationResult, standing: Standing) -> dict[str, Any]:
+    folds = {"test_loss_per_fold": configuration.losses} if configuration.is_cross_validated else {}
     return {
         "rank": None if configuration.failure else rank,
         "config": configuration.config,
@@ -126,10 +204,16 @@ def _configuration_entry(rank: int, configuration: ConfigurationResult, pareto: 
         "model_params": configuration.model_params,
         "final_test_loss": configuration.final_test_loss,
         "final_test_loss_sd": configuration.final_test_loss_sd,
-        "pareto": pareto,
+        "standard_error": standing.standard_error,
+        "difference_to_best": standing.difference,
+        "difference_interval": standing.difference_interval,
+        "probability_best": standing.probability_best,
+        "tied": standing.is_tied,
+        "pareto": standing.on_front,
         "status": configuration.status,
         "test_loss_per_repeat": configuration.test_loss_per_repeat,
-        "train_loss_per_repeat": [result.final_train_loss for result in configuration.trials],
+        **folds,
+        "train_loss_per_repeat": configuration.train_loss_per_repeat,
         "curves": {
             "train": [result.train_losses for result in configuration.trials],
             "test": [result.test_losses for result in configuration.trials],
@@ -191,38 +275,55 @@ def _leaf(value: Any) -> str:
 # Tables for a spreadsheet
 
 
-def write_csv(path: Path, ranking: Sequence[ConfigurationResult]) -> None:
-    """The ranking, one row a configuration; cells that a failed configuration lacks are empty.
+CSV_COLUMNS = (
+    *("rank", "configuration", "num_layers", "model_params", "final_test_loss", "final_test_loss_sd"),
+    *("standard_error", "difference_to_best", "difference_low", "difference_high", "probability_best", "tied"),
+)
+
+
+def write_csv(path: Path, findings: Findings) -> None:
+    """The ranking, one row a configuration, then the baselines; what a row lacks is empty.
 
     A configuration is written `[64, 32]`, brackets and all: a spreadsheet takes `6-4` for a date and
     `64,32` for a number.
     """
-    repeats = max((len(configuration.trials) for configuration in ranking), default=0)
-    on_front = {c.config for c in pareto_front(ranking)}
+    repeats = max((configuration.repeats for configuration in findings.ranking), default=0)
+    per_repeat = [f"test_loss_repeat_{repeat}" for repeat in range(1, repeats + 1)]
+    verdict = findings.verdict
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator=LINE_END)
-        writer.writerow(
-            ["rank", "configuration", "num_layers", "model_params", "final_test_loss", "final_test_loss_sd"]
-            + [f"test_loss_repeat_{repeat}" for repeat in range(1, repeats + 1)]
-            + ["pareto", "status"]
-        )
-        for rank, configuration in enumerate(ranking, start=1):
-            failed = configuration.failure is not None
-            losses = configuration.test_loss_per_repeat
-            writer.writerow(
-                [
-                    None if failed else rank,
-                    config_text(configuration.config),
-                    len(configuration.config),
-                    configuration.model_params,
-                    None if failed else configuration.final_test_loss,
-                    configuration.final_test_loss_sd,
-                    *losses,
-                    *[None] * (repeats - len(losses)),
-                    configuration.config in on_front,
-                    configuration.status,
-                ]
-            )
+        writer = csv.DictWriter(file, [*CSV_COLUMNS, *per_repeat, "pareto", "status"], lineterminator=LINE_END)
+        writer.writeheader()
+        for rank, configuration in enumerate(findings.ranking, start=1):
+            standing = verdict.standings.get(configuration.config, Standing()) if verdict else Standing()
+            row = _csv_row(rank, configuration, standing)
+            writer.writerow(row | dict(zip(per_repeat, configuration.test_loss_per_repeat, strict=False)))
+        for baseline in verdict.baselines if verdict else ():
+            row = {"configuration": baseline.name, "final_test_loss": baseline.loss, "status": "baseline"}
+            low, high = baseline.difference_interval or (None, None)
+            signs = {"difference_to_best": -baseline.difference}
+            signs |= {"difference_low": -high, "difference_high": -low} if low is not None and high is not None else {}
+            writer.writerow(row | signs)
+
+
+def _csv_row(rank: int, configuration: ConfigurationResult, standing: Standing) -> dict[str, Any]:
+    failed = configuration.failure is not None
+    low, high = standing.difference_interval or (None, None)
+    return {
+        "rank": None if failed else rank,
+        "configuration": config_text(configuration.config),
+        "num_layers": len(configuration.config),
+        "model_params": configuration.model_params,
+        "final_test_loss": None if failed else configuration.final_test_loss,
+        "final_test_loss_sd": configuration.final_test_loss_sd,
+        "standard_error": standing.standard_error,
+        "difference_to_best": standing.difference,
+        "difference_low": low,
+        "difference_high": high,
+        "probability_best": standing.probability_best,
+        "tied": standing.is_tied,
+        "pareto": standing.on_front,
+        "status": configuration.status,
+    }
 
 
 def write_latent_codes(
@@ -303,26 +404,38 @@ def save_state_dict(path: Path, state_dict: Mapping[str, torch.Tensor]) -> None:
 # The closing summary, in two parts: the pictures are drawn between them
 
 
-def closing_summary(best: ConfigurationResult, saved_model: Path | None = None) -> str:
-    """The result in a few lines, up to "Generating visualizations..."."""
-    repeats = len(best.trials)
+def closing_summary(best: ConfigurationResult, saved_model: Path | None = None, statement: Sequence[str] = ()) -> str:
+    """The result and the verdict in a few lines, up to "Generating visualizations..."; `best` is the chosen one."""
+    repeats = best.repeats
     loss = loss_text(best.final_test_loss, best.final_test_loss_sd)
     lines = [
         RULE,
         "HYPERPARAMETER OPTIMIZATION COMPLETED",
         RULE,
         f"Best configuration: {config_text(best.config)}",
-        f"Best final test loss: {loss}" + (f" ({repeats} repeats)" if repeats > 1 else ""),
+        f"Best final test loss: {loss}" + _averaged_over(best.folds if best.is_cross_validated else 0, repeats),
         f"Best model parameters: {best.model_params}",
     ]
     if saved_model is not None:
         lines.append(f"Best model saved: {saved_model}")
-    return "\n".join([*lines, "", "Generating visualizations..."])
+    verdict = ["", *statement] if statement else []
+    return "\n".join([*lines, *verdict, "", "Generating visualizations..."])
 
 
-def closing_files(search_plot: Path, configurations_plot: Path, results: Path, latent_plot: Path | None = None) -> str:
+def _averaged_over(folds: int, repeats: int) -> str:
+    over = [f"{folds} folds"] * (folds > 0) + [f"{repeats} repeats"] * (repeats > 1)
+    return f" ({' x '.join(over)})" if over else ""
+
+
+def closing_files(
+    search_plot: Path, configurations_plot: Path, verdict_plot: Path, results: Path, latent_plot: Path | None = None
+) -> str:
     """Where the pictures and the results lie: the lines below "Generating visualizations..."."""
-    lines = [f"Performance plot: {search_plot}", f"Configuration scatter: {configurations_plot}"]
+    lines = [
+        f"Performance plot: {search_plot}",
+        f"Configuration scatter: {configurations_plot}",
+        f"Verdict plot: {verdict_plot}",
+    ]
     if latent_plot is not None:
         lines.append(f"Latent space plot: {latent_plot}")
     return "\n".join([*lines, f"Results saved: {results}"])

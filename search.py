@@ -24,15 +24,20 @@ Configuration = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of one configuration; `repeat` counts from 0."""
+    """One training of one configuration; `repeat` and `fold` count from 0.
+
+    With a fold it trains on the other folds of the training rows and is scored on this one; without, it
+    trains on all training rows and is scored on the test rows.
+    """
 
     config: Configuration
     repeat: int
+    fold: int | None = None
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What one trial left behind. E epochs, N_test test rows, P parameters.
+    """What one trial left behind. E epochs, N_test rows it is scored on, P parameters.
 
     `failed_epoch` is None, or the epoch (from 1) in which the trial stopped being finite; the curves
     then end before that epoch, the final losses are None, and `parameters` and `row_errors` are empty.
@@ -74,11 +79,12 @@ def count_parameters(input_dim: int, latent_dim: int, config: Sequence[int]) -> 
 
 
 def plan_trials(
-    configurations: Sequence[Configuration], repeats: int, *, input_dim: int, latent_dim: int
+    configurations: Sequence[Configuration], repeats: int, *, input_dim: int, latent_dim: int, folds: int = 0
 ) -> list[Trial]:
-    """Every configuration `repeats` times, costliest first, so that all cores finish together.
+    """Every configuration `repeats` times (in each of so many `folds`), costliest first: all cores finish together.
 
     The cost of a training is taken as proportional to the parameter count.
     """
     by_cost = sorted(configurations, key=lambda config: count_parameters(input_dim, latent_dim, config), reverse=True)
-    return [Trial(config, repeat) for config in by_cost for repeat in range(repeats)]
+    numbers = range(folds) if folds else [None]
+    return [Trial(config, repeat, fold) for config in by_cost for repeat in range(repeats) for fold in numbers]

@@ -19,20 +19,32 @@ from search import Configuration, TrialResult
 
 @dataclass(frozen=True)
 class ConfigurationResult:
-    """One configuration over all its repeats. R repeats, E epochs."""
+    """One configuration over all its repeats, and folds where there are any. R repeats, K folds, E epochs."""
 
     config: Configuration
     model_params: int
-    trials: tuple[TrialResult, ...]  # R of them, in the order of their repeats
+    trials: tuple[TrialResult, ...]  # R of them, or R x K: in the order of their repeats, then folds
 
     @property
     def failure(self) -> str | None:
-        """None, or why this configuration is not ranked: the first of its repeats that diverged."""
+        """None, or why this configuration is not ranked: the first of its trainings that diverged."""
         for result in self.trials:
             if result.failed_epoch is not None:
-                which = f" (repeat {result.trial.repeat + 1} of {len(self.trials)})" if len(self.trials) > 1 else ""
-                return f"failed: not finite at epoch {result.failed_epoch}{which}"
+                which = [f"repeat {result.trial.repeat + 1} of {self.repeats}"] if self.repeats > 1 else []
+                which += [] if result.trial.fold is None else [f"fold {result.trial.fold + 1} of {self.folds}"]
+                where = f" ({', '.join(which)})" if which else ""
+                return f"failed: not finite at epoch {result.failed_epoch}{where}"
         return None
+
+    @property
+    def repeats(self) -> int:
+        """R."""
+        return len({result.trial.repeat for result in self.trials})
+
+    @property
+    def folds(self) -> int:
+        """K; 1 where nothing is cross-validated."""
+        return len({result.trial.fold for result in self.trials})
 
     @property
     def status(self) -> str:
@@ -40,35 +52,52 @@ class ConfigurationResult:
         return self.failure or "ok"
 
     @property
+    def is_cross_validated(self) -> bool:
+        """Whether it was scored on folds of the training rows."""
+        return self.trials[0].trial.fold is not None
+
+    @property
+    def train_loss_per_repeat(self) -> list[float | None]:
+        """[R] loss of all training rows after the last epoch, a mean over the folds; None where one diverged."""
+        losses = np.array([_or_nan(result.final_train_loss) for result in self.trials])
+        means = losses.reshape(self.repeats, self.folds).mean(axis=1)
+        return [None if np.isnan(loss) else loss for loss in means.tolist()]
+
+    @cached_property
+    def losses(self) -> np.ndarray:
+        """[R, K] final test loss of each training; NaN where it diverged."""
+        return np.array([_or_nan(result.final_test_loss) for result in self.trials]).reshape(self.repeats, self.folds)
+
+    @property
     def test_loss_per_repeat(self) -> list[float | None]:
-        """[R] final test loss of each repeat; None where it diverged."""
-        return [result.final_test_loss for result in self.trials]
+        """[R] final test loss of each repeat, a mean over its folds; None where one diverged."""
+        return [None if np.isnan(loss) else loss for loss in self.losses.mean(axis=1).tolist()]
 
     @cached_property
     def final_test_loss(self) -> float:
-        """Mean final test loss over the repeats; NaN for a failed configuration."""
-        return float(np.mean([_or_nan(loss) for loss in self.test_loss_per_repeat]))
+        """Mean final test loss over the repeats (and folds); NaN for a failed configuration."""
+        return float(self.losses.mean())
 
     @cached_property
     def final_test_loss_sd(self) -> float | None:
         """Sample standard deviation over the repeats; None with one repeat or a failed one."""
-        if self.failure or len(self.trials) < 2:
+        if self.failure or self.repeats < 2:
             return None
-        return float(np.std([_or_nan(loss) for loss in self.test_loss_per_repeat], ddof=1))
+        return float(self.losses.mean(axis=1).std(ddof=1))
 
     @property
     def test_curves(self) -> np.ndarray:
-        """[R, E] test loss by epoch. Only for a configuration that did not fail."""
+        """[R x K, E] test loss by epoch. Only for a configuration that did not fail."""
         return np.stack([result.test_losses for result in self.trials])
 
     @property
     def train_curves(self) -> np.ndarray:
-        """[R, E] mean training loss by epoch. Only for a configuration that did not fail."""
+        """[R x K, E] mean training loss by epoch. Only for a configuration that did not fail."""
         return np.stack([result.train_losses for result in self.trials])
 
     @property
     def best_trained(self) -> TrialResult:
-        """The repeat with the lowest final training loss: chosen without a look at the test rows."""
+        """The training with the lowest final training loss: chosen without a look at the test rows."""
         return min(self.trials, key=lambda result: _or_inf(result.final_train_loss))
 
 
@@ -83,10 +112,14 @@ def rank_configurations(
     for result in results:
         grouped[result.trial.config].append(result)
     configurations = [
-        ConfigurationResult(config, model_params[config], tuple(sorted(trials, key=lambda r: r.trial.repeat)))
+        ConfigurationResult(config, model_params[config], tuple(sorted(trials, key=_trial_key)))
         for config, trials in grouped.items()
     ]
     return sorted(configurations, key=_rank_key)
+
+
+def _trial_key(result: TrialResult) -> tuple[int, int]:
+    return result.trial.repeat, result.trial.fold or 0
 
 
 def _rank_key(configuration: ConfigurationResult) -> tuple[bool, float, int, Configuration]:
@@ -101,9 +134,9 @@ class ResultCollector:
     not grow with the size of the search times that of its models.
     """
 
-    def __init__(self, repeats: int, model_params: Mapping[Configuration, int]) -> None:
+    def __init__(self, trials_each: int, model_params: Mapping[Configuration, int]) -> None:
         self.best: ConfigurationResult | None = None
-        self._repeats = repeats
+        self._trials_each = trials_each
         self._model_params = model_params
         self._results: dict[Configuration, list[TrialResult]] = defaultdict(list)
 
@@ -111,7 +144,7 @@ class ResultCollector:
         """One more trial is done."""
         config = result.trial.config
         self._results[config].append(result)
-        if len(self._results[config]) < self._repeats:
+        if len(self._results[config]) < self._trials_each:
             return
         finished = rank_configurations(self._results[config], self._model_params)[0]
         contenders = [finished] if self.best is None else [self.best, finished]
@@ -129,16 +162,6 @@ class ResultCollector:
 
 def _without_weights(result: TrialResult) -> TrialResult:
     return replace(result, parameters=np.empty(0, dtype=np.float32))
-
-
-def pareto_front(ranking: Iterable[ConfigurationResult]) -> list[ConfigurationResult]:
-    """Configurations that no other one beats or equals in both parameters and mean test loss, smallest first."""
-    front: list[ConfigurationResult] = []
-    finished = (c for c in ranking if c.failure is None)
-    for candidate in sorted(finished, key=lambda c: (c.model_params, c.final_test_loss)):
-        if not front or candidate.final_test_loss < front[-1].final_test_loss:
-            front.append(candidate)
-    return front
 
 
 def _or_nan(loss: float | None) -> float:

@@ -1,6 +1,6 @@
 """A trial from its first to its last epoch, by either engine, and running many of them.
 
-    train = make_trainer("compiled", table, settings)
+    train = make_trainer("compiled", {None: table}, settings)
     for result in run_trials(trials, train, threads=2):
         ...
 
@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -72,6 +72,13 @@ class SplitTable:
         return self.values.shape[1]
 
     @property
+    def scored_cells(self) -> np.ndarray:
+        """Of each test row: how many cells are not zero, how many are observed, [N_test, 2] int64."""
+        targets = self.values[self.test]
+        observed = ~targets.isnan()
+        return torch.stack([((targets != 0) & observed).sum(1), observed.sum(1)], dim=1).cpu().numpy()
+
+    @property
     def is_test(self) -> np.ndarray:
         """Which rows test, [N] bool."""
         is_test = np.zeros(len(self.values), dtype=bool)
@@ -80,9 +87,14 @@ class SplitTable:
 
 
 def build_model(trial: Trial, input_dim: int, settings: TrainingSettings) -> DynamicAutoencoder:
-    """The trial's model before training, on the CPU; its weights depend on seed, repeat and configuration alone."""
-    generator = torch_generator(settings.seed, "weights", trial.repeat, trial.config)
+    """The trial's model before training, on the CPU; its weights depend on the seed and the trial alone."""
+    generator = torch_generator(settings.seed, *stream_name("weights", trial), trial.config)
     return DynamicAutoencoder(input_dim, settings.latent_dim, trial.config, settings.dropout, generator=generator)
+
+
+def stream_name(what: str, trial: Trial) -> tuple[object, ...]:
+    """The name of a trial's stream of randomness: all configurations of a repeat (and fold) share it."""
+    return (what, trial.repeat) if trial.fold is None else (what, trial.repeat, "fold", trial.fold)
 
 
 def trained_model(result: TrialResult, table: SplitTable, settings: TrainingSettings) -> DynamicAutoencoder:
@@ -103,9 +115,37 @@ def encode_table(model: DynamicAutoencoder, table: SplitTable) -> tuple[np.ndarr
     return torch.cat(codes).numpy(), torch.cat(errors).numpy()
 
 
-def make_trainer(engine: str, table: SplitTable, settings: TrainingSettings) -> Trainer:
-    """The function that trains one trial on `engine`: "compiled" or "reference"."""
-    return {"compiled": compiled_trainer, "reference": reference_trainer}[engine](table, settings)
+def make_trainer(engine: str, tables: Mapping[int | None, SplitTable], settings: TrainingSettings) -> Trainer:
+    """The function that trains one trial on `engine` ("compiled" or "reference") and on its fold's table."""
+    make = {"compiled": compiled_trainer, "reference": reference_trainer}[engine]
+    trainers = {fold: make(table, settings) for fold, table in tables.items()}
+    return lambda trial: trainers[trial.fold](trial)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How trials are trained: everything that all of them share."""
+
+    settings: TrainingSettings
+    tables: Mapping[int | None, SplitTable]  # by fold; None: the training and test rows
+    engine: str
+    threads: int
+
+    def trainer(self, factor: int = 1) -> Trainer:
+        """The function that trains a trial, `factor` times as long as asked for."""
+        return make_trainer(self.engine, self.tables, replace(self.settings, epochs=factor * self.settings.epochs))
+
+    def run(self, trials: Sequence[Trial], factor: int = 1) -> Iterator[TrialResult]:
+        """Trains all, as many at a time as there are threads; yields results as they finish."""
+        return run_trials(trials, self.trainer(factor), self.threads)
+
+
+def nominal_seconds(engine: str, n_parameters: int, n_rows: int, settings: TrainingSettings) -> float:
+    """About how long one training takes on one core: a fixed rule, to weigh plans with. A step's overhead and sums."""
+    overhead, per_product = {"compiled": (2e-5, 1.5e-10), "reference": (1.5e-3, 3e-10)}[engine]
+    batch_size = min(settings.batch_size, n_rows)
+    steps = settings.epochs * -(-n_rows // batch_size)
+    return steps * (overhead + per_product * n_parameters * batch_size)
 
 
 def run_trials(trials: Sequence[Trial], train: Trainer, threads: int) -> Iterator[TrialResult]:
@@ -165,8 +205,8 @@ def compiled_trainer(table: SplitTable, settings: TrainingSettings) -> Trainer:
         work = kernel.allocate(layers, batch_size)
         errors = np.zeros((len(data), 2), dtype=np.float32)
         train_losses, test_losses = np.zeros(settings.epochs), np.zeros(settings.epochs)
-        order_key = stream_key(settings.seed, "order", trial.repeat)
-        dropout_key = np.uint64(stream_key(settings.seed, "dropout", trial.repeat))
+        order_key = stream_key(settings.seed, *stream_name("order", trial))
+        dropout_key = np.uint64(stream_key(settings.seed, *stream_name("dropout", trial)))
         epochs_at_a_time = max(1, ORDER_ENTRIES // n_train)
         for first in range(0, settings.epochs, epochs_at_a_time):
             span = slice(first, min(first + epochs_at_a_time, settings.epochs))
@@ -223,8 +263,8 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings) -> Trainer:
         started = time.perf_counter()
         model = build_model(trial, table.input_dim, settings).to(device)
         optimizer = make_optimizer(model, settings)
-        order_key = stream_key(settings.seed, "order", trial.repeat)
-        dropout_key = stream_key(settings.seed, "dropout", trial.repeat)
+        order_key = stream_key(settings.seed, *stream_name("order", trial))
+        dropout_key = stream_key(settings.seed, *stream_name("dropout", trial))
         train_losses: list[float] = []
         test_losses: list[float] = []
         test_sums = torch.empty(0)
@@ -254,7 +294,7 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings) -> Trainer:
         )
 
     def train_on_one_thread(trial: Trial) -> TrialResult:
-        with _one_torch_thread():
+        with one_torch_thread():
             return train(trial)
 
     return train_on_one_thread if device.type == "cpu" else train
@@ -319,7 +359,7 @@ def _evaluate(model: DynamicAutoencoder, inputs: Tensor, targets: Tensor) -> Ten
 
 
 @contextmanager
-def _one_torch_thread() -> Iterator[None]:
+def one_torch_thread() -> Iterator[None]:
     """More threads only slow matrices of this size down."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

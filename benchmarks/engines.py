@@ -75,7 +75,7 @@ def spread(values: list[float], unit: str = " s", digits: int = 2) -> str:
 
 def train_everything(engine: str, table: SplitTable, trials: list[Trial], threads: int) -> None:
     """The whole search, its results thrown away."""
-    for _ in run_trials(trials, make_trainer(engine, table, SETTINGS), threads):
+    for _ in run_trials(trials, make_trainer(engine, {None: table}, SETTINGS), threads):
         pass
 
 

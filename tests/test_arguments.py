@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from arguments import DEFAULT_DATA_PATH, PROG, build_parser, duplicate_widths, parse_arguments, read_widths
+from arguments import (
+    DEFAULT_DATA_PATH,
+    PROG,
+    build_parser,
+    duplicate_widths,
+    parse_arguments,
+    read_objectives,
+    read_widths,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,7 +46,17 @@ DEFAULTS = {
     "threads": 0,
     "quiet": False,
 }
-MORE_DEFAULTS = {"label_column": None, "max_configurations": 10_000}
+MORE_DEFAULTS = {
+    "label_column": None,
+    "max_configurations": 10_000,
+    "select": "best",
+    "objectives": "loss,params",
+    "confidence": 0.95,
+    "cv_folds": 0,
+    "no_probe": False,
+    "group_column": None,
+    "stratify_column": None,
+}
 
 
 Faults = Callable[..., list[str]]
@@ -91,12 +109,13 @@ def test_help_states_every_default_truly(monkeypatch: pytest.MonkeyPatch) -> Non
     stated = {entry.split()[0]: re.findall(r"\(default: (.*)\)", entry)[-1] for entry in entries}
     real = vars(parser.parse_args([]))
     assert stated.keys() == real.keys()
-    words = {"False": "off", "None": "Bcluster or Cluster, where there is one"}
-    assert stated == {name: words.get(str(default), str(default)) for name, default in real.items()}
+    words = {"label_column": "Bcluster or Cluster, where there is one", "False": "off", "None": "none"}
+    expected = {name: words.get(name, words.get(str(default), str(default))) for name, default in real.items()}
+    assert stated == expected
 
 
 def test_help_loads_nothing_heavy() -> None:
-    heavy = {"torch", "pandas", "matplotlib", "numpy", "numba", "tqdm"}
+    heavy = {"torch", "pandas", "matplotlib", "numpy", "numba", "tqdm", "scipy", "sklearn"}
     code = (
         "import sys, hyperparam_optimizer\n"
         "try: hyperparam_optimizer.main(['--help'])\n"
@@ -126,6 +145,10 @@ def test_help_loads_nothing_heavy() -> None:
         ("engine", ["", "torch", "Compiled"]),
         ("device", ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cuda:99999", "cpu:0", "mps", "CPU"]),
         ("columns", ["", " , "]),
+        ("confidence", ["0", "1", "-0.95", "95", "nan", "inf", "", "high"]),
+        ("cv_folds", ["1", "-1", "5.0", "1001", "all"]),
+        ("select", ["", "Best", "smallest"]),
+        ("objectives", ["", "loss", "params", "params,time", "loss,", "loss,speed", "Loss,params", "loss;params"]),
         ("output_dir", ["", " ", "nul\0", "ungrad\udcff"]),
         ("hidden_dims_search", ["1e3", "16,,32", "16;32", "64-32", "", ",", "16,", "0", "16,-4", "nan", "٣", "65537"]),
     ],
@@ -221,6 +244,23 @@ def test_a_model_too_large_for_memory_is_refused_with_its_size(faults_of: Faults
     assert len(faults_of("--hidden_dims_search", "65536", "--max_layers", "1", "--latent_dim", "9999")) == 1
 
 
+def test_objectives_may_have_spaces_and_duplicates_in_any_order() -> None:
+    assert read_objectives(" time,loss , params,loss") == ["time", "loss", "params"]
+
+
+def test_an_unknown_objective_is_named(faults_of: Faults) -> None:
+    (fault,) = faults_of("--objectives", "loss,speed")
+    assert fault == "--objectives 'loss,speed': 'speed' is no objective; give some of loss, params, time"
+
+
+def test_the_simplest_of_the_tied_needs_more_than_one_training_each(faults_of: Faults) -> None:
+    simplest = ["--select", "simplest", "--repeats", "1"]
+    (fault,) = faults_of(*simplest)
+    assert fault.startswith("--select simplest")
+    assert "--repeats 2" in fault
+    assert parse_arguments([*simplest, "--cv_folds", "2"]).select == "simplest"
+
+
 def test_widths_may_have_spaces_and_duplicates() -> None:
     assert read_widths(" 64, 16 ,64,+8,08") == [64, 16, 8]
     assert duplicate_widths(" 64, 16 ,64,+8,08") == [8, 64]
@@ -230,4 +270,5 @@ def test_widths_may_have_spaces_and_duplicates() -> None:
 def test_edge_values_are_accepted() -> None:
     argv = "--dropout 0 --eta_min 0.001 --weight_decay 0 --seed 0 --max_layers 1 --latent_dim 10000 --initial_lr 1e-3"
     assert parse_arguments(argv.split()).seed == 0
+    assert parse_arguments(["--confidence", "0.001", "--cv_folds", "2"]).confidence == 0.001
     assert parse_arguments(["--seed", str(2**63 - 1), "--device", "cuda:3"]).device == "cuda:3"

@@ -15,7 +15,16 @@ import torch
 from made_tables import N, copus_frame, error_of, with_cell, write
 from torch import Tensor
 
-from dataset import COPUS_CODES, INSTRUCTOR_CODES, STUDENT_CODES, COPUSDataset, Scaling, code_of, fit_scaling
+from dataset import (
+    COPUS_CODES,
+    INSTRUCTOR_CODES,
+    STUDENT_CODES,
+    COPUSDataset,
+    DataError,
+    Scaling,
+    code_of,
+    fit_scaling,
+)
 
 # --- Choosing a sheet, checking cells --------------------------------------------------------------
 
@@ -296,6 +305,104 @@ def test_faulty_label_is_one_clear_line(tmp_path: Path) -> None:
     assert "'L' is both --label_column and a feature" in error_of(path, label_column="L")
 
 
+def test_instructor_id_in_one_word_is_an_identifier_and_grid_is_none(tmp_path: Path) -> None:
+    frame = copus_frame()[["L", "WG"]].assign(InstructorID=range(N), studentId=range(N), grid=range(N), GRID=range(N))
+    assert COPUSDataset(write(frame, tmp_path / "a.csv"), "numeric").columns == ["L", "WG", "grid", "GRID"]
+
+
+# --- Groups and strata -----------------------------------------------------------------------------
+
+
+def refusal(path: Path, columns: str = "copus", **flags: str) -> str:
+    with pytest.raises(DataError) as caught:
+        COPUSDataset(path, columns, **flags)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+    return str(caught.value)
+
+
+def test_groups_and_strata_are_those_of_the_rows_in_use(tmp_path: Path) -> None:
+    frame = copus_frame().astype({"Instructor ID": float})
+    frame.loc[0, list(COPUS_CODES)] = np.nan  # left out
+    frame.loc[[1, 2], "Instructor ID"] = np.nan
+    path = write(frame, tmp_path / "a.csv")
+    dataset = COPUSDataset(path, group_column="Instructor ID", stratify_column="Bcluster")
+    assert dataset.groups is not None
+    assert dataset.groups.tolist() == [0, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5, 6, 6, 6, 7, 7]
+    assert dataset.n_groups == 8
+    assert dataset.strata is not None
+    assert dataset.strata.tolist() == [0, 1] * 9 + [0]
+    info = json.loads(json.dumps(dataset.get_info(), allow_nan=False))
+    assert (info["group_column"], info["groups"], info["stratify_column"]) == ("Instructor ID", 8, "Bcluster")
+    plain = COPUSDataset(path)
+    assert (plain.groups, plain.n_groups, plain.strata) == (None, None, None)
+    assert [plain.get_info()[name] for name in ("group_column", "groups", "stratify_column")] == [None] * 3
+
+
+def test_split_and_folds_keep_groups_apart_and_strata_alike(tmp_path: Path) -> None:
+    path = write(copus_frame(120), tmp_path / "a.csv")  # 40 instructors with 3 rows each
+    dataset = COPUSDataset(path, group_column="Instructor ID", stratify_column="Bcluster")
+    assert dataset.groups is not None
+    assert dataset.strata is not None
+    train, test = dataset.split(42)
+    folds = dataset.folds(train, 4, 42)
+    assert sorted(torch.cat([train, test]).tolist()) == list(range(120))
+    assert sorted(torch.cat([fold.test for fold in folds]).tolist()) == sorted(train.tolist())
+    for one, other in [(train, test), *folds]:
+        assert not set(dataset.groups[one]) & set(dataset.groups[other])
+        assert dataset.strata[other].mean() == pytest.approx(0.5, abs=0.1)
+    assert dataset.notices == []
+    assert all(torch.equal(a, b) for a, b in zip(dataset.split(42), (train, test), strict=True))
+
+
+def test_plain_folds_are_of_the_training_rows_alone(dataset: COPUSDataset) -> None:
+    train, _ = dataset.split(42)
+    folds = dataset.folds(train, 5, 42)
+    assert [len(fold.test) for fold in folds] == [4, 3, 3, 3, 3]
+    assert sorted(torch.cat([fold.test for fold in folds]).tolist()) == sorted(train.tolist())
+    with pytest.raises(DataError, match="--cv_folds 17: more folds than rows in"):
+        dataset.folds(train, 17, 42)
+
+
+def test_notices_of_splits_and_folds_are_given_once(tmp_path: Path) -> None:
+    frame = copus_frame().assign(Level=["x"] * 16 + ["y"] * 4)
+    dataset = COPUSDataset(write(frame, tmp_path / "a.csv"), stratify_column="Level")
+    assert dataset.notices == []
+    for _ in range(2):
+        dataset.folds(dataset.split(42).train, 6, 42)
+    rare, leak, rare_in_folds = dataset.notices
+    assert rare == "fewer than 5 rows for 1 value of 'Level', so perhaps in no test row"
+    assert leak.startswith("rows share 'Instructor ID' (7 values in 20 rows), so rows of the same instructor")
+    assert rare_in_folds == "fewer than 6 training rows for 1 value of 'Level', so not in every fold"
+
+
+def test_an_index_that_repeats_is_no_leak(tmp_path: Path) -> None:
+    frame = copus_frame().drop(columns="Instructor ID").assign(index=np.arange(N) // 2)
+    frame.insert(0, "", np.arange(N) // 2)
+    dataset = COPUSDataset(write(frame, tmp_path / "a.csv"))
+    dataset.split(42)
+    assert dataset.notices == []
+
+
+def test_numeric_leaves_out_the_group_and_the_stratify_column(tmp_path: Path) -> None:
+    frame = copus_frame()[["L", "WG"]].assign(room=np.arange(N) // 4, size=np.arange(N) // 5, Cluster=1)
+    path = write(frame, tmp_path / "a.csv")
+    assert COPUSDataset(path, "numeric").columns == ["L", "WG", "room", "size"]
+    dataset = COPUSDataset(path, "numeric", group_column="room", stratify_column="size", label_column="size")
+    assert dataset.columns == ["L", "WG"]
+    assert dataset.label_column == "size"
+
+
+@pytest.mark.parametrize("flag", ["group_column", "stratify_column"])
+def test_faulty_group_or_stratify_column_is_one_clear_line(tmp_path: Path, flag: str) -> None:
+    path = write(copus_frame().assign(one="x", Key=range(N)), tmp_path / "a.csv")
+    assert f"--{flag}: no column 'instructor' (closest: " in refusal(path, **{flag: "instructor"})
+    assert f"'L' is both --{flag} and a feature; take it out of" in refusal(path, **{flag: "L"})
+    assert f"'T_O' is both --{flag} and a feature" in refusal(path, "L,T_O", **{flag: "T_O"})
+    assert f"--{flag} 'one': all 20 rows have the same value" in refusal(path, **{flag: "one"})
+    assert f"--{flag} 'Key': no two of the 20 rows share a value" in refusal(path, **{flag: "Key"})
+
+
 # --- The dataset -----------------------------------------------------------------------------------
 
 
@@ -338,7 +445,6 @@ def test_split_is_the_documented_permutation(dataset: COPUSDataset) -> None:
     assert torch.equal(torch.cat([train, test]), expected)
     assert train.dtype == torch.int64
     assert not torch.equal(dataset.split(43).train, train)
-    assert len(dataset.split(42, test_fraction=0.33).test) == 6
 
 
 # --- Scaling ---------------------------------------------------------------------------------------
@@ -415,10 +521,28 @@ def test_real_table_is_read_as_published(real_table: Path) -> None:
     assert [len(rows) for rows in dataset.split(42)] == [1607, 401]
     assert dataset.get_info()["missing_cells"] == 0
     assert dataset.get_info()["zero_cells"] / dataset.data.numel() == pytest.approx(0.5526, abs=1e-4)
-    assert dataset.notices == ["4 cells above 100 % (up to 128.571), used as they are"]
+    above, leak = dataset.notices
+    assert above == "4 cells above 100 % (up to 128.571), used as they are"
+    assert leak == (
+        "rows share 'Instructor ID' (547 values in 1727 rows), so rows of the same instructor train and test and the"
+        ' losses look better than they are for new ones; to keep them apart: --group_column "Instructor ID"'
+    )
     assert dataset.others["Instructor ID"].nunique() == 547
     assert dataset.others["Instructor ID"].isna().sum() == 281
     assert dataset.others["Bcluster"].value_counts().tolist() == [1106, 541, 361]
+
+
+def test_instructors_of_the_real_table_are_kept_apart(real_table: Path) -> None:
+    dataset = COPUSDataset(real_table, group_column="Instructor ID", stratify_column="Cluster")
+    assert dataset.groups is not None
+    assert dataset.n_groups == 547 + 281
+    train, test = dataset.split(42)
+    assert len(test) / len(dataset) == pytest.approx(0.2, abs=0.01)
+    assert not set(dataset.groups[train]) & set(dataset.groups[test])
+    clusters = dataset.others["Cluster"]
+    tested = clusters.iloc[test.numpy()]
+    assert (tested.value_counts() / clusters.value_counts()).tolist() == pytest.approx([0.2] * 7, abs=0.02)
+    assert len(dataset.notices) == 1  # of the cells above 100 %
 
 
 def baseline_losses(scaled: Tensor, train: Tensor, test: Tensor) -> list[float]:

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from builders import make_configuration, make_ranking
+from builders import make_configuration, make_failed_trial, make_ranking, make_trial, make_verdict
 
 import report
+from probe import Probe
+from report import Findings
 from search import enumerate_configurations
-from selection import ConfigurationResult, pareto_front
+from selection import ConfigurationResult
+from verdict import Estimate, Interval
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = json.loads((ROOT / "results_schema.json").read_text(encoding="utf-8"))
@@ -33,7 +37,48 @@ def ranking() -> list[ConfigurationResult]:
     return make_ranking(SEARCHED, repeats=3, epochs=4, failed=[FAILED])
 
 
-def document_of(ranking: list[ConfigurationResult], **changes: Any) -> dict[str, Any]:
+MODEL_INFO = {
+    "input_dim": 24,
+    "latent_dim": 3,
+    "hidden_dims": (64, 64),
+    "dropout": 0.1,
+    "total_params": 12491,
+    "encoder_params": 6000,
+    "decoder_params": 6443,
+}
+PROBE = Probe((20, 40, 80), 3, ((64, 64), (64,)), np.array([[0.04, 0.03, 0.025], [0.05, 0.03, 0.02]]), 0.001, None, 300)
+
+
+def findings_on(ranking: list[ConfigurationResult]) -> Findings:
+    """What the command makes of this ranking, with a saved model."""
+    if ranking[0].failure:
+        return Findings(ranking)
+    verdict = make_verdict(ranking)
+    return Findings(
+        ranking=ranking,
+        verdict=verdict,
+        statement=["Verdict: as it is."],
+        chosen=verdict.best,
+        trained=verdict.best.best_trained,
+        honest=Estimate(0.041, 0.001, Interval(0.039, 0.043)) if verdict.best.is_cross_validated else None,
+        probe=PROBE,
+        model_info=MODEL_INFO,
+        saved_model_file="best_model_latent3.pth",
+    )
+
+
+@pytest.fixture
+def findings(ranking: list[ConfigurationResult]) -> Findings:
+    return findings_on(ranking)
+
+
+@pytest.fixture
+def in_folds() -> Findings:
+    """Of a search with two folds, in which one configuration failed."""
+    return findings_on(make_ranking(SEARCHED, repeats=3, folds=2, epochs=4, failed=[FAILED]))
+
+
+def document_of(findings: Findings, **changes: Any) -> dict[str, Any]:
     given: dict[str, Any] = {
         "args": {"latent_dim": 3, "data_path": Path("data/sample.csv")},
         "environment": {"python": "3.11"},
@@ -48,35 +93,35 @@ def document_of(ranking: list[ConfigurationResult], **changes: Any) -> dict[str,
             "scaling": {"kind": "robust", "low": np.zeros(2, np.float32), "high": np.ones(2, np.float32)},
         },
         "timing": dict.fromkeys(["start_up", "load", "train", "select", "report", "total"], np.float64(0.5)),
-        "model_info": {
-            "input_dim": 24,
-            "latent_dim": 3,
-            "hidden_dims": (64, 64),
-            "dropout": 0.1,
-            "total_params": 12491,
-            "encoder_params": 6000,
-            "decoder_params": 6443,
-        },
-        "saved_model_file": "best_model_latent3.pth",
         "timestamp": "2025-01-31T12:00:00+01:00",
     }
-    return report.results_document(ranking, **(given | changes))
+    return report.results_document(findings, **(given | changes))
 
 
 # The document
 
 
-def test_document_matches_its_schema(ranking: list[ConfigurationResult]) -> None:
+def test_document_matches_its_schema(findings: Findings, in_folds: Findings) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    jsonschema.validate(document_of(ranking), SCHEMA)
-    jsonschema.validate(document_of(ranking, saved_model_file=None, timestamp=None), SCHEMA)
-    jsonschema.validate(document_of(make_ranking(SEARCHED, repeats=1, epochs=1)), SCHEMA)
+    jsonschema.validate(document_of(findings), SCHEMA)
+    jsonschema.validate(document_of(in_folds), SCHEMA)
+    jsonschema.validate(document_of(replace(findings, saved_model_file=None, probe=None), timestamp=None), SCHEMA)
+    jsonschema.validate(document_of(findings_on(make_ranking(SEARCHED, repeats=1, epochs=1))), SCHEMA)
+    jsonschema.validate(document_of(findings_on(make_ranking([(16,)], repeats=1, folds=2, epochs=1))), SCHEMA)
 
 
 def test_document_of_a_search_in_which_all_failed_matches_the_schema() -> None:
-    document = document_of(make_ranking(SEARCHED, epochs=2, failed=SEARCHED), model_info=None)
+    document = document_of(findings_on(make_ranking(SEARCHED, epochs=2, failed=SEARCHED)))
+    jsonschema.validate(document, SCHEMA)
+    assert (document["best_configuration"], document["verdict"], document["pareto_front"]) == (None, None, [])
+    assert not any(entry["pareto"] or entry["tied"] for entry in document["all_results"])
+
+
+def test_without_a_model_of_the_chosen_configuration_there_is_a_verdict_and_no_best(in_folds: Findings) -> None:
+    document = document_of(replace(in_folds, trained=None, model_info=None, honest=None, saved_model_file=None))
     jsonschema.validate(document, SCHEMA)
     assert document["best_configuration"] is None
+    assert document["verdict"]["best_measured"]["config"] == list(in_folds.ranking[0].config)
 
 
 BREAKS: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -93,12 +138,27 @@ BREAKS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "best without a size": lambda d: d["best_configuration"].pop("model_params"),
     "saved model without file": lambda d: d["best_configuration"]["saved_model"].pop("file"),
     "not a SHA-256": lambda d: d["data"].update(sha256="abc"),
+    "seconds for an unknown stage": lambda d: d["timing"].update(lunch=1.0),
+    "no verdict": lambda d: d.pop("verdict"),
+    "a field too many in the verdict": lambda d: d["verdict"].update(surprise=1),
+    "certainty": lambda d: d["verdict"].update(confidence=1.0),
+    "nothing tied": lambda d: d["verdict"].update(tied=[]),
+    "unknown objective": lambda d: d["verdict"].update(objectives=["loss", "speed"]),
+    "unknown baseline": lambda d: d["verdict"]["baselines"][0].update(name="luck"),
+    "probe of one length": lambda d: d["verdict"]["probe"].update(epochs=[20]),
+    "a field too many in the probe": lambda d: d["verdict"]["probe"]["losses"][0].update(rank=1),
+    "front without sizes": lambda d: d["pareto_front"][0].pop("model_params"),
+    "interval with one end": lambda d: d["all_results"][0].update(difference_interval=[0.1]),
+    "more than certain": lambda d: d["all_results"][0].update(probability_best=1.1),
+    "negative standard error": lambda d: d["all_results"][0].update(standard_error=-0.1),
+    "one fold": lambda d: d["all_results"][0].update(test_loss_per_fold=[[0.04]]),
+    "best without honesty": lambda d: d["best_configuration"].pop("honest_test_loss"),
 }
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_broken_document_fails_the_schema(name: str, ranking: list[ConfigurationResult]) -> None:
-    document = document_of(ranking)
+def test_broken_document_fails_the_schema(name: str, findings: Findings) -> None:
+    document = document_of(findings)
     BREAKS[name](document)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(document, SCHEMA)
@@ -116,10 +176,12 @@ def test_every_field_of_the_schema_is_described() -> None:
         return missing + undescribed(node.get("items"), where + "[]")
 
     assert undescribed(SCHEMA, "") == []
+    assert [name for name, definition in SCHEMA["$defs"].items() if "description" not in definition] == []
+    assert undescribed({"properties": SCHEMA["$defs"]}, "$defs") == []
 
 
-def test_results_are_sorted_by_loss_with_failed_ones_last(ranking: list[ConfigurationResult]) -> None:
-    entries = document_of(ranking)["all_results"]
+def test_results_are_sorted_by_loss_with_failed_ones_last(findings: Findings) -> None:
+    entries = document_of(findings)["all_results"]
     losses = [entry["final_test_loss"] for entry in entries[:-1]]
     assert losses == sorted(losses)
     assert [entry["rank"] for entry in entries] == [*range(1, len(SEARCHED)), None]
@@ -131,34 +193,101 @@ def test_results_are_sorted_by_loss_with_failed_ones_last(ranking: list[Configur
     assert [len(curve) for curve in failed["curves"]["test"]] == [4, 4, 2]
 
 
-def test_document_says_what_the_results_say(ranking: list[ConfigurationResult]) -> None:
-    document = document_of(ranking)
-    for entry, c in zip(document["all_results"][:-1], ranking, strict=False):
+def test_document_says_what_the_results_say(findings: Findings) -> None:
+    document = document_of(findings)
+    for entry, c in zip(document["all_results"][:-1], findings.ranking, strict=False):
         assert entry["final_test_loss"] == np.mean([t.test_losses[-1] for t in c.trials])
         assert entry["final_test_loss_sd"] == np.std([t.test_losses[-1] for t in c.trials], ddof=1)
         assert entry["train_loss_per_repeat"] == [t.final_train_loss for t in c.trials]
         assert entry["curves"]["train"] == [t.train_losses.tolist() for t in c.trials]
-        assert entry["pareto"] == (c in pareto_front(ranking))
+        assert "test_loss_per_fold" not in entry
     assert document["total_configurations"] == len(SEARCHED)
+    best = document["best_configuration"]
+    assert (best["honest_test_loss"], best["honest_test_loss_interval"]) == (None, None)
 
 
-def test_saved_model_is_the_repeat_with_the_lowest_training_loss() -> None:
-    best = make_configuration((64,), [0.040, 0.038, 0.039], epochs=3)
-    saved = document_of([best])["best_configuration"]["saved_model"]
-    expected = best.trials[1]
-    assert saved == {
-        "file": "best_model_latent3.pth",
-        "repeat": 2,
-        "train_loss": expected.final_train_loss,
-        "test_loss": expected.final_test_loss,
+def test_document_says_what_the_verdict_says(findings: Findings) -> None:
+    document, verdict = document_of(findings), findings.verdict
+    assert verdict is not None
+    assert 1 < len(verdict.tied) < len(verdict.standings) > len(verdict.front)
+    for entry in document["all_results"][:-1]:
+        standing = verdict.standings[tuple(entry["config"])]
+        assert entry["standard_error"] == standing.standard_error
+        assert entry["difference_to_best"] == standing.difference
+        assert tuple(entry["difference_interval"]) == standing.difference_interval
+        assert entry["probability_best"] == standing.probability_best
+        assert entry["tied"] == standing.is_tied
+        assert entry["pareto"] == standing.on_front
+    said = document["verdict"]
+    assert said["statement"] == findings.statement
+    assert [tuple(config) for config in said["tied"]] == [c.config for c in verdict.tied]
+    assert said["proven"] is False
+    assert tuple(said["recommended"]["config"]) == verdict.simplest.config
+    assert [tuple(brief["config"]) for brief in document["pareto_front"]] == [c.config for c in verdict.front]
+    assert (said["optimism"], said["repeats_to_settle"]) == (verdict.optimism, verdict.repeats_to_settle)
+    assert (said["resampled"], said["n_resampled"]) == ("rows", verdict.n_resampled)
+    assert [(b["name"], b["loss"], b["not_beaten_by"]) for b in said["baselines"]] == [
+        (b.name, b.loss, b.not_beaten_by) for b in verdict.baselines
+    ]
+    assert said["probe"] == {
+        "epochs": [20, 40, 80],
+        "repeats": 3,
+        "losses": [{"config": [64, 64], "loss": [0.04, 0.03, 0.025]}, {"config": [64], "loss": [0.05, 0.03, 0.02]}],
+        "noise": 0.001,
+        "long_enough": False,
+        "order_changes": False,
+        "suggested_epochs": 300,
     }
+
+
+UNKNOWN_STANDING = ("standard_error", "difference_to_best", "difference_interval", "probability_best", "tied")
+
+
+def test_what_failed_or_was_trained_once_has_no_standing(findings: Findings) -> None:
+    failed = document_of(findings)["all_results"][-1]
+    once = document_of(findings_on(make_ranking(SEARCHED, repeats=1, epochs=2)))
+    for entry in [failed, *once["all_results"]]:
+        assert [entry[name] for name in UNKNOWN_STANDING] == [None] * len(UNKNOWN_STANDING)
+    assert failed["pareto"] is False
+    said = once["verdict"]
+    assert [said[name] for name in ("proven", "tied", "optimism", "repeats_to_settle")] == [None] * 4
+    assert all(baseline["difference_interval"] is None for baseline in said["baselines"])
+    assert once["pareto_front"]
+
+
+def test_losses_of_folds_are_listed_by_repeat_and_null_where_one_diverged(in_folds: Findings) -> None:
+    document = document_of(in_folds)
+    best, failed = in_folds.ranking[0], document["all_results"][-1]
+    entry = document["all_results"][0]
+    assert entry["test_loss_per_fold"] == best.losses.tolist()
+    assert entry["test_loss_per_repeat"] == best.losses.mean(axis=1).tolist()
+    assert len(entry["curves"]["test"]) == best.losses.size
+    assert failed["test_loss_per_fold"][2] == [None, None]
+    assert document["best_configuration"]["honest_test_loss"] == 0.041
+    assert document["best_configuration"]["honest_test_loss_interval"] == [0.039, 0.043]
+    assert document["verdict"]["optimism"] is None
+
+
+def test_the_chosen_configuration_is_the_best_of_the_document_whatever_its_rank(findings: Findings) -> None:
+    chosen = findings.ranking[2]
+    document = document_of(replace(findings, chosen=chosen, trained=chosen.trials[1]))
+    best = document["best_configuration"]
+    assert best["config"] == list(chosen.config)
+    assert best["final_test_loss"] == document["all_results"][2]["final_test_loss"]
+    expected = {
+        "repeat": 2,
+        "train_loss": chosen.trials[1].final_train_loss,
+        "test_loss": chosen.trials[1].final_test_loss,
+    }
+    assert best["model"] == expected
+    assert best["saved_model"] == {"file": "best_model_latent3.pth", **expected}
 
 
 # JSON
 
 
-def test_json_is_strict_and_loses_nothing(tmp_path: Path, ranking: list[ConfigurationResult]) -> None:
-    document = document_of(ranking)
+def test_json_is_strict_and_loses_nothing(tmp_path: Path, findings: Findings) -> None:
+    document = document_of(findings)
     report.write_json(tmp_path / "results.json", document)
     text = (tmp_path / "results.json").read_text(encoding="utf-8")
 
@@ -183,17 +312,17 @@ def test_numpy_values_become_plain_ones() -> None:
         report.to_plain({"x": object()})
 
 
-def test_each_curve_stands_on_one_line(tmp_path: Path, ranking: list[ConfigurationResult]) -> None:
-    report.write_json(tmp_path / "x.json", document_of(ranking))
+def test_each_curve_stands_on_one_line(tmp_path: Path, findings: Findings) -> None:
+    report.write_json(tmp_path / "x.json", document_of(findings))
     lines = (tmp_path / "x.json").read_text(encoding="utf-8").splitlines()
-    curve = json.dumps(ranking[0].trials[0].test_losses.tolist())
+    curve = json.dumps(findings.ranking[0].trials[0].test_losses.tolist())
     assert f"          {curve}," in lines
     assert '      "config": [64, 64],' in lines
 
 
-def test_json_is_the_same_twice(tmp_path: Path, ranking: list[ConfigurationResult]) -> None:
+def test_json_is_the_same_twice(tmp_path: Path, findings: Findings) -> None:
     for name in ("a.json", "b.json"):
-        report.write_json(tmp_path / name, document_of(ranking))
+        report.write_json(tmp_path / name, document_of(findings))
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
@@ -209,11 +338,11 @@ def test_old_json_stays_when_writing_fails(tmp_path: Path) -> None:
 # CSV
 
 
-def test_csv_holds_the_ranking(tmp_path: Path, ranking: list[ConfigurationResult]) -> None:
-    report.write_csv(tmp_path / "x.csv", ranking)
+def test_csv_holds_the_ranking(tmp_path: Path, findings: Findings) -> None:
+    report.write_csv(tmp_path / "x.csv", findings)
     with open(tmp_path / "x.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    best = ranking[0]
+    best = findings.ranking[0]
     assert rows[0] == {
         "rank": "1",
         "configuration": report.config_text(best.config),
@@ -231,7 +360,7 @@ def test_csv_holds_the_ranking(tmp_path: Path, ranking: list[ConfigurationResult
     assert (failed["rank"], failed["final_test_loss"], failed["final_test_loss_sd"]) == ("", "", "")
     assert (failed["test_loss_repeat_3"], failed["pareto"]) == ("", "False")
     assert failed["status"].startswith("failed")
-    assert [row["configuration"] for row in rows] == [report.config_text(c.config) for c in ranking]
+    assert [row["configuration"] for row in rows] == [report.config_text(c.config) for c in findings.ranking]
 
 
 @pytest.fixture
@@ -377,7 +506,7 @@ def test_importing_report_loads_neither_torch_nor_pandas() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_changing_the_document_leaves_the_results_alone(ranking: list[ConfigurationResult]) -> None:
-    before = copy.deepcopy(ranking[0].test_curves)
-    document_of(ranking)["all_results"][0]["curves"]["test"][0][0] = -1.0
-    assert np.array_equal(ranking[0].test_curves, before)
+def test_changing_the_document_leaves_the_results_alone(findings: Findings) -> None:
+    before = copy.deepcopy(findings.ranking[0].test_curves)
+    document_of(findings)["all_results"][0]["curves"]["test"][0][0] = -1.0
+    assert np.array_equal(findings.ranking[0].test_curves, before)

@@ -56,14 +56,22 @@ def test_parameters_are_counted_as_the_model_has_them(input_dim: int, latent_dim
     assert count_parameters(input_dim, latent_dim, config) == sum(p.numel() for p in model.parameters())
 
 
-def test_every_configuration_is_planned_for_every_repeat_once() -> None:
+@pytest.mark.parametrize(("folds", "numbers"), [(0, [None]), (3, [0, 1, 2])])
+def test_every_configuration_is_planned_for_every_repeat_and_fold_once(folds: int, numbers: list[int | None]) -> None:
     configurations = enumerate_configurations([16, 32, 64], 3)
-    trials = plan_trials(configurations, 4, input_dim=24, latent_dim=3)
+    trials = plan_trials(configurations, 4, input_dim=24, latent_dim=3, folds=folds)
     assert len(trials) == len(set(trials))
-    assert set(trials) == {Trial(config, repeat) for config in configurations for repeat in range(4)}
+    assert set(trials) == {Trial(c, repeat, fold) for c in configurations for repeat in range(4) for fold in numbers}
 
 
 def test_costly_trials_start_first() -> None:
     trials = plan_trials([(16,), (64, 64), (8,), (64,)], 2, input_dim=24, latent_dim=3)
     assert [trial.config for trial in trials[::2]] == [(64, 64), (64,), (16,), (8,)]
     assert [trial.repeat for trial in trials] == [0, 1] * 4
+
+
+def test_folds_of_a_repeat_are_planned_together() -> None:
+    trials = plan_trials([(8,), (16,)], 2, input_dim=24, latent_dim=3, folds=2)
+    assert [(trial.config, trial.repeat, trial.fold) for trial in trials[:4]] == [
+        ((16,), 0, 0), ((16,), 0, 1), ((16,), 1, 0), ((16,), 1, 1),
+    ]  # fmt: skip

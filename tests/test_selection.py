@@ -12,7 +12,7 @@ import pytest
 from builders import make_configuration, make_failed_trial, make_trial
 
 from search import Configuration, TrialResult
-from selection import ConfigurationResult, ResultCollector, pareto_front, rank_configurations
+from selection import ConfigurationResult, ResultCollector, rank_configurations
 
 PARAMS = {(8,): 100, (16,): 200, (16, 8): 300, (16, 16): 400}
 
@@ -23,6 +23,14 @@ def trials_of(losses: dict[Configuration, list[float]]) -> list[TrialResult]:
 
 def with_weights(result: TrialResult) -> TrialResult:
     return dataclasses.replace(result, parameters=np.ones(3, np.float32))
+
+
+def in_folds(losses: np.ndarray, config: Configuration = (8,)) -> list[TrialResult]:
+    """The trials of a configuration that is cross-validated: losses [R, K]; NaN for one that diverges."""
+    return [
+        make_failed_trial(config, *where) if np.isnan(loss) else make_trial(config, *where, loss=float(loss))
+        for where, loss in np.ndenumerate(losses)
+    ]
 
 
 def configs(ranking: list[ConfigurationResult]) -> list[Configuration]:
@@ -132,13 +140,52 @@ def test_the_collector_has_no_best_where_all_fail() -> None:
     assert len(collector.ranking()) == len(PARAMS)
 
 
-def test_the_pareto_front_holds_what_nothing_smaller_or_equal_beats() -> None:
-    losses = {(8,): [0.3], (16,): [0.4], (16, 8): [0.2], (16, 16): [0.2]}
-    front = pareto_front(rank_configurations(trials_of(losses), PARAMS))
-    assert configs(front) == [(8,), (16, 8)]
+# With folds: a repeat's loss is the mean over its folds.
 
 
-def test_the_pareto_front_leaves_failed_configurations_out() -> None:
-    ranking = rank_configurations([make_failed_trial((8,)), *trials_of({(16,): [0.2]})], PARAMS)
-    assert configs(pareto_front(ranking)) == [(16,)]
-    assert pareto_front([]) == []
+FOLD_LOSSES = np.array([[0.1, 0.2, 0.6], [0.4, 0.4, 0.4]])
+
+
+def test_losses_have_a_row_a_repeat_and_a_column_a_fold_in_whatever_order_they_come() -> None:
+    (entry,) = rank_configurations(in_folds(FOLD_LOSSES)[::-1], PARAMS)
+    assert (entry.repeats, entry.folds, entry.is_cross_validated) == (2, 3, True)
+    np.testing.assert_allclose(entry.losses, FOLD_LOSSES)
+    assert entry.test_loss_per_repeat == pytest.approx([0.3, 0.4])
+    assert entry.train_loss_per_repeat == pytest.approx([0.97 * 0.3, 0.97 * 0.4])
+    assert entry.final_test_loss == pytest.approx(0.35)
+    assert entry.final_test_loss_sd == pytest.approx(statistics.stdev([0.3, 0.4]))
+    assert entry.test_curves.shape == (6, 20)
+
+
+def test_without_folds_losses_have_one_column() -> None:
+    entry = make_configuration((8,), [0.3, 0.2])
+    assert (entry.folds, entry.is_cross_validated) == (1, False)
+    np.testing.assert_allclose(entry.losses, [[0.3], [0.2]])
+
+
+@pytest.mark.parametrize(
+    ("shape", "where"),
+    [((2, 3), " (repeat 2 of 2, fold 3 of 3)"), ((1, 3), " (fold 3 of 3)"), ((2, 1), " (repeat 2 of 2, fold 1 of 1)")],
+)
+def test_a_failure_names_its_repeat_and_fold(shape: tuple[int, int], where: str) -> None:
+    losses = np.full(shape, 0.2)
+    losses[-1, -1] = np.nan
+    (entry,) = rank_configurations(in_folds(losses), PARAMS)
+    assert entry.status == f"failed: not finite at epoch 3{where}"
+    assert entry.test_loss_per_repeat[-1] is None
+    assert entry.train_loss_per_repeat[-1] is None
+    assert entry.final_test_loss_sd is None
+
+
+def test_a_single_training_that_fails_names_no_repeat() -> None:
+    assert rank_configurations([make_failed_trial((8,))], PARAMS)[0].status == "failed: not finite at epoch 3"
+
+
+def test_the_collector_waits_for_every_fold() -> None:
+    trials = in_folds(FOLD_LOSSES)
+    collector = ResultCollector(len(trials), PARAMS)
+    for result in trials:
+        assert collector.best is None
+        collector.add(result)
+    assert collector.best is not None
+    assert collector.best.final_test_loss == pytest.approx(0.35)

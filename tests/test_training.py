@@ -18,8 +18,10 @@ from training import (
     compiled_trainer,
     encode_table,
     make_trainer,
+    nominal_seconds,
     reference_trainer,
     run_trials,
+    stream_name,
     trained_model,
 )
 
@@ -56,7 +58,9 @@ def by_trial(results: list[TrialResult]) -> dict[Trial, TrialResult]:
 
 def test_engines_give_the_same_trials(table: SplitTable) -> None:
     for trial in TRIALS:
-        compiled, reference = (make_trainer(engine, table, SETTINGS)(trial) for engine in ("compiled", "reference"))
+        compiled, reference = (
+            make_trainer(engine, {None: table}, SETTINGS)(trial) for engine in ("compiled", "reference")
+        )
         for name in ("train_losses", "test_losses", "final_train_loss", "final_test_loss"):
             np.testing.assert_allclose(getattr(compiled, name), getattr(reference, name), rtol=ENGINE_TOLERANCE)
         np.testing.assert_allclose(compiled.row_errors, reference.row_errors, rtol=0.05, atol=1e-3)
@@ -77,9 +81,75 @@ def test_repeats_differ_and_seeds_differ(table: SplitTable) -> None:
     assert len({first.final_test_loss, second.final_test_loss, other.final_test_loss}) == 3
 
 
+# Folds: a table each, and randomness of their own.
+
+
+@pytest.fixture(scope="module")
+def fold_tables(table: SplitTable) -> dict[int | None, SplitTable]:
+    """The table, and two folds of the same rows with values of their own, as their scaling leaves them."""
+    half = table.train[:40]
+    rest = table.train[40:]
+    return {
+        None: table,
+        0: SplitTable(1.1 * table.values, rest, half),
+        1: SplitTable(0.9 * table.values, half, rest),
+    }
+
+
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+def test_a_trial_trains_on_the_table_of_its_fold(fold_tables: dict[int | None, SplitTable], engine: str) -> None:
+    train = make_trainer(engine, fold_tables, SETTINGS)
+    for fold, own_table in fold_tables.items():
+        result = train(Trial((9,), 0, fold))
+        assert result.trial.fold == fold
+        assert result.row_errors.shape == (len(own_table.test), 2)
+        target = own_table.values[own_table.test]
+        model = trained_model(result, own_table, SETTINGS)
+        expected = float(sparse_aware_loss(model(target.nan_to_num(nan=0.0))[0], target).detach())
+        assert result.final_test_loss == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+def test_trials_without_a_fold_are_the_same_whether_there_are_folds_or_not(
+    fold_tables: dict[int | None, SplitTable], engine: str
+) -> None:
+    alone = make_trainer(engine, {None: fold_tables[None]}, SETTINGS)(TRIALS[0])
+    assert same_bits(alone, make_trainer(engine, fold_tables, SETTINGS)(TRIALS[0]))
+
+
+def test_on_the_same_rows_each_fold_is_another_training(table: SplitTable) -> None:
+    train = make_trainer("compiled", {None: table, 0: table, 1: table}, SETTINGS)
+    results = [train(Trial((9,), repeat, fold)) for repeat in range(2) for fold in (None, 0, 1)]
+    assert len({result.final_test_loss for result in results}) == 6
+
+
+def test_engines_give_the_same_trials_in_a_fold(table: SplitTable) -> None:
+    trial = Trial((9,), 1, 1)
+    compiled, reference = (make_trainer(e, {1: table}, SETTINGS)(trial) for e in ("compiled", "reference"))
+    np.testing.assert_allclose(compiled.test_losses, reference.test_losses, rtol=ENGINE_TOLERANCE)
+
+
+def test_streams_are_named_by_the_repeat_and_by_the_fold_if_there_is_one() -> None:
+    assert stream_name("order", Trial((9,), 2)) == ("order", 2), "results of searches without folds stay as they were"
+    names = {
+        stream_name(what, Trial((9,), r, k)) for what in ("order", "dropout") for r in (0, 1) for k in (None, 0, 1)
+    }
+    assert len(names) == 12
+    assert stream_name("order", Trial((9,), 1, 0)) == stream_name("order", Trial((64, 64), 1, 0)), "common to all"
+
+
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+def test_nominal_seconds_grow_with_all_that_a_training_is_made_of(engine: str) -> None:
+    least = nominal_seconds(engine, 1000, 81, SETTINGS)
+    assert nominal_seconds(engine, 1000, 81, replace(SETTINGS, epochs=3 * SETTINGS.epochs)) == pytest.approx(3 * least)
+    assert nominal_seconds(engine, 9000, 81, SETTINGS) > least
+    assert nominal_seconds(engine, 1000, 97, SETTINGS) > least
+    assert nominal_seconds(engine, 1000, 81, replace(SETTINGS, batch_size=10**9)) < least, "fewer steps"
+
+
 @pytest.mark.parametrize("engine", ["compiled", "reference"])
 def test_losses_are_those_of_the_whole_sets_in_eval_mode(table: SplitTable, engine: str) -> None:
-    result = make_trainer(engine, table, SETTINGS)(TRIALS[0])
+    result = make_trainer(engine, {None: table}, SETTINGS)(TRIALS[0])
     model = trained_model(result, table, SETTINGS)
     assert not model.training
     for rows, reported in [(table.test, result.final_test_loss), (table.train, result.final_train_loss)]:
@@ -119,7 +189,7 @@ def test_learning_rates_are_cosine_annealing() -> None:
 def test_a_diverging_trial_fails_at_its_epoch_and_disturbs_no_other(
     table: SplitTable, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = by_trial([make_trainer(engine, table, SETTINGS)(trial) for trial in TRIALS])
+    alone = by_trial([make_trainer(engine, {None: table}, SETTINGS)(trial) for trial in TRIALS])
     build = training.build_model
 
     def build_broken(trial: Trial, input_dim: int, settings: TrainingSettings) -> DynamicAutoencoder:
@@ -130,7 +200,7 @@ def test_a_diverging_trial_fails_at_its_epoch_and_disturbs_no_other(
 
     monkeypatch.setattr(training, "build_model", build_broken)
     threads = 2 if engine == "compiled" else 1
-    results = by_trial(list(run_trials(TRIALS, make_trainer(engine, table, SETTINGS), threads)))
+    results = by_trial(list(run_trials(TRIALS, make_trainer(engine, {None: table}, SETTINGS), threads)))
     failed = results.pop(TRIALS[2])
     assert failed.failed_epoch == 1
     assert failed.final_test_loss is failed.final_train_loss is None
@@ -140,14 +210,14 @@ def test_a_diverging_trial_fails_at_its_epoch_and_disturbs_no_other(
 
 @pytest.mark.parametrize("engine", ["compiled", "reference"])
 def test_a_learning_rate_that_is_too_high_fails_both_engines_at_the_same_epoch(table: SplitTable, engine: str) -> None:
-    result = make_trainer(engine, table, replace(SETTINGS, initial_lr=1e30))(Trial((9,), 0))
+    result = make_trainer(engine, {None: table}, replace(SETTINGS, initial_lr=1e30))(Trial((9,), 0))
     assert result.failed_epoch == 1
 
 
 @pytest.mark.parametrize("engine", ["compiled", "reference"])
 def test_no_global_random_state_is_touched(table: SplitTable, engine: str) -> None:
     torch_state, numpy_state = torch.random.get_rng_state(), str(np.random.get_state())  # noqa: NPY002 - to be watched
-    make_trainer(engine, table, SETTINGS)(TRIALS[0])
+    make_trainer(engine, {None: table}, SETTINGS)(TRIALS[0])
     assert torch.equal(torch_state, torch.random.get_rng_state())
     assert numpy_state == str(np.random.get_state())  # noqa: NPY002
 

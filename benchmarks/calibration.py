@@ -1,0 +1,354 @@
+"""Can the verdict be believed? Simulated searches with a known truth, counted.
+
+    python benchmarks/calibration.py [--data_path TABLE] [--searches 1000] [--seeds 10]
+
+1. *Rows and trainings.* Every configuration is trained many times on a real split. These trainings and test rows
+   (or whole groups of rows) are taken for the population, whose mean losses are the truth. A simulated search draws
+   rows, and a few trainings of each configuration, from it with replacement. Nothing is assumed about how losses
+   vary. Scenarios: losses as they are; the best two, or five, made equal, by scaling their errors.
+2. *Folds.* Tables are drawn from a large synthetic population (`data/make_sample.py`), and each is cross-validated in
+   earnest, so that training sets vary too. The truth is the mean over all tables.
+3. *Seeds.* The whole search on the table itself at several seeds (other splits, other trainings): does each tied set
+   hold the winner over all seeds together?
+
+The counts are printed with their binomial standard error. `tests/test_calibration.py` runs a smaller version.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "data")]
+
+import make_sample  # noqa: E402 - the project's modules lie one folder up
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from arguments import SAMPLE_PATH  # noqa: E402
+from dataset import COPUS_CODES, COPUSDataset, fit_scaling  # noqa: E402
+from environment import describe_environment  # noqa: E402
+from losses import sum_weights  # noqa: E402
+from search import (  # noqa: E402
+    Configuration,
+    Trial,
+    TrialResult,
+    count_parameters,
+    enumerate_configurations,
+    plan_trials,
+)
+from selection import rank_configurations  # noqa: E402
+from splits import fold_rows  # noqa: E402
+from training import SplitTable, Training, TrainingSettings, available_cores, compile_kernel  # noqa: E402
+from uncertainty import scored_part  # noqa: E402
+from verdict import Verdict, judge  # noqa: E402
+
+SETTINGS = TrainingSettings(
+    latent_dim=3, epochs=20, batch_size=32, initial_lr=0.001, eta_min=1e-6, weight_decay=1e-4, dropout=0.1, seed=42
+)
+CONFIDENCE = 0.95
+POPULATION_REPEATS = 40
+
+
+@dataclass(frozen=True)
+class Population:
+    """Trainings and rows to draw searches from. C configurations, T trainings of each, N rows."""
+
+    configurations: tuple[Configuration, ...]
+    parameters: dict[Configuration, int]
+    errors: np.ndarray  # [C, T, N, 2] squared error over the non-zero cells, over all
+    cells: np.ndarray  # [N, 2] such cells
+    groups: np.ndarray  # [N]
+
+    @property
+    def truth(self) -> np.ndarray:
+        """[C] the loss over all trainings and rows."""
+        return np.asarray(_losses(self.errors, self.cells).mean(axis=1))
+
+    def with_equal_best(self, n_equal: int) -> Population:
+        """The same with the errors of the best `n_equal` configurations scaled to one loss."""
+        truth = self.truth
+        equal = np.argsort(truth)[:n_equal]
+        factors = np.ones(len(truth))
+        factors[equal] = truth.min() / truth[equal]
+        return replace(self, errors=self.errors * factors[:, None, None, None])
+
+
+class Count(NamedTuple):
+    """What one simulated search came to."""
+
+    holds_best: bool  # the tied set holds the truly best one (the first of several)
+    wrongly_proven: bool  # "proven better", of one that is not, or not alone, the best
+    proven: bool
+    n_tied: int
+    optimism: float  # truth - measured, of the best measured, both against the mean of all configurations
+    estimated_optimism: float
+    covered: float  # share of the differences to the best measured that lie in their interval
+
+
+def train_population(
+    path: Path, configurations: Sequence[Configuration], repeats: int, settings: TrainingSettings
+) -> Population:
+    """Trains all configurations `repeats` times on the table's split of `settings.seed`."""
+    dataset = COPUSDataset(path)
+    table = _scaled(dataset, settings.seed)
+    results = _train({None: table}, configurations, repeats, settings)
+    by_trial = {(result.trial.config, result.trial.repeat): result.row_errors for result in results}
+    errors = np.array([[by_trial[config, repeat] for repeat in range(repeats)] for config in configurations])
+    names = next((name for name in dataset.others.columns if name == "Instructor ID"), None)
+    groups = np.arange(len(dataset)) if names is None else COPUSDataset(path, group_column=names).groups
+    assert groups is not None
+    params = {c: count_parameters(dataset.n_features, settings.latent_dim, c) for c in configurations}
+    return Population(tuple(configurations), params, errors, table.scored_cells, groups[table.test.numpy()])
+
+
+def simulate(
+    population: Population, repeats: int, n_searches: int, *, by_group: bool = False, seed: int = 0
+) -> list[Count]:
+    """Draws searches of so many repeats, and holds each verdict against the truth."""
+    rng = np.random.default_rng(seed)
+    truth = population.truth
+    return [_count(population, truth, *_draw(population, repeats, by_group, rng), seed=i) for i in range(n_searches)]
+
+
+def _draw(
+    population: Population, repeats: int, by_group: bool, rng: np.random.Generator
+) -> tuple[list[TrialResult], np.ndarray, np.ndarray | None]:
+    """Trials of a search, the rows [N] they are scored on, and the group [N] of each if whole groups are drawn."""
+    n_rows, n_trainings = len(population.cells), population.errors.shape[1]
+    rows, groups = rng.integers(0, n_rows, n_rows), None
+    if by_group:
+        members = [np.flatnonzero(population.groups == group) for group in np.unique(population.groups)]
+        drawn = rng.integers(0, len(members), len(members))
+        rows = np.concatenate([members[group] for group in drawn])
+        groups = np.repeat(np.arange(len(drawn)), [len(members[group]) for group in drawn])
+    results = []
+    for errors, config in zip(population.errors, population.configurations, strict=True):
+        for repeat, training in enumerate(rng.integers(0, n_trainings, repeats)):
+            results.append(_trial_result(Trial(config, repeat), errors[training][rows], population.cells[rows]))
+    return results, rows, groups
+
+
+def _trial_result(trial: Trial, errors: np.ndarray, cells: np.ndarray) -> TrialResult:
+    loss = float(_losses(errors, cells))
+    curve = np.array([loss])
+    return TrialResult(trial, curve, curve, loss, loss, errors.astype(np.float32), np.empty(0, np.float32), 0.0)
+
+
+def _count(
+    population: Population,
+    truth: np.ndarray,
+    results: list[TrialResult],
+    rows: np.ndarray,
+    groups: np.ndarray | None,
+    *,
+    seed: int,
+) -> Count:
+    ranking = rank_configurations(results, population.parameters)
+    part = scored_part(population.cells[rows], groups)
+    verdict = judge(ranking, [part], {}, confidence=CONFIDENCE, seed=seed, grouped=groups is not None)
+    losses = dict(zip(population.configurations, truth.tolist(), strict=True))
+    lowest = min(losses.values()) * (1 + 1e-9)
+    truly_best = [config for config, loss in losses.items() if loss <= lowest]
+    mean_measured = float(np.mean([c.final_test_loss for c in ranking]))
+    best = verdict.best.config
+    assert verdict.optimism is not None
+    return Count(
+        holds_best=truly_best[0] in {c.config for c in verdict.tied},
+        wrongly_proven=verdict.is_proven and truly_best != [best],
+        proven=verdict.is_proven,
+        n_tied=len(verdict.tied),
+        optimism=(losses[best] - truth.mean()) - (verdict.best.final_test_loss - mean_measured),
+        estimated_optimism=verdict.optimism,
+        covered=float(np.mean(list(_covered(verdict, losses)))),
+    )
+
+
+def _covered(verdict: Verdict, losses: dict[Configuration, float]) -> Iterator[bool]:
+    """Of each configuration but the best measured: does the interval of its difference hold the true one?"""
+    for config, standing in verdict.standings.items():
+        if config != verdict.best.config and standing.difference_interval:
+            low, high = standing.difference_interval
+            yield low <= losses[config] - losses[verdict.best.config] <= high
+
+
+def _losses(errors: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """[*, N, 2] errors of the rows that hold `cells` [N, 2] -> [*]."""
+    return np.asarray(errors.sum(axis=-2, dtype=np.float64) @ np.array(sum_weights(*cells.sum(axis=0).tolist())))
+
+
+# Folds
+
+
+def cross_validate(
+    values: torch.Tensor, configurations: Sequence[Configuration], folds: int, repeats: int, settings: TrainingSettings
+) -> Verdict:
+    """The verdict of a search on the folds of all rows of a table [N, F]."""
+    n_rows = len(values)
+    tables: dict[int | None, SplitTable] = {}
+    columns = [str(i) for i in range(values.shape[1])]
+    for number, split in enumerate(fold_rows(np.arange(n_rows), folds, settings.seed)[0]):
+        scaling, _ = fit_scaling("robust", values, split.train, columns)
+        tables[number] = SplitTable(scaling.apply(values), *split)
+    results = _train(tables, configurations, repeats, settings)
+    params = {c: count_parameters(values.shape[1], settings.latent_dim, c) for c in configurations}
+    parts = [scored_part(table.scored_cells) for table in tables.values()]
+    return judge(rank_configurations(results, params), parts, {}, confidence=CONFIDENCE, seed=settings.seed)
+
+
+def _train(
+    tables: dict[int | None, SplitTable],
+    configurations: Sequence[Configuration],
+    repeats: int,
+    settings: TrainingSettings,
+) -> list[TrialResult]:
+    folds = 0 if None in tables else len(tables)
+    n_columns = next(iter(tables.values())).input_dim
+    trials = plan_trials(configurations, repeats, input_dim=n_columns, latent_dim=settings.latent_dim, folds=folds)
+    return list(Training(settings, tables, "compiled", available_cores()).run(trials))
+
+
+def _scaled(dataset: COPUSDataset, seed: int) -> SplitTable:
+    split = dataset.split(seed)
+    scaling, _ = fit_scaling("robust", dataset.data, split.train, dataset.columns)
+    return SplitTable(scaling.apply(dataset.data), *split)
+
+
+def synthetic_population(n_rows: int, seed: int) -> torch.Tensor:
+    """[N, F] raw values of synthetic classes."""
+    header, *rows = make_sample.draw(n_rows, seed)
+    places = [header.index(code) for code in COPUS_CODES]
+    return torch.tensor([[float(row[place]) for place in places] for row in rows])
+
+
+def fold_coverage(
+    population: torch.Tensor,
+    configurations: Sequence[Configuration],
+    *,
+    n_tables: int,
+    n_rows: int,
+    folds: int,
+    repeats: int,
+    settings: TrainingSettings,
+) -> tuple[float, float, int]:
+    """Cross-validates `n_tables` tables of `n_rows` rows from the population.
+
+    Returns the share of intervals (difference to the best measured) that hold the true difference, the share of tied
+    sets that hold the truly best, and how often "proven better" was said wrongly.
+    """
+    verdicts = []
+    for number in range(n_tables):
+        rows = np.random.default_rng([settings.seed, number]).choice(len(population), n_rows, replace=False)
+        own = replace(settings, seed=settings.seed + number)
+        verdicts.append(cross_validate(population[torch.from_numpy(rows)], configurations, folds, repeats, own))
+    losses = _mean_losses(verdicts, configurations)  # unbiased, each of them
+    best = min(losses, key=lambda config: losses[config])
+    covered = [list(_covered(verdict, losses)) for verdict in verdicts]
+    holds = [best in {c.config for c in verdict.tied} for verdict in verdicts]
+    wrong = sum(verdict.is_proven and verdict.best.config != best for verdict in verdicts)
+    return float(np.mean(covered)), float(np.mean(holds)), wrong
+
+
+def _mean_losses(verdicts: Sequence[Verdict], configurations: Sequence[Configuration]) -> dict[Configuration, float]:
+    """Each configuration's measured loss, the mean over all verdicts."""
+    differences = {c: [verdict.standings[c].difference or 0.0 for verdict in verdicts] for c in configurations}
+    best = [verdict.best.final_test_loss for verdict in verdicts]
+    return {c: float(np.mean(np.add(best, differences[c]))) for c in configurations}
+
+
+# Seeds
+
+
+def tied_sets_by_seed(
+    path: Path, configurations: Sequence[Configuration], seeds: Sequence[int], repeats: int
+) -> tuple[Configuration, list[Verdict]]:
+    """The winner by mean loss over all seeds together, and the verdict of each seed's search."""
+    dataset, verdicts = COPUSDataset(path), []
+    params = {c: count_parameters(dataset.n_features, SETTINGS.latent_dim, c) for c in configurations}
+    for seed in seeds:
+        table, settings = _scaled(dataset, seed), replace(SETTINGS, seed=seed)
+        ranking = rank_configurations(_train({None: table}, configurations, repeats, settings), params)
+        verdicts.append(judge(ranking, [scored_part(table.scored_cells)], {}, confidence=CONFIDENCE, seed=seed))
+    losses = _mean_losses(verdicts, configurations)
+    return min(losses, key=lambda config: losses[config]), verdicts
+
+
+# Printing
+
+
+def share(hits: Sequence[bool] | int, n: int | None = None) -> str:
+    """`97.1 % ± 0.5 (971 of 1,000)`: with the binomial standard error."""
+    count, n = (hits, n or 1) if isinstance(hits, int) else (sum(hits), len(hits))
+    p = count / n
+    return f"{100 * p:.1f} % ± {100 * np.sqrt(p * (1 - p) / n):.1f} ({count:,} of {n:,})"
+
+
+def print_counts(title: str, counts: Sequence[Count]) -> None:
+    """One scenario."""
+    true = np.array([count.optimism for count in counts])
+    estimated = np.array([count.estimated_optimism for count in counts])
+    covered = np.array([count.covered for count in counts])
+    root = np.sqrt(len(counts))
+    print(f"{title}")
+    print(f"  tied set holds the truly best      {share([c.holds_best for c in counts])}")
+    print(f"  wrongly proven                     {share([c.wrongly_proven for c in counts])}")
+    print(f"  proven at all                      {share([c.proven for c in counts])}")
+    print(f"  intervals hold the true difference {100 * covered.mean():.1f} % ± {100 * covered.std() / root:.1f}")
+    print(f"  tied, on average                   {np.mean([c.n_tied for c in counts]):.1f}")
+    print(
+        f"  optimism, true and estimated       {true.mean():.5f} ± {true.std() / root:.5f}, "
+        f"{estimated.mean():.5f} ± {estimated.std() / root:.5f}, ratio {estimated.mean() / true.mean():.2f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Counts everything and prints it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--data_path", type=Path, default=SAMPLE_PATH)
+    parser.add_argument("--searches", type=int, default=1000, help="simulated per scenario")
+    parser.add_argument("--tables", type=int, default=300, help="cross-validated")
+    parser.add_argument("--seeds", type=int, default=10, help="searches of the table itself")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    compile_kernel()
+    environment = describe_environment(torch.device("cpu"), "compiled", available_cores())
+    where = f"{environment['processor']}, {available_cores()} cores, torch {environment['torch']}"
+    print(f"{arguments.data_path.name}, {where}")
+    configurations = enumerate_configurations([16, 32, 64], 3)
+    population = train_population(arguments.data_path, configurations, POPULATION_REPEATS, SETTINGS)
+    print(f"\n1. {len(configurations)} configurations; each scenario simulated {arguments.searches:,} times")
+    for repeats, n_equal, by_group in ((5, 1, False), (5, 1, True), (3, 1, False), (5, 2, False), (5, 5, False)):
+        losses = "losses as measured" if n_equal == 1 else f"the best {n_equal} equal"
+        title = f"{repeats} repeats, {losses}, {'groups' if by_group else 'rows'} drawn"
+        counts = simulate(population.with_equal_best(n_equal), repeats, arguments.searches, by_group=by_group)
+        print_counts(title, counts)
+
+    quick = replace(SETTINGS, epochs=10)
+    classes = synthetic_population(20_000, seed=1)
+    print("\n2. 5 folds of 600 synthetic rows, 4 configurations, 10 epochs")
+    for repeats in (1, 2):
+        four = [(64,), (48,), (32,), (32, 32)]
+        covered, holds, wrong = fold_coverage(
+            classes, four, n_tables=arguments.tables, n_rows=600, folds=5, repeats=repeats, settings=quick
+        )
+        n = arguments.tables
+        print(
+            f"{repeats} repeats: intervals hold the true difference {share(round(3 * covered * n), 3 * n)}, tied set "
+            f"holds the best {share(round(holds * n), n)}, wrongly proven {share(wrong, n)}",
+            flush=True,
+        )
+
+    winner, verdicts = tied_sets_by_seed(arguments.data_path, configurations, range(arguments.seeds), repeats=5)
+    held = [winner in {c.config for c in verdict.tied} for verdict in verdicts]
+    print(f"\n3. 5 repeats, {arguments.seeds} seeds: the winner over all, {list(winner)}, is tied: {share(held)}")
+    print(f"   best measured: {[list(v.best.config) for v in verdicts]}; tied: {[len(v.tied) for v in verdicts]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""What follows from a finished search: the verdict, the chosen configuration's model, what longer training would do.
+
+    findings = conclude(arguments, loaded, training, ranking, stopwatch, console)
+    print("\\n".join(findings.statement))
+
+The order of these steps and no more; each has a module of its own: `verdict.py`, `baselines.py`, `probe.py`,
+`statement.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+from arguments import read_objectives
+from baselines import baseline_errors
+from console import Console, Stopwatch
+from loading import Loaded
+from probe import Probe, plan_probe, read_probe
+from report import Findings
+from search import Trial
+from selection import ConfigurationResult
+from statement import state
+from training import Training, build_model, nominal_seconds
+from uncertainty import ScoredPart
+from verdict import Verdict, estimate, judge
+
+
+def conclude(
+    arguments: argparse.Namespace,
+    loaded: Loaded,
+    training: Training,
+    ranking: list[ConfigurationResult],
+    stopwatch: Stopwatch,
+    console: Console,
+) -> Findings:
+    """From the ranking to the verdict, the chosen configuration and its model, and what longer training would do."""
+    if ranking[0].failure:
+        stopwatch.lap("select")
+        return Findings(ranking)
+    parts = [loaded.part(fold) for fold in loaded.folds]
+    by_fold = [baseline_errors(loaded.tables[fold], arguments.latent_dim) for fold in loaded.folds]
+    verdict = judge(
+        ranking,
+        parts,
+        {name: [errors[name].numpy() for errors in by_fold] for name in by_fold[0]},
+        confidence=arguments.confidence,
+        seed=arguments.seed,
+        objectives=read_objectives(arguments.objectives),
+        grouped=loaded.dataset.groups is not None,
+    )
+    chosen = verdict.simplest if arguments.select == "simplest" else verdict.best
+    stopwatch.lap("select")
+    final = train_chosen(arguments, chosen, training)
+    honest = None
+    if chosen.is_cross_validated and not final.failure:
+        honest = estimate(final, loaded.part(None), confidence=arguments.confidence, seed=arguments.seed)
+    stopwatch.lap("retrain")
+    probe = None if arguments.no_probe else probe_longer(verdict, ranking, training, parts[0], console)
+    stopwatch.lap("probe")
+    trained = final.best_trained
+    findings = Findings(ranking=ranking, verdict=verdict, chosen=chosen, honest=honest, probe=probe)
+    if trained.failed_epoch is None:
+        model = build_model(trained.trial, loaded.table.input_dim, training.settings)
+        findings = replace(findings, trained=trained, model_info=model.get_model_info())
+    return replace(findings, statement=state_findings(findings, loaded, arguments.latent_dim))
+
+
+def state_findings(findings: Findings, loaded: Loaded, latent_dim: int, time: str = "") -> list[str]:
+    """The verdict in words; `time`: how long the suggested number of epochs takes."""
+    assert findings.verdict is not None
+    return state(
+        findings.verdict,
+        latent_dim=latent_dim,
+        probe=findings.probe,
+        honest=findings.honest,
+        n_test=len(loaded.table.test),
+        time=time,
+    )
+
+
+def train_chosen(arguments: argparse.Namespace, chosen: ConfigurationResult, training: Training) -> ConfigurationResult:
+    """The chosen configuration with the weights of its best training, trained on all training rows.
+
+    After folds that is a training anew, with as many repeats. Otherwise the search has trained it, and only weights
+    that were not kept are made again: a trial gives the same bits each time.
+    """
+    if chosen.is_cross_validated:
+        trials = [Trial(chosen.config, repeat) for repeat in range(arguments.repeats)]
+        return replace(chosen, trials=tuple(sorted(training.run(trials), key=lambda result: result.trial.repeat)))
+    best = chosen.best_trained
+    if best.parameters.size:
+        return chosen
+    again = training.trainer()(best.trial)
+    return replace(chosen, trials=tuple(again if result is best else result for result in chosen.trials))
+
+
+def probe_longer(
+    verdict: Verdict, ranking: list[ConfigurationResult], training: Training, part: ScoredPart, console: Console
+) -> Probe | None:
+    """Trains a few configurations longer, as far as that is cheap."""
+
+    def cost(configuration: ConfigurationResult) -> float:
+        return nominal_seconds(training.engine, configuration.model_params, n_rows, training.settings)
+
+    n_rows = len(training.tables[verdict.best.trials[0].trial.fold].train)
+    search_cost = sum(cost(configuration) * len(configuration.trials) for configuration in ranking)
+    plan = plan_probe(verdict, ranking, cost, search_cost)
+    if plan is None:
+        console.say("Longer training is not probed: even once would cost more than a tenth of the search")
+        return None
+    console.say("Probing longer training ...")
+    results = {factor: list(training.run(plan.trials, factor)) for factor in plan.factors}
+    return read_probe(plan, results, epochs=training.settings.epochs, part=part, relative_sd=verdict.relative_sd)

@@ -1,0 +1,102 @@
+"""From the file to what trials are trained on: the table, scaled, with its splits.
+
+    loaded = load(arguments, device, console)
+    loaded.table      # training and test rows; loaded.tables[0], [1], … with --cv_folds
+
+Every split has its own scaling, fitted on its training rows alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from arguments import DEFAULT_DATA_PATH, SAMPLE_PATH
+from console import Console, UsageError
+from dataset import COPUSDataset, DataError, Scaling, fit_scaling
+from training import SplitTable
+from uncertainty import ScoredPart, scored_part
+
+
+class Loaded(NamedTuple):
+    """The table, ready to train on."""
+
+    dataset: COPUSDataset
+    scaling: Scaling
+    tables: dict[int | None, SplitTable]  # None: training and test rows; 0, 1, …: the folds of the training rows
+    is_sample: bool
+
+    @property
+    def table(self) -> SplitTable:
+        """Training and test rows."""
+        return self.tables[None]
+
+    @property
+    def folds(self) -> list[int | None]:
+        """What the search is scored on: the folds, or the test rows alone."""
+        return [fold for fold in self.tables if fold is not None] or [None]
+
+    def part(self, fold: int | None) -> ScoredPart:
+        """The rows that this fold's trials are scored on."""
+        table, groups = self.tables[fold], self.dataset.groups
+        return scored_part(table.scored_cells, None if groups is None else groups[table.test.cpu().numpy()])
+
+
+def load(arguments: argparse.Namespace, device: torch.device, console: Console) -> Loaded:
+    """Reads, checks, splits and scales the table."""
+    path = find_table(arguments.data_path)
+    is_sample = path.resolve() == SAMPLE_PATH
+    try:
+        dataset = COPUSDataset(
+            path,
+            columns=arguments.columns,
+            device=device,
+            label_column=arguments.label_column,
+            group_column=arguments.group_column,
+            stratify_column=arguments.stratify_column,
+        )
+        split = dataset.split(arguments.seed)
+        folds = dataset.folds(split.train, arguments.cv_folds, arguments.seed) if arguments.cv_folds else []
+    except DataError as error:
+        raise UsageError(str(error)) from None
+    scaling, notices = fit_scaling(arguments.scaling, dataset.data, split.train, dataset.columns)
+    tables: dict[int | None, SplitTable] = {None: SplitTable(scaling.apply(dataset.data), *split)}
+    for number, fold in enumerate(folds):  # scaled by their own training rows
+        own_scaling, _ = fit_scaling(arguments.scaling, dataset.data, fold.train, dataset.columns)
+        tables[number] = SplitTable(own_scaling.apply(dataset.data), *fold)
+    if is_sample:
+        console.warn(
+            "this runs on SYNTHETIC sample data, not on real classes; get the real table with "
+            "`python dataset.py --download`, or name yours with --data_path"
+        )
+    for notice in dataset.notices + notices:
+        console.notice(notice)
+    if arguments.latent_dim >= dataset.n_features:
+        console.notice(f"--latent_dim {arguments.latent_dim} does not compress {dataset.n_features} columns")
+    console.say(
+        f"Table: {dataset.n_samples} rows x {dataset.n_features} columns from {path.name}, "
+        f"{len(split.train)} for training and {len(split.test)} for testing"
+    )
+    return Loaded(dataset, scaling, tables, is_sample)
+
+
+def describe_data(loaded: Loaded) -> dict[str, Any]:
+    """The `data` part of the results."""
+    return {
+        **loaded.dataset.get_info(),
+        "train_rows": len(loaded.table.train),
+        "test_rows": len(loaded.table.test),
+        "synthetic": loaded.is_sample,
+        "scaling": loaded.scaling.to_dict(),
+    }
+
+
+def find_table(data_path: str) -> Path:
+    """The file to read: the one given; by default the real table, here or beside the program, or else the sample."""
+    if data_path is not DEFAULT_DATA_PATH:
+        return Path(data_path)
+    candidates = [Path(data_path), SAMPLE_PATH.with_name(Path(data_path).name)]
+    return next((path for path in candidates if path.exists()), SAMPLE_PATH)

@@ -1,0 +1,167 @@
+"""The verdict in words, for the closing summary and the JSON.
+
+for line in state(verdict, latent_dim=3, probe=probe, honest=honest): print(line)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from probe import Probe
+from report import config_text, loss_text
+from selection import ConfigurationResult
+from verdict import Baseline, Estimate, Interval, Verdict
+
+NAMED = 6  # of the tied, by name
+
+
+def state(
+    verdict: Verdict, *, latent_dim: int, probe: Probe | None, honest: Estimate | None, n_test: int, time: str = ""
+) -> list[str]:
+    """The verdict, line by line; those after the first are indented.
+
+    `honest`: the chosen configuration's loss on the `n_test` test rows where it was chosen on folds.
+    `time`: how long the suggested epochs would take, e.g. "takes about 25 s".
+    """
+    lines = [f"Verdict: {_headline(verdict)}"]
+    details = []
+    if len(verdict.tied) > 1:
+        details.append(f"tied ({confidence_text(verdict.confidence)}): {_tied_text(verdict.tied)}")
+    if verdict.is_known and verdict.n_configurations > 1:
+        details.append(f"Recommended: {_recommendation(verdict)}")
+    if len(verdict.tied) > 1:
+        details.append(_settling(verdict))
+    details += _trust(verdict, honest, n_test)
+    details += [_baselines(verdict, latent_dim)] if verdict.baselines else []
+    details += [_length(probe, time)] if probe else []
+    return lines + [f"  {detail}" for detail in details]
+
+
+def confidence_text(confidence: float) -> str:
+    """`95 %`."""
+    return f"{100 * confidence:.6g} %"
+
+
+def difference_text(difference: float, loss: float, *, signed: bool = True) -> str:
+    """A difference with as many decimals as the loss it belongs to: `+0.0008`."""
+    decimals = len(loss_text(loss).partition(".")[2])
+    return f"{difference:{'+' * signed}.{decimals}f}"
+
+
+def interval_text(interval: Interval, loss: float, *, signed: bool = True) -> str:
+    """`[-0.0003, +0.0019]`, or without signs."""
+    return f"[{', '.join(difference_text(bound, loss, signed=signed) for bound in interval)}]"
+
+
+def _headline(verdict: Verdict) -> str:
+    best, count = config_text(verdict.best.config), verdict.n_configurations
+    if count == 1:
+        return f"{best} is the only configuration; there is nothing to compare."
+    if not verdict.is_known:
+        return (
+            f"{best} is the best measured, but with one training each luck cannot be told from merit; "
+            "--repeats 5 can tell."
+        )
+    if verdict.is_proven:
+        others = "the other one" if count == 2 else f"all {count - 1} others"
+        return f"{best} is proven better than {others} ({confidence_text(verdict.confidence)} confidence)."
+    return (
+        f"{best} is the best measured, but not proven: {len(verdict.tied)} of {count} configurations are tied for best."
+    )
+
+
+def _tied_text(tied: Sequence[ConfigurationResult]) -> str:
+    shown = [f"{config_text(c.config)} {c.model_params}" for c in tied[:NAMED]]
+    shown[0] += " parameters"
+    more = [f"{len(tied) - NAMED} more"] if len(tied) > NAMED else []
+    return " · ".join(shown + more)
+
+
+def _recommendation(verdict: Verdict) -> str:
+    best, simplest = verdict.best, verdict.simplest
+    name = config_text(simplest.config)
+    if verdict.is_proven:
+        return f"{name}, the best"
+    if simplest is best:
+        return f"{name}, the best measured and the smallest of the tied"
+    standing = verdict.standings[simplest.config]
+    assert standing.difference is not None
+    assert standing.difference_interval is not None
+    loss = best.final_test_loss
+    return (
+        f"{name}, the smallest of the tied ({simplest.model_params} parameters, loss "
+        f"{loss_text(simplest.final_test_loss)}, {difference_text(standing.difference, loss)} "
+        f"{interval_text(standing.difference_interval, loss)} against the best measured)"
+    )
+
+
+def _settling(verdict: Verdict) -> str:
+    if verdict.repeats_to_settle:
+        return (
+            f"About {verdict.repeats_to_settle} repeats would settle it, if the measured differences are the true ones."
+        )
+    return (
+        f"More repeats will not settle it: some of the tied differ by less than {verdict.n_resampled} "
+        f"{verdict.resampled} can tell."
+    )
+
+
+def _trust(verdict: Verdict, honest: Estimate | None, n_test: int) -> list[str]:
+    loss = verdict.best.final_test_loss
+    if honest:
+        interval = interval_text(honest.interval, loss, signed=False) if honest.interval else "(one training)"
+        return [f"Honest test loss: {loss_text(honest.loss)} {interval}, on {n_test} test rows that chose nothing."]
+    if verdict.optimism is None or verdict.n_configurations == 1:
+        return []
+    shown = difference_text(max(verdict.optimism, 0.0), loss, signed=False)
+    if float(shown) == 0:
+        return ["The best's loss shows no sign of optimism, though the rows that score it chose it."]
+    return [
+        f"The best's loss is optimistic by about {shown} (chosen on the rows that score it); "
+        "--cv_folds 5 gives an honest one."
+    ]
+
+
+def _baselines(verdict: Verdict, latent_dim: int) -> str:
+    texts = [f"{baseline_name(b, latent_dim)} {loss_text(b.loss)} ({_beaten(b, verdict)})" for b in verdict.baselines]
+    return f"Baselines: {', '.join(texts)}."
+
+
+def baseline_name(baseline: Baseline, latent_dim: int) -> str:
+    """`PCA with 3 components`; the others by their own name."""
+    components = f"{latent_dim} component{'s' * (latent_dim > 1)}"
+    return f"PCA with {components}" if baseline.name == "PCA" else baseline.name
+
+
+def _beaten(baseline: Baseline, verdict: Verdict) -> str:
+    count, losers = verdict.n_configurations, baseline.not_beaten_by
+    if losers == 0:
+        return "all configurations beat it" if count > 1 else "beaten"
+    if losers == count:
+        return "no configuration beats it" if count > 1 else "not beaten"
+    return f"{losers} of {count} configurations do not beat it"
+
+
+def _length(probe: Probe, time: str) -> str:
+    asked, longest = probe.epochs[0], probe.epochs[-1]
+    before, after = loss_text(probe.losses[0, 0]), loss_text(probe.losses[0, -1])
+    if probe.suggested_epochs is None and not probe.overfits:
+        text = f"Long enough: with {longest} epochs instead of {asked} the best's loss goes from {before} to {after}, "
+        return text + f"within the noise{_order(probe)}."
+    if probe.suggested_epochs is None:
+        return (
+            f"Longer is worse: with {longest} epochs instead of {asked} the best's loss rises from {before} to "
+            f"{after}{_order(probe)}; more --dropout or --weight_decay may help."
+        )
+    advice = f"--epochs {probe.suggested_epochs}" + (f" {time}" if time else "")
+    return (
+        f"Too short: with {longest} epochs instead of {asked} the best falls from {before} to "
+        f"{after}{_order(probe)}; {advice}."
+    )
+
+
+def _order(probe: Probe) -> str:
+    if probe.overtaking is None:
+        return ""
+    winner, loser = map(config_text, probe.overtaking)
+    return f" and the order changes ({winner} overtakes {loser})"

@@ -1,0 +1,190 @@
+"""The verdict in words: every case has its sentence, and no sentence says more than is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from builders import make_configuration, make_verdict
+
+from probe import Probe
+from search import Configuration
+from statement import confidence_text, difference_text, interval_text, state
+from verdict import Baseline, Estimate, Interval, Standing, Verdict
+
+BEST, SIMPLEST = (64, 64, 64), (64,)
+LOSSES = {BEST: 0.0376, (64, 64): 0.0379, SIMPLEST: 0.0384, (64, 64, 32): 0.0385, (16, 16, 16): 0.065}
+RANKING = [make_configuration(config, [0.999 * loss, 1.001 * loss]) for config, loss in LOSSES.items()]
+MEANS = Baseline("column means", 0.0753, -0.0377, None, not_beaten_by=0)
+PCA = Baseline("PCA", 0.0393, -0.0017, None, not_beaten_by=1)
+
+
+@pytest.fixture(scope="module")
+def tied() -> Verdict:
+    """Of five configurations four are tied, and the third of them is the smallest."""
+    verdict = make_verdict(RANKING)
+    return replace(
+        verdict,
+        tied=tuple(RANKING[:4]),
+        simplest=RANKING[2],
+        standings={**verdict.standings, SIMPLEST: Standing(0.0005, 0.0008, Interval(-0.0003, 0.0019), 0.2, True)},
+        baselines=(MEANS, PCA),
+        optimism=0.0009,
+        repeats_to_settle=40,
+    )
+
+
+@pytest.fixture(scope="module")
+def proven(tied: Verdict) -> Verdict:
+    return replace(tied, tied=tied.tied[:1], simplest=tied.best, repeats_to_settle=None)
+
+
+@pytest.fixture(scope="module")
+def unknown(proven: Verdict) -> Verdict:
+    """After one training each."""
+    return replace(proven, tied=(), standings={config: Standing() for config in LOSSES}, optimism=None)
+
+
+def said(verdict: Verdict, **given: Any) -> list[str]:
+    return state(verdict, **({"latent_dim": 3, "probe": None, "honest": None, "n_test": 401} | given))
+
+
+def line(start: str, lines: Sequence[str]) -> str:
+    (found,) = [text for text in lines if text.startswith(start)]
+    return found
+
+
+def test_a_tie_is_stated_in_full(tied: Verdict) -> None:
+    losses = np.array([[0.0376, 0.0340, 0.0311], [0.0384, 0.0330, 0.0290]])
+    probe = Probe((20, 40, 80), 3, (BEST, SIMPLEST), losses, 0.001, (SIMPLEST, BEST), suggested_epochs=300)
+    assert said(tied, probe=probe, time="takes about 25 s") == [
+        "Verdict: [64, 64, 64] is the best measured, but not proven: 4 of 5 configurations are tied for best.",
+        "  tied (95 %): [64, 64, 64] 21067 parameters · [64, 64] 12491 · [64] 3915 · [64, 64, 32] 16587",
+        "  Recommended: [64], the smallest of the tied (3915 parameters, loss 0.0384, +0.0008 [-0.0003, +0.0019] "
+        "against the best measured)",
+        "  About 40 repeats would settle it, if the measured differences are the true ones.",
+        "  The best's loss is optimistic by about 0.0009 (chosen on the rows that score it); "
+        "--cv_folds 5 gives an honest one.",
+        "  Baselines: column means 0.0753 (all configurations beat it), "
+        "PCA with 3 components 0.0393 (1 of 5 configurations do not beat it).",
+        "  Too short: with 80 epochs instead of 20 the best falls from 0.0376 to 0.0311 and the order changes "
+        "([64] overtakes [64, 64, 64]); --epochs 300 takes about 25 s.",
+    ]
+
+
+def test_a_proof_is_stated_without_a_tie(proven: Verdict) -> None:
+    lines = said(proven)
+    assert lines[0] == "Verdict: [64, 64, 64] is proven better than all 4 others (95 % confidence)."
+    assert lines[1] == "  Recommended: [64, 64, 64], the best"
+    assert not any("tied" in text or "settle" in text for text in lines)
+    assert "better than the other one (95 %" in said(replace(proven, n_configurations=2))[0]
+
+
+def test_where_the_best_is_the_smallest_of_the_tied_it_is_recommended_without_a_difference(tied: Verdict) -> None:
+    lines = said(replace(tied, simplest=tied.best))
+    assert lines[2] == "  Recommended: [64, 64, 64], the best measured and the smallest of the tied"
+
+
+def test_one_configuration_is_compared_with_baselines_alone(proven: Verdict) -> None:
+    assert said(replace(proven, n_configurations=1)) == [
+        "Verdict: [64, 64, 64] is the only configuration; there is nothing to compare.",
+        "  Baselines: column means 0.0753 (beaten), PCA with 3 components 0.0393 (not beaten).",
+    ]
+
+
+def test_after_one_training_each_nothing_is_proven_tied_or_recommended(unknown: Verdict) -> None:
+    lines = said(unknown)
+    assert lines[0] == (
+        "Verdict: [64, 64, 64] is the best measured, but with one training each luck cannot be told from merit; "
+        "--repeats 5 can tell."
+    )
+    assert [text.split(":")[0] for text in lines] == ["Verdict", "  Baselines"]
+    assert "proven" not in "".join(lines)
+
+
+def test_of_many_tied_the_first_are_named_and_the_rest_counted(tied: Verdict) -> None:
+    many = replace(tied, tied=tied.tied + tied.tied)
+    assert line("  tied", said(many)).endswith(" · [64, 64, 64] 21067 · [64, 64] 12491 · 2 more")
+
+
+@pytest.mark.parametrize("resampled", ["rows", "groups"])
+def test_where_rows_or_groups_dominate_more_repeats_are_not_promised(tied: Verdict, resampled: str) -> None:
+    lines = said(replace(tied, repeats_to_settle=None, resampled=resampled, n_resampled=401))
+    assert line("  More repeats", lines) == (
+        f"  More repeats will not settle it: some of the tied differ by less than 401 {resampled} can tell."
+    )
+
+
+@pytest.mark.parametrize("optimism", [0.0, -0.002, 0.00002])
+def test_optimism_that_does_not_show_is_not_claimed(tied: Verdict, optimism: float) -> None:
+    lines = said(replace(tied, optimism=optimism))
+    assert "  The best's loss shows no sign of optimism, though the rows that score it chose it." in lines
+    assert not any("--cv_folds" in text for text in lines)
+
+
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [(Interval(0.0361, 0.04239), "[0.0361, 0.0424]"), (None, "(one training)")],
+)
+def test_an_honest_loss_takes_the_place_of_optimism(tied: Verdict, interval: Interval | None, text: str) -> None:
+    lines = said(replace(tied, optimism=None), honest=Estimate(0.0391, 0.001, interval))
+    assert line("  Honest", lines) == f"  Honest test loss: 0.0391 {text}, on 401 test rows that chose nothing."
+    assert not any("optimis" in text for text in lines)
+
+
+@pytest.mark.parametrize(
+    ("not_beaten_by", "text"),
+    [
+        (0, "all configurations beat it"),
+        (3, "3 of 5 configurations do not beat it"),
+        (5, "no configuration beats it"),
+    ],
+)
+def test_a_baseline_says_who_beats_it(tied: Verdict, not_beaten_by: int, text: str) -> None:
+    baselines = (replace(PCA, not_beaten_by=not_beaten_by),)
+    lines = said(replace(tied, baselines=baselines), latent_dim=1)
+    assert line("  Baselines", lines) == f"  Baselines: PCA with 1 component 0.0393 ({text})."
+
+
+LENGTHS = {
+    "Long enough: {longer} the best's loss goes from 0.0376 to 0.0373, within the noise{order}.": (
+        0.0374,
+        0.0373,
+        None,
+    ),
+    "Longer is worse: {longer} the best's loss rises from 0.0376 to 0.0410{order}; more --dropout or --weight_decay may"
+    " help.": (0.0390, 0.0410, None),
+    "Too short: {longer} the best falls from 0.0376 to 0.0311{order}; --epochs 300.": (0.0340, 0.0311, 300),
+}
+
+
+@pytest.mark.parametrize("overtaking", [None, (SIMPLEST, BEST)])
+@pytest.mark.parametrize(("text", "case"), LENGTHS.items())
+def test_the_length_is_judged(
+    tied: Verdict,
+    text: str,
+    case: tuple[float, float, int | None],
+    overtaking: tuple[Configuration, Configuration] | None,
+) -> None:
+    *longer, suggested = case
+    probe = Probe((20, 40, 80), 3, (BEST,), np.array([[0.0376, *longer]]), 0.001, overtaking, suggested)
+    order = " and the order changes ([64] overtakes [64, 64, 64])" if overtaking else ""
+    expected = text.format(longer="with 80 epochs instead of 20", order=order)
+    assert said(tied, probe=probe)[-1] == f"  {expected}"
+
+
+def test_without_a_probe_nothing_is_said_of_the_length(tied: Verdict) -> None:
+    assert not any("epochs" in text for text in said(tied))
+
+
+def test_figures_have_the_decimals_of_the_loss_they_belong_to() -> None:
+    assert confidence_text(0.95) == "95 %"
+    assert confidence_text(0.999) == "99.9 %"
+    assert difference_text(0.00084, 0.0376) == "+0.0008"
+    assert difference_text(-0.00084, 0.000123) == "-0.000840"
+    assert difference_text(1.234, 312.3, signed=False) == "1.23"
+    assert interval_text(Interval(-0.00031, 0.00189), 0.0376) == "[-0.0003, +0.0019]"
+    assert interval_text(Interval(0.00031, 0.00189), 0.0376, signed=False) == "[0.0003, 0.0019]"
