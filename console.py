@@ -48,9 +48,9 @@ class Stopwatch:
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
-        """Books the time since the last lap, or since the stopwatch was made, on `stage`."""
+        """Adds the time since the last lap, or since the stopwatch was made, to `stage`."""
         now = time.perf_counter()
-        self.seconds[stage] = now - self._last
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
         self._last = now
 
     def timing(self) -> dict[str, float]:

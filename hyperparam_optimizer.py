@@ -104,10 +104,11 @@ def run(
 
     files = output_files(arguments)
     device = choose_device(arguments.device)
+    stopwatch.lap("start_up")
+    loaded = load(arguments, device, console)  # before the kernel: a fault in the table need not wait for a compiler
+    stopwatch.lap("load")
     engine = choose_engine(arguments.engine, device, console)
     stopwatch.lap("start_up")
-    loaded = load(arguments, device, console)
-    stopwatch.lap("load")
 
     training = plan_training(arguments, loaded, engine, console)
     input_dim = loaded.table.input_dim

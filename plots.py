@@ -383,7 +383,7 @@ def _name_points(axes: Axes, verdict: Verdict, places: Mapping[Configuration, np
             continue
         text.set_position(tuple(to_axes.transform(box[:2])))
         taken = np.vstack([taken, box])
-        leader = np.array([point, np.clip(point, box[:2], box[2:])])
+        leader = np.array([point, np.clip(point, box[:2] - pixels(2), box[2:] + pixels(2))])
         if np.hypot(*(leader[1] - leader[0])) > pixels(10):
             ends = to_axes.transform(leader).T
             axes.add_line(Line2D(*ends, transform=axes.transAxes, color=INK, linewidth=0.6, zorder=1.9))

@@ -27,6 +27,7 @@ from verdict import Verdict
 FACTORS = (2, 4)  # times the epochs asked for
 REPEATS = 3  # at most
 FREE = 2.5  # seconds of one core that no one minds
+USUAL_SD = 0.05  # of a training's loss, relative to it, where the search does not tell: as on the published table
 MOST_DOUBLINGS = 3  # beyond the longest run: further than that nothing can be foreseen
 NICE = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 
@@ -98,7 +99,7 @@ def read_probe(
 ) -> Probe | None:
     """From the results of each factor; None if one of the best's diverged.
 
-    `part`: the rows that the trials are scored on. `relative_sd`: of one training's loss, by luck.
+    `part`: the rows that the trials are scored on. `relative_sd`: of one training's loss, by luck; 0 if unknown.
     """
     repeats = len(plan.trials) // len(plan.configurations)
     asked = [result for c in plan.configurations for result in c.trials if result.trial in plan.trials]
@@ -110,7 +111,7 @@ def read_probe(
     losses = np.array([[loss for loss, _ in row] for row in weighed])
     influences = np.array([[influence for _, influence in row] for row in weighed])  # [C, lengths, G]
 
-    by_training = relative_sd**2 * losses**2 / repeats  # [C, lengths]
+    by_training = ((relative_sd or USUAL_SD) * losses) ** 2 / repeats  # [C, lengths]
 
     def noise(weights: np.ndarray) -> float:
         """Two standard errors of the weighted sum [C, lengths] of the losses."""

@@ -31,13 +31,13 @@ import numpy as np
 from files import replacing
 from search import TrialResult
 from selection import ConfigurationResult
-from verdict import Baseline, Estimate, Standing, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
     from probe import Probe
+    from verdict import Baseline, Estimate, Standing, Verdict
 
 FORMAT_VERSION = 1
 METHOD = (
@@ -97,6 +97,8 @@ def results_document(
     same document (except that a Pareto front over time depends on time). If every configuration failed,
     `best_configuration` and `verdict` are None.
     """
+    from verdict import Standing
+
     verdict = findings.verdict
     standings = verdict.standings if verdict else {}
     document = {
@@ -287,6 +289,8 @@ def write_csv(path: Path, findings: Findings) -> None:
     A configuration is written `[64, 32]`, brackets and all: a spreadsheet takes `6-4` for a date and
     `64,32` for a number.
     """
+    from verdict import Standing
+
     repeats = max((configuration.repeats for configuration in findings.ranking), default=0)
     per_repeat = [f"test_loss_repeat_{repeat}" for repeat in range(1, repeats + 1)]
     verdict = findings.verdict

@@ -100,10 +100,8 @@ def _settling(verdict: Verdict) -> str:
         return (
             f"About {verdict.repeats_to_settle} repeats would settle it, if the measured differences are the true ones."
         )
-    return (
-        f"More repeats will not settle it: some of the tied differ by less than {verdict.n_resampled} "
-        f"{verdict.resampled} can tell."
-    )
+    rows = f"{verdict.n_resampled} {verdict.resampled}"
+    return f"More repeats will not settle it: on {rows}, some of the tied differ too little."
 
 
 def _trust(verdict: Verdict, honest: Estimate | None, n_test: int) -> list[str]:

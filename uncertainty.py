@@ -229,7 +229,7 @@ def draw_errors(evidence: Evidence, n_draws: int, rng: np.random.Generator) -> E
     at_a_time = max(1, 4_000_000 // n_units)
     for start in range(0, n_draws, at_a_time):
         part = slice(start, min(start + at_a_time, n_draws))
-        counts = rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=part.stop - part.start)
+        counts = _resample(part.stop - part.start, n_units, rng)
         rows[part] = (counts - 1.0) @ evidence.influences.T  # [draws, G] @ [G, C] -> [draws, C]
     if n_units > 1:
         rows *= np.sqrt((n_units - 1) / rng.chisquare(n_units - 1, size=(n_draws, 1)))
@@ -237,6 +237,12 @@ def draw_errors(evidence: Evidence, n_draws: int, rng: np.random.Generator) -> E
     if evidence.training_df > 0:
         training += rng.standard_t(evidence.training_df, size=rows.shape) * np.sqrt(evidence.training_variances)
     return Errors(rows, training)
+
+
+def _resample(n_draws: int, n_units: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each unit is drawn in each of the resamples of all units, [draws, G]; faster than a multinomial."""
+    drawn = rng.integers(0, n_units, (n_draws, n_units)) + n_units * np.arange(n_draws)[:, None]
+    return np.bincount(drawn.ravel(), minlength=n_draws * n_units).reshape(n_draws, n_units)
 
 
 def intervals(estimates: np.ndarray, errors: np.ndarray, confidence: float) -> np.ndarray:

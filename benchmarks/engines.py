@@ -6,7 +6,9 @@ Search: widths 16, 32, 64, at most 3 layers (19 configurations), 20 epochs, 1 re
 reference trains one at a time on one thread (more are slower), the compiled engine one per core. Each run
 times both, so that the ratio holds on a machine whose speed drifts. The floor is the search's multiply-adds
 (three passes a training row, one a test row) at the rate of torch's own 1024 x 1024 float32 product, measured
-in the same run. At the end: the default command as a whole process, with its peak memory.
+in the same run. Then whole processes, with their stages and peak memory: the default command; the basic one (the
+search above with 5 repeats), for what the verdict adds; and the same cross-validated, 5 folds x 3 repeats, beside as
+many reference trainings (by the time of the 19 above).
 """
 
 from __future__ import annotations
@@ -79,8 +81,8 @@ def train_everything(engine: str, table: SplitTable, trials: list[Trial], thread
         pass
 
 
-def compare_engines(table: SplitTable, runs: int) -> None:
-    """Prints both engines' times, their ratio and the floor."""
+def compare_engines(table: SplitTable, runs: int) -> float:
+    """Prints both engines' times, their ratio and the floor; returns the reference's median time."""
     configurations = enumerate_configurations([16, 32, 64], 3)
     trials = plan_trials(configurations, 1, input_dim=table.input_dim, latent_dim=SETTINGS.latent_dim)
     weights = sum(count_parameters(table.input_dim, SETTINGS.latent_dim, c) for c in configurations)
@@ -100,15 +102,16 @@ def compare_engines(table: SplitTable, runs: int) -> None:
     print(f"ratio             {spread([r / c for r, c in zip(reference, compiled, strict=True)], ' x', 1)}")
     print(f"floor             {spread(floor)}")
     print(f"compiled / floor  {spread([c / f for c, f in zip(compiled, floor, strict=True)], ' x', 1)}")
+    return statistics.median(reference)
 
 
-def whole_command(data_path: Path, runs: int) -> None:
-    """Prints time by stage and peak memory of the default command, 34 configurations x 5 repeats, as a process."""
+def whole_command(title: str, data_path: Path, runs: int, *flags: str) -> list[float]:
+    """Prints time by stage and peak memory of a command as a process; returns the times of the trainings."""
     stages: dict[str, list[float]] = {}
     memory = []
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as output:
-            command = [sys.executable, str(ROOT / "hyperparam_optimizer.py"), "--quiet"]
+            command = [sys.executable, str(ROOT / "hyperparam_optimizer.py"), "--quiet", *flags]
             command += ["--data_path", str(data_path), "--output_dir", output, "--device", "cpu"]
             started = time.perf_counter()
             memory.append(peak_memory(command))
@@ -117,11 +120,25 @@ def whole_command(data_path: Path, runs: int) -> None:
         for stage, duration in results["timing"].items():
             stages.setdefault(stage, []).append(duration)
     outside = [p - t for p, t in zip(stages["process"], stages["train"], strict=True)]
-    print("default command: 34 configurations x 5 repeats, whole process")
-    for stage in ("process", "train", "start_up", "load", "report"):
+    print(f"{title}, whole process")
+    for stage in ("process", "train", "start_up", "load", "select", "retrain", "probe", "report"):
         print(f"{stage:<17} {spread(stages[stage])}")
     print(f"outside training  {spread(outside)}")
     print(f"peak memory       {spread(memory, ' MB', 0)}")
+    return [t + r for t, r in zip(stages["train"], stages["retrain"], strict=True)]
+
+
+def cross_validation(data_path: Path, runs: int, flags: list[str], reference: float) -> None:
+    """Prints the stages of the cross-validated search, and its ratio to reference trainings.
+
+    `reference`: seconds of the 19 reference trainings on all training rows. Those of a fold have four fifths of them.
+    """
+    folds, repeats = 5, 3
+    title = f"19 configurations x {folds} folds x {repeats} repeats and the refit"
+    trained = whole_command(title, data_path, runs, *flags, "--cv_folds", str(folds), "--repeats", str(repeats))
+    expected = reference * folds * repeats * (folds - 1) / folds
+    print(f"reference         {expected:.0f} s for the {19 * folds * repeats} trainings, by the time of 19")
+    print(f"ratio             {spread([expected / t for t in trained], ' x', 1)}")
 
 
 def peak_memory(command: list[str]) -> float:
@@ -135,7 +152,7 @@ def peak_memory(command: list[str]) -> float:
 
 
 def main() -> None:
-    """Parses the arguments and prints both comparisons."""
+    """Parses the arguments and prints everything."""
     parser = argparse.ArgumentParser(description="Both engines on the same search, and the whole default command.")
     parser.add_argument("--data_path", type=Path, default=ROOT / "data" / "sample.csv", help="default: the sample")
     parser.add_argument("--runs", type=int, default=3, help="timed runs of each (default: 3)")
@@ -143,8 +160,12 @@ def main() -> None:
     machine = describe_environment(torch.device("cpu"), "both", available_cores())
     print(f"{machine['processor']}, {available_cores()} cores, {platform.system()}, Python {machine['python']}, "
           f"torch {machine['torch']}, numba {machine['numba']}")  # fmt: skip
-    compare_engines(load_table(arguments.data_path), arguments.runs)
-    whole_command(arguments.data_path, arguments.runs)
+    data_path, runs = arguments.data_path, arguments.runs
+    reference = compare_engines(load_table(data_path), runs)
+    whole_command("default command: 34 configurations x 5 repeats", data_path, runs)
+    flags = ["--latent_dim", "3", "--hidden_dims_search", "16,32,64", "--max_layers", "3", "--epochs", "20"]
+    whole_command("basic command: 19 configurations x 5 repeats", data_path, runs, *flags)
+    cross_validation(data_path, runs, flags, reference)
 
 
 if __name__ == "__main__":

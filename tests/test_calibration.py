@@ -22,21 +22,23 @@ def population() -> Population:
     return calibration.train_population(SAMPLE_PATH, configurations, 16, settings)
 
 
-def counts(population: Population, n_equal: int, *, by_group: bool = False) -> list[Count]:
-    return calibration.simulate(population.with_equal_best(n_equal), 5, SEARCHES, by_group=by_group)
+@pytest.fixture(scope="module")
+def counts(population: Population) -> dict[int, list[Count]]:
+    """Simulated searches in which the best so many are equal."""
+    return {n: calibration.simulate(population.with_equal_best(n), 5, SEARCHES) for n in (1, 2, 4)}
 
 
 @pytest.mark.parametrize("n_equal", [1, 2, 4])
-def test_the_tied_set_holds_the_true_best_and_intervals_cover(population: Population, n_equal: int) -> None:
+def test_the_tied_set_holds_the_true_best_and_intervals_cover(counts: dict[int, list[Count]], n_equal: int) -> None:
     """Bounds are three binomial standard errors beyond what is asked for: 93 %, 5 %, 92 to 98 %."""
-    found = counts(population, n_equal)
+    found = counts[n_equal]
     assert np.mean([count.holds_best for count in found]) >= 0.93 - 0.10
     assert np.mean([count.wrongly_proven for count in found]) <= 0.05 + 0.08
     assert 0.88 <= np.mean([count.covered for count in found]) <= 0.995
 
 
 def test_whole_groups_are_drawn_and_counted(population: Population) -> None:
-    found = counts(population, 1, by_group=True)
+    found = calibration.simulate(population, 5, SEARCHES, by_group=True)
     assert np.mean([count.holds_best for count in found]) >= 0.93 - 0.10
     assert 0.88 <= np.mean([count.covered for count in found]) <= 0.995
 
@@ -48,8 +50,8 @@ def test_equal_bests_have_equal_truths(population: Population) -> None:
     assert population.truth.min() == pytest.approx(truth[0])
 
 
-def test_the_estimated_optimism_is_the_true_one_on_average(population: Population) -> None:
-    found = counts(population, 4)
+def test_the_estimated_optimism_is_the_true_one_on_average(counts: dict[int, list[Count]]) -> None:
+    found = counts[4]
     true = np.array([count.optimism for count in found])
     estimated = np.array([count.estimated_optimism for count in found])
     noise = 3 * np.sqrt((true.var() + estimated.var()) / len(found))

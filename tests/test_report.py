@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from builders import make_configuration, make_failed_trial, make_ranking, make_trial, make_verdict
+from builders import make_configuration, make_ranking, make_verdict
 
 import report
 from probe import Probe
@@ -34,7 +34,8 @@ SEARCHED = enumerate_configurations([16, 32, 64], 2)
 
 @pytest.fixture
 def ranking() -> list[ConfigurationResult]:
-    return make_ranking(SEARCHED, repeats=3, epochs=4, failed=[FAILED])
+    """Nine configurations, of which three are tied and one failed."""
+    return make_ranking(SEARCHED, repeats=3, epochs=4, failed=[FAILED], seed=4)
 
 
 MODEL_INFO = {
@@ -338,29 +339,79 @@ def test_old_json_stays_when_writing_fails(tmp_path: Path) -> None:
 # CSV
 
 
+def csv_rows(path: Path, findings: Findings) -> list[dict[str, str]]:
+    """What `write_csv` writes, as text."""
+    report.write_csv(path, findings)
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def test_csv_holds_the_ranking(tmp_path: Path, findings: Findings) -> None:
-    report.write_csv(tmp_path / "x.csv", findings)
-    with open(tmp_path / "x.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    best = findings.ranking[0]
-    assert rows[0] == {
-        "rank": "1",
-        "configuration": report.config_text(best.config),
-        "num_layers": str(len(best.config)),
-        "model_params": str(best.model_params),
-        "final_test_loss": repr(best.final_test_loss),
-        "final_test_loss_sd": repr(best.final_test_loss_sd),
-        "test_loss_repeat_1": repr(best.test_loss_per_repeat[0]),
-        "test_loss_repeat_2": repr(best.test_loss_per_repeat[1]),
-        "test_loss_repeat_3": repr(best.test_loss_per_repeat[2]),
-        "pareto": "True",
+    rows, verdict = csv_rows(tmp_path / "x.csv", findings), findings.verdict
+    assert verdict is not None
+    second = findings.ranking[1]
+    standing = verdict.standings[second.config]
+    assert standing.difference_interval is not None
+    assert rows[1] == {
+        "rank": "2",
+        "configuration": report.config_text(second.config),
+        "num_layers": str(len(second.config)),
+        "model_params": str(second.model_params),
+        "final_test_loss": repr(second.final_test_loss),
+        "final_test_loss_sd": repr(second.final_test_loss_sd),
+        "standard_error": repr(standing.standard_error),
+        "difference_to_best": repr(standing.difference),
+        "difference_low": repr(standing.difference_interval.low),
+        "difference_high": repr(standing.difference_interval.high),
+        "probability_best": repr(standing.probability_best),
+        "tied": "True",
+        "test_loss_repeat_1": repr(second.test_loss_per_repeat[0]),
+        "test_loss_repeat_2": repr(second.test_loss_per_repeat[1]),
+        "test_loss_repeat_3": repr(second.test_loss_per_repeat[2]),
+        "pareto": str(standing.on_front),
         "status": "ok",
     }
-    failed = rows[-1]
+    failed = rows[len(SEARCHED) - 1]
     assert (failed["rank"], failed["final_test_loss"], failed["final_test_loss_sd"]) == ("", "", "")
+    assert (failed["tied"], failed["difference_low"], failed["probability_best"]) == ("", "", "")
     assert (failed["test_loss_repeat_3"], failed["pareto"]) == ("", "False")
     assert failed["status"].startswith("failed")
-    assert [row["configuration"] for row in rows] == [report.config_text(c.config) for c in findings.ranking]
+    ranked = [report.config_text(c.config) for c in findings.ranking]
+    assert [row["configuration"] for row in rows] == [*ranked, "column means", "PCA"]
+
+
+def test_a_baseline_stands_behind_the_ranking_with_its_difference_to_the_best(
+    tmp_path: Path, findings: Findings
+) -> None:
+    *_, pca = csv_rows(tmp_path / "x.csv", findings)
+    assert findings.verdict is not None
+    baseline = findings.verdict.baselines[1]
+    assert {name: cell for name, cell in pca.items() if cell} == {
+        "configuration": "PCA",
+        "final_test_loss": repr(baseline.loss),
+        "difference_to_best": repr(-baseline.difference),  # as of the configurations: above 0 where it is worse
+        "difference_low": pca["difference_low"],
+        "difference_high": pca["difference_high"],
+        "status": "baseline",
+    }
+    bounds = [float(pca[name]) for name in ("difference_low", "difference_to_best", "difference_high")]
+    assert bounds == sorted(bounds)
+    assert bounds[1] == pytest.approx(baseline.loss - findings.ranking[0].final_test_loss)
+
+
+def test_csv_of_one_repeat_or_of_failures_alone_claims_nothing(tmp_path: Path) -> None:
+    once = findings_on(make_ranking(SEARCHED, repeats=1, epochs=2))
+    failed = Findings(make_ranking(SEARCHED, epochs=2, failed=SEARCHED))
+    for name, expected in (("once", len(SEARCHED) + 2), ("failed", len(SEARCHED))):
+        rows = csv_rows(tmp_path / f"{name}.csv", {"once": once, "failed": failed}[name])
+        assert len(rows) == expected
+        assert not any(row[column] for row in rows for column in ("tied", "difference_low", "probability_best"))
+
+
+def test_csv_of_folds_has_a_column_a_repeat(tmp_path: Path, in_folds: Findings) -> None:
+    first = csv_rows(tmp_path / "x.csv", in_folds)[0]
+    assert [name for name in first if name.startswith("test_loss")] == [f"test_loss_repeat_{n}" for n in (1, 2, 3)]
+    assert float(first["test_loss_repeat_2"]) == in_folds.ranking[0].test_loss_per_repeat[1]
 
 
 @pytest.fixture
@@ -439,6 +490,7 @@ def test_summary_has_the_promised_form() -> None:
     second = report.closing_files(
         Path("output/hyperparam_search_latent3.png"),
         Path("output/config_performance_latent3.png"),
+        Path("output/verdict_latent3.png"),
         Path("output/hyperparam_results_latent3.json"),
     )
     paths = [
@@ -447,6 +499,7 @@ def test_summary_has_the_promised_form() -> None:
             "best_model_latent3.pth",
             "hyperparam_search_latent3.png",
             "config_performance_latent3.png",
+            "verdict_latent3.png",
             "hyperparam_results_latent3.json",
         )
     ]
@@ -464,9 +517,23 @@ Best model saved: {paths[0]}
 Generating visualizations...
 Performance plot: {paths[1]}
 Configuration scatter: {paths[2]}
-Results saved: {paths[3]}
+Verdict plot: {paths[3]}
+Results saved: {paths[4]}
 """
     )
+
+
+def test_the_verdict_stands_between_the_result_and_the_pictures() -> None:
+    best = make_configuration((64, 64), [0.0379, 0.0379])
+    lines = report.closing_summary(best, None, ["Verdict: proven.", "  Recommended: it"]).splitlines()
+    assert lines[-5:] == ["", "Verdict: proven.", "  Recommended: it", "", "Generating visualizations..."]
+
+
+@pytest.mark.parametrize(("repeats", "over"), [(1, "(2 folds)"), (3, "(2 folds x 3 repeats)")])
+def test_summary_says_over_how_many_folds_the_loss_is_a_mean(repeats: int, over: str) -> None:
+    (best,) = make_ranking([(16,)], repeats=repeats, folds=2)
+    (line,) = [line for line in report.closing_summary(best).splitlines() if line.startswith("Best final test loss")]
+    assert line.endswith(f" {over}")
 
 
 def test_summary_of_one_repeat_claims_no_spread_and_no_file() -> None:
@@ -476,12 +543,13 @@ def test_summary_of_one_repeat_claims_no_spread_and_no_file() -> None:
 
 
 def test_latent_plot_is_named_where_there_is_one() -> None:
-    lines = report.closing_files(Path("a.png"), Path("b.png"), Path("c.json"), Path("d.png")).splitlines()
+    lines = report.closing_files(*map(Path, ("a.png", "b.png", "c.png", "d.json", "e.png"))).splitlines()
     assert lines == [
         "Performance plot: a.png",
         "Configuration scatter: b.png",
-        "Latent space plot: d.png",
-        "Results saved: c.json",
+        "Verdict plot: c.png",
+        "Latent space plot: e.png",
+        "Results saved: d.json",
     ]
 
 

@@ -114,7 +114,7 @@ def test_of_many_tied_the_first_are_named_and_the_rest_counted(tied: Verdict) ->
 def test_where_rows_or_groups_dominate_more_repeats_are_not_promised(tied: Verdict, resampled: str) -> None:
     lines = said(replace(tied, repeats_to_settle=None, resampled=resampled, n_resampled=401))
     assert line("  More repeats", lines) == (
-        f"  More repeats will not settle it: some of the tied differ by less than 401 {resampled} can tell."
+        f"  More repeats will not settle it: on 401 {resampled}, some of the tied differ too little."
     )
 
 
