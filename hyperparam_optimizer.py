@@ -252,7 +252,7 @@ def write_report(
         results_document(findings, args=vars(arguments), environment=environment, data=data, timing=timing),
     )
     if chosen:
-        latent_plot = files.latent_plot if arguments.latent_dim == 2 else None
+        latent_plot = files.latent_plot if model and arguments.latent_dim == 2 else None
         pictures = (files.search_plot, files.configurations_plot, files.verdict_plot)
         console.summarize(closing_files(*pictures, files.results, latent_plot))
 
