@@ -192,7 +192,7 @@ def find_faults(arguments: argparse.Namespace) -> list[str]:
     check.number("eta_min", "of at least 0", lambda x: x >= 0)
     check.number("dropout", "from 0 to below 1", lambda x: 0 <= x < 1)
     check.number("weight_decay", "of at least 0", lambda x: x >= 0)
-    check.number("confidence", "above 0 and below 1", lambda x: 0 < x < 1)
+    check.number("confidence", "above 0 and up to 0.9999", lambda x: 0 < x <= 0.9999)
     check.whole("cv_folds", 0, 1000)
     check.choice("select", ("best", "simplest"))
     check.choice("scaling", ("robust", "percent", "none"))

@@ -54,7 +54,7 @@ def conclude(
     final = train_chosen(arguments, chosen, training)
     honest = None
     if chosen.is_cross_validated and not final.failure:
-        honest = estimate(final, loaded.part(None), confidence=arguments.confidence, seed=arguments.seed)
+        honest = estimate(final, loaded.part(None), verdict, confidence=arguments.confidence, seed=arguments.seed)
     stopwatch.lap("retrain")
     probe = None if arguments.no_probe else probe_longer(verdict, ranking, training, parts[0], console)
     stopwatch.lap("probe")
@@ -111,4 +111,5 @@ def probe_longer(
         return None
     console.say("Probing longer training ...")
     results = {factor: list(training.run(plan.trials, factor)) for factor in plan.factors}
-    return read_probe(plan, results, epochs=training.settings.epochs, part=part, relative_sd=verdict.relative_sd)
+    relative_sd = verdict.relative_sd if verdict.training_df > 0 else None
+    return read_probe(plan, results, epochs=training.settings.epochs, part=part, relative_sd=relative_sd)

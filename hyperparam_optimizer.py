@@ -297,9 +297,8 @@ def write_pictures(
     files: OutputFiles,
 ) -> None:
     """Draws the pictures of the search."""
-    import verdict_plot
-
     import plots
+    import verdict_plot
 
     latent_dim, note = arguments.latent_dim, SAMPLE_NOTE if loaded.is_sample else None
     plots.plot_search(ranking, files.search_plot, latent_dim=latent_dim, verdict=verdict, note=note)

@@ -1,7 +1,7 @@
 """The convergence probe: would the search have said something else after longer training?
 
     plan = plan_probe(verdict, ranking, cost, search_cost)     # None if even the least costs too much
-    probe = read_probe(plan, results, epochs=20, part=part, relative_sd=verdict.relative_sd)
+    probe = read_probe(plan, results, epochs=20, part=part, relative_sd=0.05)
     probe.is_long_enough, probe.suggested_epochs
 
 Cosine annealing brings the learning rate to zero at the end of whatever length was asked for, so a curve always
@@ -48,6 +48,7 @@ class Probe:
     epochs: tuple[int, ...]  # those asked for, then longer ones
     repeats: int
     configs: tuple[Configuration, ...]
+    is_cross_validated: bool  # then of the first fold alone
     losses: np.ndarray  # [C, len(epochs)] mean over the repeats
     noise: float  # two standard errors of `fall`
     overtaking: tuple[Configuration, Configuration] | None  # the first beats the second after the longest only
@@ -95,11 +96,16 @@ def plan_probe(
 
 
 def read_probe(
-    plan: ProbePlan, results: Mapping[int, Sequence[TrialResult]], *, epochs: int, part: ScoredPart, relative_sd: float
+    plan: ProbePlan,
+    results: Mapping[int, Sequence[TrialResult]],
+    *,
+    epochs: int,
+    part: ScoredPart,
+    relative_sd: float | None,
 ) -> Probe | None:
     """From the results of each factor; None if one of the best's diverged.
 
-    `part`: the rows that the trials are scored on. `relative_sd`: of one training's loss, by luck; 0 if unknown.
+    `part`: the rows that the trials are scored on. `relative_sd`: of one training's loss, by luck; None if unknown.
     """
     repeats = len(plan.trials) // len(plan.configurations)
     asked = [result for c in plan.configurations for result in c.trials if result.trial in plan.trials]
@@ -109,9 +115,10 @@ def read_probe(
         return None
     weighed = [[weigh_fixed([length[config]], [part]) for length in by_length] for config in survivors]
     losses = np.array([[loss for loss, _ in row] for row in weighed])
+    measured = [c.final_test_loss for c in plan.configurations if c.config in survivors]
     influences = np.array([[influence for _, influence in row] for row in weighed])  # [C, lengths, G]
 
-    by_training = ((relative_sd or USUAL_SD) * losses) ** 2 / repeats  # [C, lengths]
+    by_training = ((USUAL_SD if relative_sd is None else relative_sd) * losses) ** 2 / repeats  # [C, lengths]
 
     def noise(weights: np.ndarray) -> float:
         """Two standard errors of the weighted sum [C, lengths] of the losses."""
@@ -124,9 +131,10 @@ def read_probe(
         epochs=tuple(epochs * factor for factor in (1, *plan.factors)),
         repeats=repeats,
         configs=tuple(survivors),
+        is_cross_validated=plan.trials[0].fold is not None,
         losses=losses,
         noise=noise(trend),
-        overtaking=_overtaking(survivors, losses, noise),
+        overtaking=_overtaking(survivors, measured, losses, noise),
         suggested_epochs=_suggest(losses.mean(axis=0), epochs, plan.factors, noise(trend), noise(last_step)),
     )
 
@@ -143,13 +151,16 @@ def _by_configuration(results: Sequence[TrialResult]) -> dict[Configuration, np.
 
 
 def _overtaking(
-    configs: Sequence[Configuration], losses: np.ndarray, noise: Callable[[np.ndarray], float]
+    configs: Sequence[Configuration],
+    measured: Sequence[float],
+    losses: np.ndarray,
+    noise: Callable[[np.ndarray], float],
 ) -> tuple[Configuration, Configuration] | None:
-    """Two of which the first loses at the shortest length and wins at the longest, there beyond the noise."""
+    """Two of which the first lost in the search (`measured`) and wins at the longest, there beyond the noise."""
     for one, other in permutations(range(len(configs)), 2):
         lead = np.zeros_like(losses)
         lead[[one, other], -1] = -1.0, 1.0
-        if losses[one, 0] > losses[other, 0] and (lead * losses).sum() > noise(lead):
+        if measured[one] > measured[other] and (lead * losses).sum() > noise(lead):
             return configs[one], configs[other]
     return None
 

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 METHOD = (
-    "multiple comparisons with the best (Hsu 1984, doi:10.1214/aos/1176346722); critical values of the largest "
-    "studentised difference from a bootstrap over rows or groups and Student's t over trainings, whose variances are "
+    "multiple comparisons with the best (Hsu 1984, Annals of Statistics 12, 1136-1144); critical values of the largest "
+    "standardised difference from a bootstrap over rows or groups and Student's t over trainings, whose variances are "
     "moderated (Smyth 2004, doi:10.2202/1544-6115.1027)"
 )
 LINE_END = "\r\n"  # RFC 4180; also what makes writers put quotes around a cell with a line break of either kind

@@ -98,7 +98,7 @@ def _recommendation(verdict: Verdict) -> str:
 def _settling(verdict: Verdict) -> str:
     if verdict.repeats_to_settle:
         return (
-            f"About {verdict.repeats_to_settle} repeats would settle it, if the measured differences are the true ones."
+            f"About {verdict.repeats_to_settle} repeats might settle it, if the measured differences are the true ones."
         )
     rows = f"{verdict.n_resampled} {verdict.resampled}"
     return f"More repeats will not settle it: on {rows}, some of the tied differ too little."
@@ -107,7 +107,7 @@ def _settling(verdict: Verdict) -> str:
 def _trust(verdict: Verdict, honest: Estimate | None, n_test: int) -> list[str]:
     loss = verdict.best.final_test_loss
     if honest:
-        interval = interval_text(honest.interval, loss, signed=False) if honest.interval else "(one training)"
+        interval = interval_text(honest.interval, loss, signed=False)
         return [f"Honest test loss: {loss_text(honest.loss)} {interval}, on {n_test} test rows that chose nothing."]
     if verdict.optimism is None or verdict.n_configurations == 1:
         return []
@@ -142,20 +142,24 @@ def _beaten(baseline: Baseline, verdict: Verdict) -> str:
 
 def _length(probe: Probe, time: str) -> str:
     asked, longest = probe.epochs[0], probe.epochs[-1]
-    before, after = loss_text(probe.losses[0, 0]), loss_text(probe.losses[0, -1])
+    before, after = (loss_text(loss) for loss in probe.losses.mean(axis=0)[[0, -1]])
+    change = f"with {longest} epochs instead of {asked} the loss {{}} from {before} to {after} ({_probed(probe)})"
     if probe.suggested_epochs is None and not probe.overfits:
-        text = f"Long enough: with {longest} epochs instead of {asked} the best's loss goes from {before} to {after}, "
-        return text + f"within the noise{_order(probe)}."
+        return f"Long enough: {change.format('goes')}, within the noise{_order(probe)}."
     if probe.suggested_epochs is None:
-        return (
-            f"Longer is worse: with {longest} epochs instead of {asked} the best's loss rises from {before} to "
-            f"{after}{_order(probe)}; more --dropout or --weight_decay may help."
-        )
+        remedy = "more --dropout or --weight_decay may help"
+        return f"Longer is worse: {change.format('rises')}{_order(probe)}; {remedy}."
     advice = f"--epochs {probe.suggested_epochs}" + (f" {time}" if time else "")
-    return (
-        f"Too short: with {longest} epochs instead of {asked} the best falls from {before} to "
-        f"{after}{_order(probe)}; {advice}."
-    )
+    return f"Too short: {change.format('falls')}{_order(probe)}; {advice}."
+
+
+def _probed(probe: Probe) -> str:
+    """Of what the losses are means."""
+    names = ", ".join(map(config_text, probe.configs))
+    which = [f"mean of {names}" if len(probe.configs) > 1 else names]
+    which += [f"{probe.repeats} repeats"] if probe.repeats > 1 else []
+    which += ["first fold"] if probe.is_cross_validated else []
+    return ", ".join(which)
 
 
 def _order(probe: Probe) -> str:

@@ -15,13 +15,14 @@ scored on ever more rows) for two reasons, and both are counted:
   doi:10.2202/1544-6115.1027), and errors are drawn from Student's t with the degrees of freedom that this leaves.
   Resampling five repeats would understate the variance by a fifth and know nothing of tails. Trainings count as
   independent between configurations: pairing them by repeat gains nothing, since initial weights differ (measured:
-  a correlation of 0.00 ± 0.02 on the published table), and could only be wrong in the direction of caution.
+  a correlation of 0.00 ± 0.02 on the published table).
 
 The tied set holds every configuration that the data do not rule out as the best: *multiple comparisons with the best*
-(Hsu 1984, doi:10.1214/aos/1176346722; Hsu 1996, ISBN 978-0-412-98281-4), with the critical value of the largest of all
-studentised differences taken from the drawn errors (Romano & Wolf 2005, doi:10.1198/016214504000000539). It contains
-the truly best configuration with the stated confidence, however many are compared. `benchmarks/calibration.py` counts
-how often that is so. Plain NumPy; knows nothing of models, training or files.
+(Hsu 1984, Annals of Statistics 12, 1136-1144; Hsu 1996, "Multiple Comparisons: Theory and Methods"), with the critical
+value of the largest of all standardised differences taken from the drawn errors (Romano & Wolf 2005,
+doi:10.1198/016214504000000539). It contains the truly best configuration with about the stated confidence, however
+many are compared. `benchmarks/calibration.py` counts how often that is so. Plain NumPy; knows nothing of models,
+training or files.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from selection import ConfigurationResult
 
 MAX_UNITS = 4096  # more rows (or groups) than this are resampled in bundles: the same variance, bounded work
 ROW_PIECES = 5  # into so many are the rows cut where some have to be held back
+MOST_TESTED = 300  # contenders that are tested against all others; with more, the first screening is the last
 
 
 class ScoredPart(NamedTuple):
@@ -56,6 +58,12 @@ class Evidence:
     )  # [C, G] by how much each unit moves the loss, scaled to the variance of an unbiased estimate
     training_variances: np.ndarray  # [C] of the mean over all trainings
     training_df: float  # degrees of freedom of these; 0 where nothing is known of them
+    row_df: int  # degrees of freedom of the row variances; 0 with a single unit
+
+    @property
+    def is_known(self) -> bool:
+        """Whether both variances can be told."""
+        return self.training_df > 0 and self.row_df > 0
 
     @property
     def row_variances(self) -> np.ndarray:
@@ -95,10 +103,19 @@ def weigh(configurations: Sequence[ConfigurationResult], parts: Sequence[ScoredP
     weighed = [_weigh_one(configuration, parts) for configuration in configurations]
     losses = np.array([configuration.final_test_loss for configuration in configurations])
     influences = np.stack([influence for influence, _ in weighed])
-    variances, df = moderated_variances(_training_variances(configurations), _training_df(configurations), losses)
+    variances, df = moderated_variances(_training_variances(configurations), *_training_df(configurations), losses)
     noise = np.array([noise for _, noise in weighed])  # that part of a training's luck that averages out over rows
     n_trainings = configurations[0].losses.size
-    return Evidence(losses, influences, np.maximum(variances - noise, 0) / n_trainings, df)
+    return Evidence(losses, influences, np.maximum(variances - noise, 0) / n_trainings, df, _row_df(parts))
+
+
+def _centred_by_part(parts: Sequence[ScoredPart]) -> bool:
+    """Whether each part's units vary around its own loss; where a part has only one, all do around the common one."""
+    return min(count_units([part]) for part in parts) > 1
+
+
+def _row_df(parts: Sequence[ScoredPart]) -> int:
+    return count_units(parts) - (len(parts) if _centred_by_part(parts) else 1)
 
 
 def weigh_fixed(errors_by_part: Sequence[np.ndarray], parts: Sequence[ScoredPart]) -> tuple[float, np.ndarray]:
@@ -127,17 +144,21 @@ def _weigh_one(configuration: ConfigurationResult, parts: Sequence[ScoredPart]) 
 
 def _unit_influences(errors_by_part: Sequence[np.ndarray], parts: Sequence[ScoredPart]) -> np.ndarray:
     """[R, G] from row errors [R, N_part, 2]: what each unit adds to the mean loss over the parts."""
+    totals = [part.cells.sum(axis=0) for part in parts]
+    means = [e.sum(axis=1, keepdims=True) / np.maximum(t, 1) for e, t in zip(errors_by_part, totals, strict=True)]
+    by_part = _centred_by_part(parts)
+    common, n_units = np.mean(means, axis=0), count_units(parts)  # means: each [R, 1, 2]
     pieces = []
-    for errors, (cells, units) in zip(errors_by_part, parts, strict=True):
-        totals = cells.sum(axis=0)
-        excess = errors - errors.sum(axis=1, keepdims=True) / np.maximum(totals, 1) * cells  # [R, N_part, 2]
-        by_row = excess @ np.array(sum_weights(*totals.tolist())) / len(parts)  # [R, N_part]
-        pieces.append(_add_up(by_row, units))
-    by_unit = np.concatenate(pieces, axis=1)
-    n_units = by_unit.shape[1]
-    if n_units > MAX_UNITS:
-        by_unit, n_units = _add_up(by_unit, np.arange(n_units) % MAX_UNITS), MAX_UNITS
-    return np.asarray(by_unit * np.sqrt(n_units / max(n_units - 1, 1)))
+    for errors, (cells, units), total, mean in zip(errors_by_part, parts, totals, means, strict=True):
+        excess = errors - (mean if by_part else common) * cells  # [R, N_part, 2]
+        by_row = excess @ np.array(sum_weights(*total.tolist())) / len(parts)  # [R, N_part]
+        by_unit = _add_up(by_row, units)
+        n = by_unit.shape[1] if by_part else n_units
+        pieces.append(by_unit * np.sqrt(n / max(n - 1, 1)))
+    everything = np.concatenate(pieces, axis=1)
+    if everything.shape[1] > MAX_UNITS:
+        everything = _add_up(everything, np.arange(everything.shape[1]) % MAX_UNITS)
+    return everything
 
 
 def _add_up(values: np.ndarray, bins: np.ndarray) -> np.ndarray:
@@ -160,26 +181,33 @@ def _training_variances(configurations: Sequence[ConfigurationResult]) -> np.nda
     """[C] variance of one training's loss; NaN where each was trained once.
 
     Within each fold over the repeats. With one repeat of several folds, what is left of the folds' losses when
-    fold and configuration are taken off: it holds more than the training's luck, and so errs towards caution.
+    fold and configuration are taken off: it holds the row-wise scatter and the training sets' as well.
     """
     losses = np.stack([configuration.losses for configuration in configurations])  # [C, R, K]
-    repeats, folds = losses.shape[1:]
+    n_configurations, repeats, folds = losses.shape
     if repeats > 1:
         return np.asarray(losses.var(axis=1, ddof=1).mean(axis=1))
     if folds == 1:
-        return np.full(len(losses), np.nan)
+        return np.full(n_configurations, np.nan)
     fold_losses = losses[:, 0]  # [C, K]
-    difficulty = fold_losses.mean(axis=0) - fold_losses.mean() if len(losses) > 2 else 0.0
-    return np.asarray((fold_losses - difficulty).var(axis=1, ddof=1))
+    if n_configurations == 1:
+        return np.asarray(fold_losses.var(axis=1, ddof=1))
+    difficulty = fold_losses.mean(axis=0)
+    return np.asarray((fold_losses - difficulty).var(axis=1, ddof=1) / (1 - 1 / n_configurations))
 
 
-def _training_df(configurations: Sequence[ConfigurationResult]) -> int:
+def _training_df(configurations: Sequence[ConfigurationResult]) -> tuple[int, int]:
+    """Of each configuration's variance, and of all together."""
     repeats, folds = configurations[0].losses.shape
-    return int(folds * (repeats - 1) if repeats > 1 else folds - 1)
+    if repeats > 1:
+        return folds * (repeats - 1), folds * (repeats - 1) * len(configurations)
+    return folds - 1, (folds - 1) * max(len(configurations) - 1, 1)
 
 
-def moderated_variances(variances: np.ndarray, df: int, losses: np.ndarray) -> tuple[np.ndarray, float]:
-    """Variances [C] with `df` degrees of freedom each, moved towards their common level; and the new df.
+def moderated_variances(variances: np.ndarray, df: int, pooled_df: int, losses: np.ndarray) -> tuple[np.ndarray, float]:
+    """Variances [C] with `df` degrees of freedom each, `pooled_df` together, moved towards their common level.
+
+    Returns them and their new degrees of freedom.
 
     Smyth 2004, section 6.2, on variances relative to the squared losses [C]: the prior's location and degrees of
     freedom are those that fit the mean and variance of the logarithms. Unknown variances (df 0) count as 0.
@@ -188,18 +216,18 @@ def moderated_variances(variances: np.ndarray, df: int, losses: np.ndarray) -> t
         return np.zeros_like(variances), 0.0
     from scipy.special import digamma, polygamma
 
-    scale = np.maximum(losses, np.finfo(np.float64).tiny) ** 2
-    relative = variances / scale
+    scale = losses**2
+    relative = np.divide(variances, scale, out=np.zeros_like(variances), where=scale > 0)
     logs = np.log(relative[relative > 0])
     if len(logs) < 2:
         return variances, float(df)
     centred = logs - digamma(df / 2) + np.log(df / 2)
     spread = centred.var(ddof=1) - polygamma(1, df / 2)
     if spread <= 0:  # no sign that they differ at all
-        return np.full_like(variances, np.exp(centred.mean())) * scale, float(df * len(logs))
+        return np.full_like(variances, np.exp(centred.mean())) * scale, float(pooled_df)
     prior_df = 2 * _inverse_trigamma(float(spread))
     prior = np.exp(centred.mean() + digamma(prior_df / 2) - np.log(prior_df / 2))
-    return (prior_df * prior + df * relative) / (prior_df + df) * scale, min(prior_df + df, float(df * len(logs)))
+    return (prior_df * prior + df * relative) / (prior_df + df) * scale, min(prior_df + df, float(pooled_df))
 
 
 def _inverse_trigamma(value: float) -> float:
@@ -222,7 +250,7 @@ def _inverse_trigamma(value: float) -> float:
 def draw_errors(evidence: Evidence, n_draws: int, rng: np.random.Generator) -> Errors:
     """`n_draws` joint errors of all losses.
 
-    Row part: a bootstrap over units, widened to Student's t with one degree of freedom fewer than units.
+    Row part: a bootstrap over units, widened to Student's t.
     """
     n_configurations, n_units = evidence.influences.shape
     rows = np.empty((n_draws, n_configurations))
@@ -231,8 +259,8 @@ def draw_errors(evidence: Evidence, n_draws: int, rng: np.random.Generator) -> E
         part = slice(start, min(start + at_a_time, n_draws))
         counts = _resample(part.stop - part.start, n_units, rng)
         rows[part] = (counts - 1.0) @ evidence.influences.T  # [draws, G] @ [G, C] -> [draws, C]
-    if n_units > 1:
-        rows *= np.sqrt((n_units - 1) / rng.chisquare(n_units - 1, size=(n_draws, 1)))
+    if evidence.row_df > 0:
+        rows *= np.sqrt(evidence.row_df / rng.chisquare(evidence.row_df, size=(n_draws, 1)))
     training = np.zeros_like(rows)
     if evidence.training_df > 0:
         training += rng.standard_t(evidence.training_df, size=rows.shape) * np.sqrt(evidence.training_variances)
@@ -253,15 +281,16 @@ def intervals(estimates: np.ndarray, errors: np.ndarray, confidence: float) -> n
 
 
 def probabilities_of_being_best(losses: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    """[C] in which share of the draws each has the lowest loss."""
-    return np.bincount((losses + errors).argmin(axis=1), minlength=len(losses)) / len(errors)
+    """[C] in how many of the draws, as a share, each has the lowest loss once its error is taken off."""
+    return np.bincount((losses - errors).argmin(axis=1), minlength=len(losses)) / len(errors)
 
 
 def tied_with_best(losses: np.ndarray, errors: np.ndarray, confidence: float) -> np.ndarray:
     """[C] bool: which configurations are not ruled out as the best; losses [C], drawn errors [draws, C].
 
     A first screening against the best measured, with Bonferroni's bound, leaves the contenders; each of them is then
-    tested against all others at once.
+    tested against all others at once. That takes time by the square of their number: of more than `MOST_TESTED`, all
+    count as tied, which errs towards caution.
     """
     n_configurations = len(losses)
     if n_configurations == 1:
@@ -271,12 +300,15 @@ def tied_with_best(losses: np.ndarray, errors: np.ndarray, confidence: float) ->
     differences = errors - errors[:, [best]]
     spread = _spread(differences)
     bound = np.quantile((differences / spread)[:, others], 1 - tail / (n_configurations - 1))
-    contenders = np.flatnonzero((losses - losses[best]) / spread <= bound)
+    contenders = np.flatnonzero((losses - losses[best]) / spread <= max(bound, 0.0))
     tied = np.zeros(n_configurations, dtype=bool)
+    if len(contenders) > MOST_TESTED:
+        tied[contenders] = True
+        return tied
     for candidate in contenders:
         differences = errors[:, [candidate]] - errors[:, contenders]
         spread = _spread(differences)
-        critical = np.quantile((differences / spread).max(axis=1), confidence)
+        critical = max(np.quantile((differences / spread).max(axis=1), confidence), 0.0)
         tied[candidate] = ((losses[candidate] - losses[contenders]) / spread).max() <= critical
     return tied
 
@@ -289,20 +321,23 @@ def _spread(differences: np.ndarray) -> np.ndarray:
 
 def estimate_optimism(
     configurations: Sequence[ConfigurationResult], part: ScoredPart, evidence: Evidence, errors: Errors
-) -> float:
+) -> float | None:
     """By how much the best measured loss is too low because it was chosen for being low.
 
     One repeat and a fifth of the rows are held back, the best is chosen on the rest, and what it loses on those held
     back is averaged over all repeats and fifths. That is the optimism of a somewhat smaller search; the drawn errors
     say by which factor it shrinks with the full one. Unbiased or nearly so, but uncertain, as any estimate from a
-    single search: it can come out negative. Needs two repeats. Without folds.
+    single search: it can come out negative. Needs two repeats, and rows to hold back: else None. Without folds.
     """
     repeats = configurations[0].repeats
     pieces = part.units % ROW_PIECES
     cells = np.stack([part.cells[pieces == piece].sum(axis=0) for piece in range(ROW_PIECES)])  # [F, 2]
     sums = np.stack([[_piece_sums(result.row_errors, pieces) for result in c.trials] for c in configurations])
     gaps = []  # sums: [C, R, F, 2]
-    for piece in np.flatnonzero(cells[:, 1]):
+    usable = np.flatnonzero(cells[:, 0] if cells[:, 0].any() else cells[:, 1])
+    if len(usable) < 2:
+        return None
+    for piece in usable:
         kept = np.arange(ROW_PIECES) != piece
         chosen_on = _loss(sums[:, :, kept].sum(axis=2), cells[kept].sum(axis=0))  # [C, R]
         held_back = _loss(sums[:, :, piece], cells[piece])  # [C, R]
@@ -311,7 +346,7 @@ def estimate_optimism(
             unseen = held_back[:, repeat]
             chosen = seen.argmin()
             gaps.append((unseen[chosen] - unseen.mean()) - (seen[chosen] - seen.mean()))
-    wider = errors.rows * np.sqrt(ROW_PIECES / (ROW_PIECES - 1)) + errors.training * np.sqrt(repeats / (repeats - 1))
+    wider = errors.rows * np.sqrt(len(usable) / (len(usable) - 1)) + errors.training * np.sqrt(repeats / (repeats - 1))
     full, smaller = (_resampled_optimism(evidence.losses, drawn) for drawn in (errors.total, wider))
     return float(np.mean(gaps) * full / smaller) if smaller > 0 else 0.0
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -32,12 +32,13 @@ from uncertainty import (
     weigh_fixed,
 )
 
-TINY = 1e-300  # instead of 0 in a denominator
+POWER = 0.8  # with which so many repeats would prove it
 MOST_REPEATS = 1000  # asking for more would be no advice
 
 
 class Interval(NamedTuple):
-    """Of the stated confidence, pointwise."""
+    """Of the stated confidence, of one difference alone: not adjusted for how many there are, or for the choice of the
+    best measured, which makes differences between equals look larger than they are."""
 
     low: float
     high: float
@@ -80,15 +81,12 @@ class Verdict:
     baselines: tuple[Baseline, ...]
     optimism: float | None  # by how much the best measured loss is too low; None if unknown, or cross-validated
     repeats_to_settle: int | None  # so many might prove the best; None if none would, or if there is nothing to settle
-    relative_sd: float  # standard deviation of one training's loss by luck, relative to the loss; 0 if unknown
+    is_known: bool  # False after one training each: luck cannot be told from merit
+    relative_sd: float  # standard deviation of one training's loss by luck, relative to the loss
+    training_df: float  # its degrees of freedom; 0 where it is unknown
     n_configurations: int
     resampled: str  # "rows" or "groups"
     n_resampled: int
-
-    @property
-    def is_known(self) -> bool:
-        """Whether there is any verdict: luck in training cannot be told from merit by one training each."""
-        return bool(self.tied)
 
     @property
     def is_proven(self) -> bool:
@@ -114,9 +112,10 @@ def judge(
     finished = [c for c in ranking if c.failure is None]
     evidence = weigh(finished, parts)
     fixed = [weigh_fixed(errors, parts) for errors in baselines.values()]
-    errors = draw_errors(_with_fixed(evidence, fixed), _n_draws(len(finished)), _generator(seed))
+    n_draws = _n_draws(len(finished), confidence)
+    errors = draw_errors(_with_fixed(evidence, fixed), n_draws, _generator(seed))
     own = Errors(errors.rows[:, : len(finished)], errors.training[:, : len(finished)])
-    is_known = evidence.training_df > 0
+    is_known = evidence.is_known
     is_tied = (
         tied_with_best(evidence.losses, own.total, confidence) if is_known else np.zeros(len(finished), dtype=bool)
     )
@@ -132,7 +131,9 @@ def judge(
         objectives=tuple(objectives),
         baselines=_compare_baselines(baselines, fixed, evidence, errors, confidence),
         optimism=estimate_optimism(finished, parts[0], evidence, own) if is_known and len(parts) == 1 else None,
-        repeats_to_settle=_repeats_to_settle(evidence, own.total, is_tied, finished[0].repeats, confidence),
+        repeats_to_settle=_repeats_to_settle(evidence, is_tied, finished[0].repeats, confidence),
+        is_known=is_known,
+        training_df=evidence.training_df,
         relative_sd=_relative_sd(evidence, finished[0].losses.size),
         n_configurations=len(finished),
         resampled="groups" if grouped else "rows",
@@ -141,19 +142,21 @@ def judge(
 
 
 class Estimate(NamedTuple):
-    """A loss with its standard error and interval; these are None after a single training."""
+    """A loss with its standard error and interval."""
 
     loss: float
-    standard_error: float | None
-    interval: Interval | None
+    standard_error: float
+    interval: Interval
 
 
-def estimate(configuration: ConfigurationResult, part: ScoredPart, *, confidence: float, seed: int) -> Estimate:
-    """The loss of one configuration on rows that nothing was chosen on."""
-    evidence = weigh([configuration], [part])
-    if evidence.training_df == 0:
-        return Estimate(configuration.final_test_loss, None, None)
-    errors = draw_errors(evidence, _n_draws(1), _generator(seed))
+def estimate(
+    configuration: ConfigurationResult, part: ScoredPart, verdict: Verdict, *, confidence: float, seed: int
+) -> Estimate:
+    """The loss of one configuration on rows that nothing was chosen on; the luck of training is that of the search."""
+    weighed = weigh([configuration], [part])
+    luck = (verdict.relative_sd * weighed.losses) ** 2 / configuration.losses.size
+    evidence = replace(weighed, training_variances=luck, training_df=verdict.training_df)
+    errors = draw_errors(evidence, _n_draws(1, confidence), _generator(seed))
     interval = Interval(*intervals(evidence.losses, errors.total, confidence)[0].tolist())
     return Estimate(configuration.final_test_loss, float(evidence.standard_errors[0]), interval)
 
@@ -207,9 +210,10 @@ def _relative_sd(evidence: Evidence, n_trainings: int) -> float:
     return math.sqrt(float(evidence.training_variances[0]) * n_trainings) / loss if loss > 0 else 0.0
 
 
-def _n_draws(n_configurations: int) -> int:
-    """Five thousand, fewer where that would take gigabytes."""
-    return max(2000, min(5000, 20_000_000 // n_configurations))
+def _n_draws(n_configurations: int, confidence: float) -> int:
+    """Enough for the tails, as far as that does not take gigabytes."""
+    for_tails = min(max(5000, math.ceil(50 / (1 - confidence))), 200_000)
+    return max(1000, min(for_tails, 10_000_000 // n_configurations))
 
 
 def _generator(seed: int) -> np.random.Generator:
@@ -226,6 +230,7 @@ def _with_fixed(evidence: Evidence, fixed: Sequence[tuple[float, np.ndarray]]) -
         np.vstack([evidence.influences, *influences]),
         np.append(evidence.training_variances, np.zeros(len(fixed))),
         evidence.training_df,
+        evidence.row_df,
     )
 
 
@@ -238,7 +243,7 @@ def _standings(
     confidence: float,
 ) -> dict[Configuration, Standing]:
     front_configs = {c.config for c in front}
-    if evidence.training_df == 0:
+    if not evidence.is_known:
         return {c.config: Standing(on_front=c.config in front_configs) for c in finished}
     differences = evidence.losses - evidence.losses[0]
     bounds = intervals(differences, errors - errors[:, [0]], confidence)
@@ -271,29 +276,28 @@ def _compare_baselines(
             name=name,
             loss=float(losses[i]),
             difference=float(differences[i]),
-            difference_interval=Interval(*bounds[i].tolist()) if evidence.training_df > 0 else None,
+            difference_interval=Interval(*bounds[i].tolist()) if evidence.is_known else None,
             not_beaten_by=int((evidence.losses >= losses[i]).sum()),
         )
         for i, name in enumerate(baselines)
     )
 
 
-def _repeats_to_settle(
-    evidence: Evidence, errors: np.ndarray, is_tied: np.ndarray, repeats: int, confidence: float
-) -> int | None:
-    """About how many repeats would prove the best measured if the measured differences are the true ones.
+def _repeats_to_settle(evidence: Evidence, is_tied: np.ndarray, repeats: int, confidence: float) -> int | None:
+    """About how many repeats would prove the best measured, four times of five, if the differences are the true ones.
 
-    More repeats shrink the training's share of the variance, never the rows'. One significant figure.
+    More repeats shrink the training's share of the variance, never the rows'. One significant figure; Bonferroni.
     """
     rivals = np.flatnonzero(is_tied)[1:]
     if not len(rivals):
         return None
-    drawn = errors[:, rivals] - errors[:, [0]]
-    critical = np.quantile((drawn / np.maximum(drawn.std(axis=0), TINY)).max(axis=1), confidence)
+    from scipy.special import ndtri
+
+    needed_ratio = ndtri(1 - (1 - confidence) / len(rivals)) + ndtri(POWER)
     differences = evidence.losses[rivals] - evidence.losses[0]
     by_rows = ((evidence.influences[rivals] - evidence.influences[0]) ** 2).sum(axis=1)
     by_training = evidence.training_variances[rivals] + evidence.training_variances[0]
-    room = (differences / max(critical, TINY)) ** 2 - by_rows
+    room = (differences / needed_ratio) ** 2 - by_rows
     if (room <= 0).any():
         return None
     needed = float((by_training / room).max()) * repeats

@@ -5,7 +5,7 @@
 1. *Rows and trainings.* Every configuration is trained many times on a real split. These trainings and test rows
    (or whole groups of rows) are taken for the population, whose mean losses are the truth. A simulated search draws
    rows, and a few trainings of each configuration, from it with replacement. Nothing is assumed about how losses
-   vary. Scenarios: losses as they are; the best two, or five, made equal, by scaling their errors.
+   vary. Scenarios: losses as they are; the best two, or five, or all, made equal, by scaling their errors.
 2. *Folds.* Tables are drawn from a large synthetic population (`data/make_sample.py`), and each is cross-validated in
    earnest, so that training sets vary too. The truth is the mean over all tables.
 3. *Seeds.* The whole search on the table itself at several seeds (other splits, other trainings): does each tied set
@@ -235,11 +235,11 @@ def fold_coverage(
     folds: int,
     repeats: int,
     settings: TrainingSettings,
-) -> tuple[float, float, int]:
+) -> tuple[np.ndarray, list[bool], int]:
     """Cross-validates `n_tables` tables of `n_rows` rows from the population.
 
-    Returns the share of intervals (difference to the best measured) that hold the true difference, the share of tied
-    sets that hold the truly best, and how often "proven better" was said wrongly.
+    Returns per table the share of intervals (difference to the best measured) that hold the true difference and
+    whether the tied set holds the truly best, and how often "proven better" was said wrongly.
     """
     verdicts = []
     for number in range(n_tables):
@@ -248,10 +248,10 @@ def fold_coverage(
         verdicts.append(cross_validate(population[torch.from_numpy(rows)], configurations, folds, repeats, own))
     losses = _mean_losses(verdicts, configurations)  # unbiased, each of them
     best = min(losses, key=lambda config: losses[config])
-    covered = [list(_covered(verdict, losses)) for verdict in verdicts]
+    covered = np.array([np.mean(list(_covered(verdict, losses))) for verdict in verdicts])
     holds = [best in {c.config for c in verdict.tied} for verdict in verdicts]
     wrong = sum(verdict.is_proven and verdict.best.config != best for verdict in verdicts)
-    return float(np.mean(covered)), float(np.mean(holds)), wrong
+    return covered, holds, wrong
 
 
 def _mean_losses(verdicts: Sequence[Verdict], configurations: Sequence[Configuration]) -> dict[Configuration, float]:
@@ -323,7 +323,14 @@ def main() -> None:
     configurations = enumerate_configurations([16, 32, 64], 3)
     population = train_population(arguments.data_path, configurations, POPULATION_REPEATS, SETTINGS)
     print(f"\n1. {len(configurations)} configurations; each scenario simulated {arguments.searches:,} times")
-    for repeats, n_equal, by_group in ((5, 1, False), (5, 1, True), (3, 1, False), (5, 2, False), (5, 5, False)):
+    for repeats, n_equal, by_group in (
+        (5, 1, False),
+        (5, 1, True),
+        (3, 1, False),
+        (5, 2, False),
+        (5, 5, False),
+        (5, 19, False),
+    ):
         losses = "losses as measured" if n_equal == 1 else f"the best {n_equal} equal"
         title = f"{repeats} repeats, {losses}, {'groups' if by_group else 'rows'} drawn"
         counts = simulate(population.with_equal_best(n_equal), repeats, arguments.searches, by_group=by_group)
@@ -337,12 +344,11 @@ def main() -> None:
         covered, holds, wrong = fold_coverage(
             classes, four, n_tables=arguments.tables, n_rows=600, folds=5, repeats=repeats, settings=quick
         )
-        n = arguments.tables
-        print(
-            f"{repeats} repeats: intervals hold the true difference {share(round(3 * covered * n), 3 * n)}, tied set "
-            f"holds the best {share(round(holds * n), n)}, wrongly proven {share(wrong, n)}",
-            flush=True,
-        )
+        error = covered.std() / np.sqrt(len(covered))
+        print(f"{repeats} repeats")
+        print(f"  tied set holds the truly best      {share(holds)}")
+        print(f"  wrongly proven                     {share(wrong, len(holds))}")
+        print(f"  intervals hold the true difference {100 * covered.mean():.1f} % ± {100 * error:.1f}", flush=True)
 
     winner, verdicts = tied_sets_by_seed(arguments.data_path, configurations, range(arguments.seeds), repeats=5)
     held = [winner in {c.config for c in verdict.tied} for verdict in verdicts]

@@ -65,6 +65,6 @@ def test_cross_validated_intervals_cover() -> None:
     covered, holds, wrong = calibration.fold_coverage(
         classes, [(16,), (8,), (4,)], n_tables=20, n_rows=200, folds=4, repeats=2, settings=settings
     )
-    assert 0.8 <= covered <= 1.0
-    assert holds >= 0.8
+    assert covered.mean() >= 0.8
+    assert np.mean(holds) >= 0.8
     assert wrong <= 3

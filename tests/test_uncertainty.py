@@ -173,7 +173,7 @@ def test_variances_are_moderated_as_in_limma() -> None:
     rng = np.random.default_rng(9)
     true_prior_df, df = 12.0, 4
     variances = 2.0 * true_prior_df / rng.chisquare(true_prior_df, 4000) * rng.chisquare(df, 4000) / df
-    moderated, new_df = moderated_variances(variances, df, np.ones(4000))
+    moderated, new_df = moderated_variances(variances, df, 4000 * df, np.ones(4000))
     assert new_df == pytest.approx(true_prior_df + df, rel=0.1)
     slope, intercept = np.polyfit(variances, moderated, 1)
     assert slope == pytest.approx(df / new_df, rel=1e-6)
@@ -189,7 +189,7 @@ def test_variances_are_moderated_as_in_limma() -> None:
 def test_equal_variances_are_pooled() -> None:
     rng = np.random.default_rng(10)
     estimates = np.exp(0.1 * rng.standard_normal(20))  # differ by far less than 4 degrees of freedom would make them
-    moderated, df = moderated_variances(estimates, 4, np.ones(20))
+    moderated, df = moderated_variances(estimates, 4, 80, np.ones(20))
     assert df == 80
     assert moderated == pytest.approx(np.full(20, moderated[0]))
 
@@ -197,15 +197,15 @@ def test_equal_variances_are_pooled() -> None:
 def test_variances_are_moderated_relative_to_the_losses() -> None:
     rng = np.random.default_rng(11)
     variances, losses = rng.chisquare(4, 30) / 4, rng.uniform(0.03, 0.09, 30)
-    relative, df = moderated_variances(variances, 4, np.ones(30))
-    scaled, same_df = moderated_variances(variances * losses**2, 4, losses)
+    relative, df = moderated_variances(variances, 4, 120, np.ones(30))
+    scaled, same_df = moderated_variances(variances * losses**2, 4, 120, losses)
     assert same_df == pytest.approx(df)
     assert scaled == pytest.approx(relative * losses**2)
 
 
 @pytest.mark.parametrize("variances", [[0.0], [1e-6], [0.0, 0.0], [0.0, 1e-6]])
 def test_a_single_variance_is_left_as_it_is(variances: list[float]) -> None:
-    moderated, df = moderated_variances(np.array(variances), 3, np.full(len(variances), 0.04))
+    moderated, df = moderated_variances(np.array(variances), 3, 6, np.full(len(variances), 0.04))
     assert moderated.tolist() == variances
     assert df == 3
 
@@ -294,7 +294,9 @@ def test_optimism_is_that_of_choosing_the_lowest_of_equals() -> None:
         configurations.sort(key=lambda c: c.final_test_loss)
         evidence = weigh(configurations, [part])
         errors = draw_errors(evidence, 500, rng)
-        found.append(estimate_optimism(configurations, part, evidence, errors))
+        optimism = estimate_optimism(configurations, part, evidence, errors)
+        assert optimism is not None
+        found.append(optimism)
         true.append(evidence.losses.mean() - evidence.losses[0])
     assert np.mean(found) == pytest.approx(np.mean(true), rel=0.25)
 
@@ -308,4 +310,83 @@ def test_there_is_no_optimism_where_one_wins_by_far() -> None:
     ]
     evidence = weigh(configurations, [part])
     optimism = estimate_optimism(configurations, part, evidence, draw_errors(evidence, 500, rng))
+    assert optimism is not None
     assert abs(optimism) < 0.02 * evidence.losses[0]
+
+
+def test_a_loss_of_zero_has_no_variance_and_disturbs_no_other() -> None:
+    variances, losses = np.array([0.0, 1e-8, 2e-8, 3e-8]), np.array([0.0, 0.04, 0.04, 0.04])
+    moderated, _ = moderated_variances(variances, 4, 16, losses)
+    assert moderated[0] == 0
+    assert (moderated[1:] > 0).all()
+
+
+@pytest.mark.parametrize(("folds", "groups_each"), [(5, 2), (5, 3), (3, 8)])
+def test_few_groups_in_a_fold_do_not_hide_their_variance(folds: int, groups_each: int) -> None:
+    """Influences are centred in each fold, which takes a degree of freedom from each."""
+    rng = np.random.default_rng(21)
+    cells = np.full((groups_each, 2), 5)
+    parts = [scored_part(cells) for _ in range(folds)]
+    losses, variances = [], []
+    for _ in range(300):
+        errors = [0.04 * rng.gamma(4, 0.25, (1, groups_each, 1)).repeat(2, axis=2) * cells for _ in parts]
+        evidence = weigh([made_configuration(errors, parts)], parts)
+        losses.append(evidence.losses[0])
+        variances.append(evidence.row_variances[0])
+        assert evidence.row_df == folds * (groups_each - 1)
+    assert np.mean(variances) == pytest.approx(np.var(losses), rel=0.2)
+
+
+def test_folds_of_a_single_group_vary_around_their_common_loss() -> None:
+    """Leave one group out: the losses of the folds are all that tells how groups differ."""
+    rng = np.random.default_rng(25)
+    parts = [scored_part(np.full((4, 2), 5), np.zeros(4)) for _ in range(6)]
+    levels = rng.uniform(0.1, 0.3, 6)
+    errors = [np.full((2, 4, 2), 5 * level) for level in levels]
+    evidence = weigh([made_configuration(errors, parts)], parts)
+    assert evidence.row_variances[0] == pytest.approx(levels.var(ddof=1) / 6)
+    assert evidence.row_df == 5
+
+
+def test_a_single_group_leaves_the_rows_variance_unknown() -> None:
+    part = scored_part(np.full((6, 2), 5), np.zeros(6))
+    assert not weigh([made_configuration([np.full((2, 6, 2), 0.2)], [part])], [part]).is_known
+
+
+def test_single_trainings_of_few_configurations_have_their_whole_variance() -> None:
+    """What is taken off for the folds' difficulty is given back: 1 - 1/C of the variance would be left."""
+    rng = np.random.default_rng(22)
+    parts = [scored_part(np.full((50, 2), 5)) for _ in range(5)]
+    found = []
+    for _ in range(100):
+        luck = 0.04 * (1 + 0.05 * rng.standard_normal((3, 5)))
+        configurations = [
+            made_configuration([np.full((1, 50, 2), 5 * level) for level in own], parts, (n,))
+            for n, own in enumerate(luck, start=1)
+        ]
+        found.append(weigh(configurations, parts).training_variances.mean())
+    assert np.mean(found) * 5 == pytest.approx((0.05 * 0.04) ** 2, rel=0.15)
+
+
+def test_more_contenders_than_can_be_tested_all_count_as_tied(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(23)
+    losses, errors = np.linspace(0, 20, 40), rng.standard_normal((4000, 40))
+    tested = tied_with_best(losses, errors, 0.95)
+    monkeypatch.setattr("uncertainty.MOST_TESTED", 2)
+    screened = tied_with_best(losses, errors, 0.95)
+    assert (screened >= tested).all()
+    assert 0 < screened.sum() < 20
+
+
+@pytest.mark.parametrize("confidence", [0.01, 0.4, 0.5])
+def test_the_best_measured_is_tied_with_itself_at_any_confidence(confidence: float) -> None:
+    errors = np.random.default_rng(24).standard_normal((1000, 2))
+    assert tied_with_best(np.array([0.0, 0.3]), errors, confidence)[0]
+
+
+def test_optimism_needs_rows_to_hold_back() -> None:
+    part = scored_part(np.full((6, 2), 5), np.zeros(6))
+    configurations = [made_configuration([np.full((2, 6, 2), 0.2)], [part], (n,)) for n in (1, 2)]
+    evidence = weigh(configurations, [part])
+    errors = draw_errors(evidence, 100, np.random.default_rng(0))
+    assert estimate_optimism(configurations, part, evidence, errors) is None

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from test_uncertainty import draw_row_errors, made_cells, made_configuration
 
-from search import Configuration, count_parameters
+from search import Configuration, TrialResult, count_parameters
 from selection import ConfigurationResult, rank_configurations
-from uncertainty import ScoredPart, scored_part
+from uncertainty import ScoredPart, scored_part, weigh
 from verdict import Verdict, estimate, judge, uncertain_front
 
 PART = scored_part(made_cells())
@@ -21,7 +21,7 @@ def ranking_of(
     """A search in which the same rows are hard for all, and each training has its own luck."""
     rng = np.random.default_rng(0)
     difficulty = [draw_row_errors(part, 1, mean=1.0, luck=0.0, rng=rng) for part in parts]
-    results = []
+    results: list[TrialResult] = []
     for config, mean in means.items():
         levels = mean * (1 + luck * rng.standard_normal((len(parts), repeats, 1, 1)))
         errors = [hard * level for hard, level in zip(difficulty, levels, strict=True)]
@@ -63,7 +63,9 @@ def test_after_one_training_each_nothing_is_proven() -> None:
     assert verdict.simplest is verdict.best
     assert verdict.optimism is None
     for standing in verdict.standings.values():
-        assert standing.difference_interval is standing.is_tied is standing.probability_best is None
+        assert standing.difference_interval is None
+        assert standing.is_tied is None
+        assert standing.probability_best is None
 
 
 def test_one_configuration_is_not_proven_better_than_nothing() -> None:
@@ -120,11 +122,11 @@ def test_more_repeats_settle_what_luck_in_training_blurs() -> None:
 
 def test_more_repeats_do_not_settle_what_rows_blur() -> None:
     rng = np.random.default_rng(1)
-    results: list[object] = []
+    results: list[TrialResult] = []
     for config, mean in {(64, 64): 0.0400, (64,): 0.0401}.items():
         rows = draw_row_errors(PART, 1, mean=mean, luck=0.0, rng=rng)  # each finds other rows hard
         results += made_configuration([np.repeat(rows, 4, axis=0)], [PART], config).trials
-    ranking = rank_configurations(results, PARAMS)  # type: ignore[arg-type]
+    ranking = rank_configurations(results, PARAMS)
     verdict = judge(ranking, [PART], {}, confidence=0.95, seed=0)
     assert not verdict.is_proven
     assert verdict.repeats_to_settle is None
@@ -182,13 +184,34 @@ def test_failed_configurations_take_no_part() -> None:
     assert (4,) not in verdict.standings
 
 
-def test_an_estimate_covers_both_sources() -> None:
-    configuration = ranking_of({(64,): 0.04})[0]
-    found = estimate(configuration, PART, confidence=0.95, seed=0)
-    assert found.loss == configuration.final_test_loss
-    assert found.interval is not None
-    assert found.standard_error is not None
-    assert found.interval.low < found.loss < found.interval.high
-    assert found.standard_error**2 > (configuration.final_test_loss_sd or 0) ** 2 / 5 * 0.9
-    single = estimate(ranking_of({(64,): 0.04}, repeats=1)[0], PART, confidence=0.95, seed=0)
-    assert single.interval is None
+def test_an_estimate_counts_the_luck_of_the_search() -> None:
+    verdict = judged(EQUALS)
+    for repeats in (1, 2, 5):
+        configuration = ranking_of({(64,): 0.04}, repeats=repeats)[0]
+        found = estimate(configuration, PART, verdict, confidence=0.95, seed=0)
+        assert found.loss == configuration.final_test_loss
+        assert found.interval.low < found.loss < found.interval.high
+        by_rows = weigh([configuration], [PART]).row_variances[0]
+        luck = (verdict.relative_sd * found.loss) ** 2 / repeats
+        assert found.standard_error**2 == pytest.approx(by_rows + luck)
+
+
+def test_hundreds_of_near_equals_are_judged_in_bounded_work() -> None:
+    """Draws are fewer where there are many, and never so few that no tail is left."""
+    from verdict import _n_draws
+
+    assert _n_draws(19, 0.95) == 5000
+    assert _n_draws(19, 0.999) == 50_000
+    assert _n_draws(10_000, 0.95) == 1000
+
+
+def test_a_loss_of_zero_is_judged() -> None:
+    nothing = np.zeros((3, len(PART.cells), 2))
+    results = [
+        trial
+        for config, level in [((64,), 0.0), ((32,), 0.04), ((16,), 0.05)]
+        for trial in made_configuration([nothing + level * PART.cells], [PART], config).trials
+    ]
+    verdict = judge(rank_configurations(results, PARAMS), [PART], {}, confidence=0.95, seed=0)
+    assert verdict.is_proven
+    assert all(np.isfinite(standing.standard_error or 0.0) for standing in verdict.standings.values())

@@ -243,3 +243,12 @@ def test_a_huge_interval_ends_in_arrows() -> None:
     assert tuple(bars(figure)[row]) == figure.axes[0].get_xlim()
     low, high = limits(verdict_on("huge bar"), choose_rows(verdict_on("huge bar"), RANKINGS["huge bar"]))
     assert high - low < 0.08
+
+
+def test_one_configuration_alone_is_set_against_the_baselines() -> None:
+    figure = draw("one")
+    low, high = limits(verdict_on("one"), choose_rows(verdict_on("one"), RANKINGS["one"]))
+    loss = RANKINGS["one"][0].final_test_loss
+    assert (low, high) == pytest.approx((-0.1 * loss, 0.1 * loss))
+    assert len(baselines(figure)) == 1  # PCA
+    assert "tied" not in words_in(figure).lower()
