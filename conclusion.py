@@ -17,7 +17,7 @@ from baselines import baseline_errors
 from console import Console, Stopwatch
 from loading import Loaded
 from probe import Probe, plan_probe, read_probe
-from report import Findings
+from report import Findings, config_text
 from search import Trial
 from selection import ConfigurationResult
 from statement import state
@@ -53,7 +53,10 @@ def conclude(
     stopwatch.lap("select")
     final = train_chosen(arguments, chosen, training)
     honest = None
-    if chosen.is_cross_validated and not final.failure:
+    if final.failure:
+        name = config_text(chosen.config)
+        console.warn(f"{name} {final.failure} when trained on all training rows: it has no honest test loss")
+    elif chosen.is_cross_validated:
         honest = estimate(final, loaded.part(None), verdict, confidence=arguments.confidence, seed=arguments.seed)
     stopwatch.lap("retrain")
     probe = None if arguments.no_probe else probe_longer(verdict, ranking, training, parts[0], console)

@@ -235,8 +235,6 @@ def write_report(
         if saved and model:
             save_state_dict(saved, model.state_dict())
             findings = replace(findings, saved_model_file=saved.name)
-        if model is None:
-            console.warn("the chosen configuration diverged when trained on all training rows: there is no model of it")
         time = _time_text(findings.probe, training.settings.epochs, stopwatch.seconds["train"])
         statement = state_findings(findings, loaded, arguments.latent_dim, time)
         console.summarize(closing_summary(chosen, saved, statement))

@@ -57,6 +57,8 @@ def _headline(verdict: Verdict) -> str:
     best, count = config_text(verdict.best.config), verdict.n_configurations
     if count == 1:
         return f"{best} is the only configuration; there is nothing to compare."
+    if not verdict.is_known and verdict.training_df > 0:
+        return f"{best} is the best measured, but it was scored on a single {verdict.resampled.removesuffix('s')}."
     if not verdict.is_known:
         return (
             f"{best} is the best measured, but with one training each luck cannot be told from merit; "
@@ -137,7 +139,7 @@ def _beaten(baseline: Baseline, verdict: Verdict) -> str:
         return "all configurations beat it" if count > 1 else "beaten"
     if losers == count:
         return "no configuration beats it" if count > 1 else "not beaten"
-    return f"{losers} of {count} configurations do not beat it"
+    return f"{losers} of {count} configurations {'does' if losers == 1 else 'do'} not beat it"
 
 
 def _length(probe: Probe, time: str) -> str:

@@ -157,8 +157,8 @@ def estimate(
     luck = (verdict.relative_sd * weighed.losses) ** 2 / configuration.losses.size
     evidence = replace(weighed, training_variances=luck, training_df=verdict.training_df)
     errors = draw_errors(evidence, _n_draws(1, confidence), _generator(seed))
-    interval = Interval(*intervals(evidence.losses, errors.total, confidence)[0].tolist())
-    return Estimate(configuration.final_test_loss, float(evidence.standard_errors[0]), interval)
+    low, high = intervals(evidence.losses, errors.total, confidence)[0].tolist()
+    return Estimate(configuration.final_test_loss, float(evidence.standard_errors[0]), Interval(max(low, 0.0), high))
 
 
 def uncertain_front(

@@ -165,10 +165,9 @@ def title_of(verdict: Verdict, n_all: int) -> str:
         return f"{name} is the best measured; whether it is better, one training each cannot tell"
     if tied == 0:
         return f"{name} is proven better than {'the other one' if others == 1 else everyone} {sure}"
-    if others == 1:
-        return f"{name} is the best measured; the other one is tied with it {sure}"
-    which = f"{everyone} are" if tied == others else f"{tied:,} of the {rest} {'is' if tied == 1 else 'are'}"
-    return f"{name} is the best measured; {which} tied with it {sure}"
+    all_ = f"{others + 1:,} configurations" + (" that finished" if len(verdict.standings) < n_all else "")
+    which = (f"both {all_[2:]}" if others == 1 else f"all {all_}") if tied == others else f"{tied + 1:,} of {all_}"
+    return f"{name} is the best measured; {which} are tied for best {sure}"
 
 
 def _what_is_shown(

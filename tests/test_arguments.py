@@ -145,7 +145,7 @@ def test_help_loads_nothing_heavy() -> None:
         ("engine", ["", "torch", "Compiled"]),
         ("device", ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cuda:99999", "cpu:0", "mps", "CPU"]),
         ("columns", ["", " , "]),
-        ("confidence", ["0", "1", "-0.95", "95", "nan", "inf", "", "high"]),
+        ("confidence", ["0", "1", "0.99999", "-0.95", "95", "nan", "inf", "", "high"]),
         ("cv_folds", ["1", "-1", "5.0", "1001", "all"]),
         ("select", ["", "Best", "smallest"]),
         ("objectives", ["", "loss", "params", "params,time", "loss,", "loss,speed", "Loss,params", "loss;params"]),

@@ -386,6 +386,7 @@ def test_with_folds_results_follow_the_schema_and_the_loss_is_a_mean_over_them(f
     assert folded.status == 0
     assert "x 2 repeats x 3 folds of 3 epochs" in folded.out
     assert "(3 folds x 2 repeats)" in folded.out
+    assert re.search(r"\(.*2 repeats, first fold\)", folded.out), "what was probed"
     for entry in results["all_results"]:
         assert np.shape(entry["test_loss_per_fold"]) == (2, 3)
         assert entry["final_test_loss"] == pytest.approx(np.mean(entry["test_loss_per_fold"]), rel=1e-12)
@@ -463,7 +464,7 @@ def test_what_diverges_when_the_chosen_is_trained_on_all_training_rows_leaves_th
         assert results["best_configuration"]["honest_test_loss"] is None
         assert results["best_configuration"]["saved_model"]["repeat"] == 2
     else:
-        assert "there is no model of it" in done.err
+        assert "it has no honest test loss" in done.err
         assert results["best_configuration"] is None
         assert not {"best_model_latent3.pth", "latent_codes_latent3.csv"} & done.files()
 
@@ -538,6 +539,7 @@ def test_the_probe_is_no_part_of_the_ranking(finished: Run, table: Path, tmp_pat
     jsonschema.validate(results, SCHEMA)
     assert results["verdict"].pop("probe") is None
     assert probed["verdict"].pop("probe")["epochs"] == [3, 6, 12]
+    assert "first fold" not in finished.out
     statement = results["verdict"].pop("statement")
     assert probed["verdict"].pop("statement")[:-1] == statement
     for part in ("all_results", "verdict", "best_configuration", "pareto_front"):

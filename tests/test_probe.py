@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from builders import make_failed_trial, make_trial, make_verdict
 
-from probe import FACTORS, FREE, MOST_DOUBLINGS, REPEATS, Probe, ProbePlan, plan_probe, read_probe
+from probe import FACTORS, FREE, MOST_DOUBLINGS, REPEATS, USUAL_SD, Probe, ProbePlan, plan_probe, read_probe
 from search import Configuration, Trial, TrialResult
 from selection import ConfigurationResult, rank_configurations
-from uncertainty import ScoredPart, scored_part
+from uncertainty import scored_part
 from verdict import Verdict
 
 BEST: Configuration = (64, 64)
@@ -117,9 +117,7 @@ def test_failed_configurations_are_not_probed() -> None:
 N_REPEATS = 3
 
 
-def read(
-    curves: Mapping[Configuration, Sequence[float]], *, part: ScoredPart = PART, relative_sd: float = RELATIVE_SD
-) -> Probe | None:
+def read(curves: Mapping[Configuration, Sequence[float]], *, relative_sd: float | None = RELATIVE_SD) -> Probe | None:
     """The probe of configurations with these losses after 1, 2 and perhaps 4 times the epochs; NaN diverged."""
     factors = FACTORS[: len(curves[BEST]) - 1]
     repeats = range(N_REPEATS)
@@ -135,10 +133,10 @@ def read(
         for i, factor in enumerate(factors, start=1)
     }
     plan = ProbePlan(configurations, factors, trials)
-    return read_probe(plan, results, epochs=EPOCHS, part=part, relative_sd=relative_sd)
+    return read_probe(plan, results, epochs=EPOCHS, part=PART, relative_sd=relative_sd)
 
 
-def certain(curves: Mapping[Configuration, Sequence[float]], *, relative_sd: float = RELATIVE_SD) -> Probe:
+def certain(curves: Mapping[Configuration, Sequence[float]], *, relative_sd: float | None = RELATIVE_SD) -> Probe:
     probe = read(curves, relative_sd=relative_sd)
     assert probe is not None
     return probe
@@ -157,6 +155,11 @@ def test_the_noise_is_two_standard_errors_of_the_fall() -> None:
     losses = {BEST: (0.04, 0.03, 0.025), SMALLEST: (0.042, 0.033, 0.03)}
     by_training = [(RELATIVE_SD * loss) ** 2 / N_REPEATS for curve in losses.values() for loss in (curve[0], curve[-1])]
     assert certain(losses).noise == pytest.approx(2 * np.sqrt(sum(by_training)) / len(losses), rel=1e-5)
+
+
+def test_where_the_luck_of_training_is_unknown_a_usual_one_is_taken() -> None:
+    losses = {BEST: (0.04, 0.03, 0.025)}
+    assert certain(losses, relative_sd=None).noise == certain(losses, relative_sd=USUAL_SD).noise > 0
 
 
 def test_rows_that_disagree_add_to_the_noise() -> None:

@@ -47,7 +47,16 @@ MODEL_INFO = {
     "encoder_params": 6000,
     "decoder_params": 6443,
 }
-PROBE = Probe((20, 40, 80), 3, ((64, 64), (64,)), np.array([[0.04, 0.03, 0.025], [0.05, 0.03, 0.02]]), 0.001, None, 300)
+PROBE = Probe(
+    epochs=(20, 40, 80),
+    repeats=3,
+    configs=((64, 64), (64,)),
+    is_cross_validated=False,
+    losses=np.array([[0.04, 0.03, 0.025], [0.05, 0.03, 0.02]]),
+    noise=0.001,
+    overtaking=None,
+    suggested_epochs=300,
+)
 
 
 def findings_on(ranking: list[ConfigurationResult]) -> Findings:

@@ -148,12 +148,15 @@ def test_names_sizes_losses_and_words_stand_beside_the_rows() -> None:
 @pytest.mark.parametrize(
     ("name", "title"),
     [
-        ("19", "[64, 64, 64] is the best measured; 2 of the 18 others are tied with it (95 %)"),
-        ("all tied", "[16] is the best measured; all 18 others are tied with it (95 %)"),
-        ("34, folds, one failed", "[128, 128, 128] is the best measured; 1 of the 32 others that finished is tied"),
+        ("19", "[64, 64, 64] is the best measured; 3 of 19 configurations are tied for best (95 %)"),
+        ("all tied", "[16] is the best measured; all 19 configurations are tied for best (95 %)"),
+        (
+            "34, folds, one failed",
+            "[128, 128, 128] is the best measured; 2 of 33 configurations that finished are tied",
+        ),
         ("proven", "[32, 32] is proven better than all 4 others (95 %)"),
         ("two", "[64, 64] is proven better than the other one (95 %)"),
-        ("large losses", "[8] is the best measured; both others are tied with it (95 %)"),
+        ("large losses", "[8] is the best measured; all 3 configurations are tied for best (95 %)"),
         ("once", "[64] is the best measured; whether it is better, one training each cannot tell"),
         ("one", "[64, 64] is the only configuration: there is nothing to compare it with"),
         ("one of two", "[64, 64] is the only configuration that finished: there is nothing to compare it with"),
