@@ -116,9 +116,7 @@ def judge(
     errors = draw_errors(_with_fixed(evidence, fixed), n_draws, _generator(seed))
     own = Errors(errors.rows[:, : len(finished)], errors.training[:, : len(finished)])
     is_known = evidence.is_known
-    is_tied = (
-        tied_with_best(evidence.losses, own.total, confidence) if is_known else np.zeros(len(finished), dtype=bool)
-    )
+    is_tied = _tied(evidence.losses, own.total, confidence) if is_known else np.zeros(len(finished), dtype=bool)
     tied = tuple(c for c, tie in zip(finished, is_tied, strict=True) if tie)
     front = uncertain_front(finished, objectives, own.total if is_known else None, confidence)
     return Verdict(
@@ -139,6 +137,15 @@ def judge(
         resampled="groups" if grouped else "rows",
         n_resampled=count_units(parts),
     )
+
+
+def _tied(losses: np.ndarray, errors: np.ndarray, confidence: float) -> np.ndarray:
+    """[C] bool: the tied set, in which one is alone only if it would be so at half the error.
+
+    Of two equals either may be the one that is wrongly ruled out, so "proven" would be said wrongly twice as often.
+    """
+    tied = tied_with_best(losses, errors, confidence)
+    return tied_with_best(losses, errors, (1 + confidence) / 2) if tied.sum() == 1 else tied
 
 
 class Estimate(NamedTuple):

@@ -9,7 +9,7 @@ from test_uncertainty import draw_row_errors, made_cells, made_configuration
 from search import Configuration, TrialResult, count_parameters
 from selection import ConfigurationResult, rank_configurations
 from uncertainty import ScoredPart, scored_part, weigh
-from verdict import Verdict, estimate, judge, uncertain_front
+from verdict import Verdict, _tied, estimate, judge, uncertain_front
 
 PART = scored_part(made_cells())
 PARAMS = {config: count_parameters(24, 3, config) for config in [(64, 64), (64,), (32,), (16,), (8,), (4,)]}
@@ -53,6 +53,14 @@ def test_a_clear_winner_is_proven() -> None:
     assert [c.config for c in verdict.tied] == [(64, 64)]
     assert verdict.simplest is verdict.best
     assert verdict.repeats_to_settle is None
+
+
+def test_of_two_equals_one_is_proven_in_at_most_one_of_twenty_searches() -> None:
+    """Each of the two is ruled out in one of twenty at the stated confidence; together that would be one of ten."""
+    rng = np.random.default_rng(0)
+    errors = rng.standard_normal((1000, 2))
+    alone = sum(_tied(rng.standard_normal(2), errors, 0.95).sum() == 1 for _ in range(1000))
+    assert 25 <= alone <= 75  # 50 expected; three and a half standard errors are 25
 
 
 def test_after_one_training_each_nothing_is_proven() -> None:
