@@ -28,6 +28,7 @@ FACTORS = (2, 4)  # times the epochs asked for
 REPEATS = 3  # at most
 FREE = 2.5  # seconds of one core that no one minds
 USUAL_SD = 0.05  # of a training's loss, relative to it, where the search does not tell: as on the published table
+MATTERS = 0.05  # a fall of the loss, relative to it, that noise alone should not explain away
 MOST_DOUBLINGS = 3  # beyond the longest run: further than that nothing can be foreseen
 NICE = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 
@@ -62,7 +63,12 @@ class Probe:
     @property
     def is_long_enough(self) -> bool:
         """Whether longer training leaves the losses where they were, but for noise, or raises them."""
-        return self.suggested_epochs is None
+        return self.suggested_epochs is None and not self.is_unclear
+
+    @property
+    def is_unclear(self) -> bool:
+        """Whether the losses fall by much, though no more than by the luck of so few trainings."""
+        return self.suggested_epochs is None and self.fall > MATTERS * float(self.losses[:, 0].mean())
 
     @property
     def overfits(self) -> bool:

@@ -146,6 +146,8 @@ def _length(probe: Probe, time: str) -> str:
     asked, longest = probe.epochs[0], probe.epochs[-1]
     before, after = (loss_text(loss) for loss in probe.losses.mean(axis=0)[[0, -1]])
     change = f"with {longest} epochs instead of {asked} the loss {{}} from {before} to {after} ({_probed(probe)})"
+    if probe.is_unclear:
+        return f"Perhaps too short: {change.format('falls')}, which may be luck; more --repeats can tell."
     if probe.suggested_epochs is None and not probe.overfits:
         return f"Long enough: {change.format('goes')}, within the noise{_order(probe)}."
     if probe.suggested_epochs is None:

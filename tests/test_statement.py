@@ -223,3 +223,12 @@ def test_a_single_group_is_not_blamed_on_the_number_of_trainings(unknown: Verdic
     single = replace(unknown, training_df=20.0, resampled="groups")
     assert "one training each" in said(unknown)[0]
     assert said(single)[0].endswith("it was scored on a single group.")
+
+
+def test_a_large_fall_that_may_be_luck_is_not_called_long_enough(proven: Verdict) -> None:
+    probe = replace(probe_of([[0.05, 0.04, 0.03]]), noise=0.025)
+    assert not probe.is_long_enough
+    assert said(proven, probe=probe)[-1] == (
+        "  Perhaps too short: with 80 epochs instead of 20 the loss falls from 0.0500 to 0.0300 ([64, 64, 64], 3 "
+        "repeats), which may be luck; more --repeats can tell."
+    )
