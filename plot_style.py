@@ -169,11 +169,6 @@ def trainings_text(configuration: ConfigurationResult) -> str | None:
     return " × ".join(f"{count} {what}" for count, what in counts if count > 1) or None
 
 
-def percent(confidence: float) -> str:
-    """`95 %`, `99.5 %`."""
-    return f"{100 * confidence:.6g} %"
-
-
 def baseline_name(baseline: Baseline, latent_dim: int) -> str:
     """`Column means`; of PCA how many components."""
     if baseline.name == "PCA":

@@ -40,7 +40,6 @@ from plot_style import (
     loss_ceiling,
     loss_name,
     make_room,
-    percent,
     pixels,
     points_along,
     save,
@@ -50,7 +49,7 @@ from plot_style import (
     trainings_text,
     wrapped,
 )
-from report import loss_text
+from report import loss_text, percent
 from search import Configuration
 from selection import ConfigurationResult
 

@@ -64,6 +64,11 @@ def loss_text(loss: float, sd: float | None = None) -> str:
     return f"{loss:.{decimals}f}" if sd is None else f"{loss:.{decimals}f} ± {sd:.{decimals}f}"
 
 
+def percent(share: float) -> str:
+    """`95 %`, `99.5 %`."""
+    return f"{100 * share:.6g} %"
+
+
 # JSON
 
 

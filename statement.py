@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from probe import Probe
-from report import config_text, loss_text
+from report import config_text, loss_text, percent
 from selection import ConfigurationResult
 from verdict import Baseline, Estimate, Interval, Verdict
 
@@ -26,7 +26,7 @@ def state(
     lines = [f"Verdict: {_headline(verdict)}"]
     details = []
     if len(verdict.tied) > 1:
-        details.append(f"tied ({confidence_text(verdict.confidence)}): {_tied_text(verdict.tied)}")
+        details.append(f"tied ({percent(verdict.confidence)}): {_tied_text(verdict.tied)}")
     if verdict.is_known and verdict.n_configurations > 1:
         details.append(f"Recommended: {_recommendation(verdict)}")
     if len(verdict.tied) > 1:
@@ -35,11 +35,6 @@ def state(
     details += [_baselines(verdict, latent_dim)] if verdict.baselines else []
     details += [_length(probe, time)] if probe else []
     return lines + [f"  {detail}" for detail in details]
-
-
-def confidence_text(confidence: float) -> str:
-    """`95 %`."""
-    return f"{100 * confidence:.6g} %"
 
 
 def difference_text(difference: float, loss: float, *, signed: bool = True) -> str:
@@ -66,7 +61,7 @@ def _headline(verdict: Verdict) -> str:
         )
     if verdict.is_proven:
         others = "the other one" if count == 2 else f"all {count - 1} others"
-        return f"{best} is proven better than {others} ({confidence_text(verdict.confidence)} confidence)."
+        return f"{best} is proven better than {others} ({percent(verdict.confidence)} confidence)."
     return (
         f"{best} is the best measured, but not proven: {len(verdict.tied)} of {count} configurations are tied for best."
     )

@@ -35,14 +35,13 @@ from plot_style import (
     loss_ceiling,
     loss_name,
     make_room,
-    percent,
     save,
     set_scale,
     short_name,
     trainings_text,
     wrapped,
 )
-from report import loss_text
+from report import loss_text, percent
 from selection import ConfigurationResult
 
 if TYPE_CHECKING:

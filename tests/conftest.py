@@ -6,8 +6,12 @@ import random
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from commands import ROWS, SMALL, Run, run
+
+from arguments import SAMPLE_PATH
 
 torch.set_num_threads(1)  # matrices of this size only get slower with more
 
@@ -29,3 +33,26 @@ def real_table() -> Path:
     if not REAL_TABLE.exists():
         pytest.skip("the real table is not at hand (../shared/data/stains2018.csv)")
     return REAL_TABLE
+
+
+@pytest.fixture(scope="session")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's own table: the bundled sample's rows with the fewest zeros, so that no column is constant.
+
+    No ID is shared. There are 15 schools of 4 rows, one country, and two terms.
+    """
+    path = tmp_path_factory.mktemp("table") / "mine.csv"
+    sample = pd.read_csv(SAMPLE_PATH)
+    fullest = (sample != 0).sum(axis=1).nlargest(ROWS).index
+    row = np.arange(ROWS)
+    mine = sample.loc[fullest].drop(columns="Course ID").assign(School=row // 4, Country="here", Term=row % 2)
+    mine["Instructor ID"] = row + 1
+    mine.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished search with pictures and a saved model."""
+    folder = tmp_path_factory.mktemp("finished") / "new" / "out put é"
+    return run(folder, "--data_path", table, "--save_models", *SMALL, pictures=True)

@@ -11,8 +11,9 @@ import pytest
 from builders import make_configuration, make_verdict
 
 from probe import Probe
+from report import percent
 from search import Configuration
-from statement import confidence_text, difference_text, interval_text, state
+from statement import difference_text, interval_text, state
 from verdict import Baseline, Estimate, Interval, Standing, Verdict
 
 BEST, SIMPLEST = (64, 64, 64), (64,)
@@ -210,8 +211,8 @@ def test_without_a_probe_nothing_is_said_of_the_length(tied: Verdict) -> None:
 
 
 def test_figures_have_the_decimals_of_the_loss_they_belong_to() -> None:
-    assert confidence_text(0.95) == "95 %"
-    assert confidence_text(0.999) == "99.9 %"
+    assert percent(0.95) == "95 %"
+    assert percent(0.999) == "99.9 %"
     assert difference_text(0.00084, 0.0376) == "+0.0008"
     assert difference_text(-0.00084, 0.000123) == "-0.000840"
     assert difference_text(1.234, 312.3, signed=False) == "1.23"
