@@ -1,6 +1,7 @@
 """The verdict in words, for the closing summary and the JSON.
 
-for line in state(verdict, latent_dim=3, probe=probe, honest=honest): print(line)
+for line in state(verdict, latent_dim=3, probe=probe, honest=honest, n_test=401):
+    print(line)
 """
 
 from __future__ import annotations
