@@ -1,7 +1,9 @@
 """The verdict in words, for the closing summary and the JSON.
 
-for line in state(verdict, latent_dim=3, probe=probe, honest=honest, n_test=401):
-    print(line)
+    for line in state(verdict, latent_dim=3, probe=probe, honest=honest, n_test=401):
+        print(line)
+
+Only what is certain is said flatly; what may be luck is said to be so.
 """
 
 from __future__ import annotations
