@@ -34,10 +34,13 @@ def conclude(
     stopwatch: Stopwatch,
     console: Console,
 ) -> Findings:
-    """From the ranking to the verdict, the chosen configuration and its model, and what longer training would do."""
-    if ranking[0].failure:
+    """From the ranking to the verdict, the chosen configuration and its model, and what longer training would do.
+
+    A search that was interrupted gets its verdict, and nothing more is trained.
+    """
+    if not ranking or ranking[0].failure:
         stopwatch.lap("select")
-        return Findings(ranking)
+        return Findings(ranking, is_complete=not training.stops())
     parts = [loaded.part(fold) for fold in loaded.folds]
     by_fold = [baseline_errors(loaded.tables[fold], arguments.latent_dim) for fold in loaded.folds]
     verdict = judge(
@@ -53,7 +56,9 @@ def conclude(
     stopwatch.lap("select")
     final = train_chosen(arguments, chosen, training)
     honest = None
-    if final.failure:
+    if final is None:
+        pass
+    elif final.failure:
         name = config_text(chosen.config)
         console.warn(f"{name} {final.failure} when trained on all training rows: it has no honest test loss")
     elif chosen.is_cross_validated:
@@ -61,11 +66,17 @@ def conclude(
     stopwatch.lap("retrain")
     probe = None if arguments.no_probe else probe_longer(verdict, ranking, training, parts[0], console)
     stopwatch.lap("probe")
-    trained = final.best_trained
-    findings = Findings(ranking=ranking, verdict=verdict, chosen=chosen, honest=honest, probe=probe)
-    if trained.failed_epoch is None:
-        model = build_model(trained.trial, loaded.table.input_dim, training.settings)
-        findings = replace(findings, trained=trained, model_info=model.get_model_info())
+    trained = final.best_trained if final else None
+    findings = Findings(
+        ranking=ranking,
+        verdict=verdict,
+        chosen=chosen,
+        trained=None if trained is None or trained.has_failed else trained,
+        honest=honest,
+        probe=probe,
+        model_info=build_model(chosen.trials[0].trial, loaded.table.input_dim, training.settings).get_model_info(),
+        is_complete=not training.stops(),
+    )
     return replace(findings, statement=state_findings(findings, loaded, arguments.latent_dim))
 
 
@@ -82,37 +93,47 @@ def state_findings(findings: Findings, loaded: Loaded, latent_dim: int, time: st
     )
 
 
-def train_chosen(arguments: argparse.Namespace, chosen: ConfigurationResult, training: Training) -> ConfigurationResult:
+def train_chosen(
+    arguments: argparse.Namespace, chosen: ConfigurationResult, training: Training
+) -> ConfigurationResult | None:
     """The chosen configuration with the weights of its best training, trained on all training rows.
 
     After folds that is a training anew, with as many repeats. Otherwise the search has trained it, and only weights
-    that were not kept are made again: a trial gives the same bits each time.
+    that were not kept are made again: a trial gives the same bits each time. None if the run was asked to stop.
     """
     if chosen.is_cross_validated:
         trials = [Trial(chosen.config, repeat) for repeat in range(arguments.repeats)]
-        return replace(chosen, trials=tuple(sorted(training.run(trials), key=lambda result: result.trial.repeat)))
+        results = list(training.run(trials))
+        if len(results) < len(trials):
+            return None
+        chosen = replace(chosen, trials=tuple(sorted(results, key=lambda result: result.trial.repeat)))
     best = chosen.best_trained
-    if best.parameters.size:
-        return chosen
-    again = training.trainer()(best.trial)
+    again = training.with_weights(best)
+    if again is None:
+        return None
     return replace(chosen, trials=tuple(again if result is best else result for result in chosen.trials))
 
 
 def probe_longer(
     verdict: Verdict, ranking: list[ConfigurationResult], training: Training, part: ScoredPart, console: Console
 ) -> Probe | None:
-    """Trains a few configurations longer, as far as that is cheap."""
+    """Trains a few configurations longer, as far as that is cheap. None too if the run was asked to stop."""
 
     def cost(configuration: ConfigurationResult) -> float:
         return nominal_seconds(training.engine, configuration.model_params, n_rows, training.settings)
 
+    if training.stops():
+        return None
     n_rows = len(training.tables[verdict.best.trials[0].trial.fold].train)
     search_cost = sum(cost(configuration) * len(configuration.trials) for configuration in ranking)
     plan = plan_probe(verdict, ranking, cost, search_cost)
     if plan is None:
         console.say("Longer training is not probed: even once would cost more than a tenth of the search")
         return None
-    console.say("Probing longer training ...")
+    if any(len(training.kept(plan.trials, factor)) < len(plan.trials) for factor in plan.factors):
+        console.say("Probing longer training ...")
     results = {factor: list(training.run(plan.trials, factor)) for factor in plan.factors}
+    if training.stops():
+        return None
     relative_sd = verdict.relative_sd if verdict.training_df > 0 else None
     return read_probe(plan, results, epochs=training.settings.epochs, part=part, relative_sd=relative_sd)

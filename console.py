@@ -7,8 +7,15 @@ stopwatch.lap("load")
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+READER_IS_GONE = (errno.EPIPE, errno.EIO, errno.ENXIO)  # a pipe, a terminal
 
 
 class UsageError(Exception):
@@ -16,15 +23,21 @@ class UsageError(Exception):
 
 
 class Console:
-    """Prints to stdout unless quiet; the closing summary is printed even then."""
+    """Prints to stdout unless quiet; the closing summary is printed even then.
 
-    def __init__(self, quiet: bool) -> None:
+    What cannot be printed is no reason to fail: the rest of the output is dropped. `on_gone` is called where whoever
+    read it is gone; any other reason, such as a full disk, is kept in `error`.
+    """
+
+    def __init__(self, quiet: bool, on_gone: Callable[[], None] = lambda: None) -> None:
         self.quiet = quiet
+        self.error: OSError | None = None
+        self._on_gone = on_gone
 
     def say(self, text: str) -> None:
         """Progress: not for `--quiet`."""
         if not self.quiet:
-            print(text, flush=True)
+            self.summarize(text)
 
     def notice(self, text: str) -> None:
         """Something the user should know about: on stderr, so that it is not lost in a pipe."""
@@ -33,11 +46,26 @@ class Console:
 
     def warn(self, text: str) -> None:
         """What the user must know even when quiet."""
-        print(f"Note: {text}", file=sys.stderr, flush=True)
+        with self.printing(sys.stderr):
+            print(f"Note: {text}", file=sys.stderr, flush=True)
 
     def summarize(self, text: str) -> None:
         """The closing summary."""
-        print(text, flush=True)
+        with self.printing(sys.stdout):
+            print(text, flush=True)
+
+    @contextmanager
+    def printing(self, stream: TextIO) -> Iterator[None]:
+        """For code that prints to `stream`."""
+        try:
+            yield
+        except OSError as error:
+            with suppress(OSError, ValueError):  # what is buffered must go somewhere
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if error.errno in READER_IS_GONE:
+                self._on_gone()
+            else:
+                self.error = error
 
 
 class Stopwatch:

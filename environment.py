@@ -1,7 +1,9 @@
-"""What a search ran on: the `environment` part of its results."""
+"""What a search ran on: the `environment` part of its results, and what must be the same for the same bits."""
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +13,29 @@ from typing import Any
 import torch
 
 PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "numba")
+
+# What shapes a trial. Anything else may change and a search still goes on where it was.
+ARGUMENTS = (
+    *("latent_dim", "epochs", "batch_size", "initial_lr", "eta_min", "dropout", "weight_decay", "seed"),
+    *("columns", "scaling", "cv_folds", "group_column", "stratify_column"),
+)
+VERSIONS = ("torch", "numpy", "pandas", "scikit-learn")
+MODULES = (
+    *(
+        "dataset",
+        "journal",
+        "kernel",
+        "loading",
+        "losses",
+        "models",
+        "randomness",
+        "search",
+        "splits",
+        "tables",
+        "tile",
+    ),
+    "training",
+)
 
 
 def describe_environment(device: torch.device, engine: str, threads: int) -> dict[str, Any]:
@@ -29,6 +54,31 @@ def describe_environment(device: torch.device, engine: str, threads: int) -> dic
         "threads": threads,
         "git_commit": _git_commit(),
     }
+
+
+def search_identity(arguments: argparse.Namespace, sha256: str, device: torch.device, engine: str) -> dict[str, Any]:
+    """What two runs must share for the trials of one to be those of the other, bit for bit; ready for JSON.
+
+    `sha256`: of the table's file.
+    """
+    extra = ["numba"] if engine == "compiled" else []
+    return {
+        "table": sha256,
+        **{f"--{name}": getattr(arguments, name) for name in ARGUMENTS},
+        "program": _program_digest(),
+        "engine": engine,
+        "device": str(device),
+        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "system": f"{platform.system()} {platform.machine()}",
+        **{package: _version(package) for package in (*VERSIONS, *extra)},
+    }
+
+
+def _program_digest() -> str:
+    digest = hashlib.sha256()
+    for name in MODULES:
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return digest.hexdigest()
 
 
 def _version(package: str) -> str | None:

@@ -13,35 +13,33 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from arguments import (
-    PROG,
-    duplicate_widths,
-    parse_arguments,
-    read_widths,
-)
+from arguments import PROG, parse_arguments, read_widths
 from console import Console, Stopwatch, UsageError, count
-from search import Configuration, count_parameters, enumerate_configurations, plan_trials
+from interruption import Interrupted, Interruption
+from search import Configuration, Trial, count_parameters, enumerate_configurations, plan_trials
 
 if TYPE_CHECKING:
     import torch
 
+    from journal import Journal
     from loading import Loaded
     from models import DynamicAutoencoder
-    from probe import Probe
     from report import Findings
     from selection import ConfigurationResult, ResultCollector
     from training import Training, TrainingSettings
     from verdict import Verdict
 
-INTERRUPTED = 130  # the exit status that shells give for Ctrl-C
 KERNEL_NOTE = "Preparing the training kernel; the first run on a machine compiles it, a matter of seconds ..."
 SELECTED = {"best": "best", "simplest": "simplest tied"}
 SAMPLE_NOTE = "Synthetic sample data (data/sample.csv), not real classes"
@@ -51,79 +49,132 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status.
 
     0 · 1 if every configuration failed or results could not be written · 2 for a fault of the user's (faulty
-    arguments raise SystemExit(2)) · 130 after Ctrl-C · 141 when whoever read the output is gone.
+    arguments raise SystemExit(2)) · 129, 130 or 143 if it was stopped by SIGHUP, Ctrl-C or SIGTERM · 141 when whoever
+    read the output is gone.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a console without ± is no reason to fail
-    try:
+    with Interruption() as interruption:
         try:
-            return search(argv)
-        finally:
-            sys.stdout.flush()
-    except UsageError as error:
-        print(f"{PROG}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{PROG}: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it exits
-        return 141
-    except OSError as error:
-        print(f"{PROG}: error: {error}", file=sys.stderr)
-        return 1
-    except MemoryError:
-        print(f"{PROG}: error: out of memory; narrow the search, or give fewer --threads", file=sys.stderr)
-        return 1
+            status = search(argv, interruption)
+        except UsageError as error:
+            return _fail(str(error), 2)
+        except Interrupted:
+            print(f"{PROG}: interrupted", file=sys.stderr)
+            status = 0
+        except OSError as error:
+            return _fail(f"{error}; what was there before is as it was, and what is trained is kept", 1)
+        except MemoryError:
+            return _fail("out of memory; narrow the search, or give fewer --threads", 1)
+        return interruption.status or status
 
 
-def search(argv: Sequence[str] | None) -> int:
+def _fail(message: str, status: int) -> int:
+    print(f"{PROG}: error: {message}", file=sys.stderr)
+    return status
+
+
+def search(argv: Sequence[str] | None, interruption: Interruption) -> int:
     """Parses, checks and runs; returns the exit status."""
     stopwatch = Stopwatch()
     arguments = parse_arguments(argv)
     widths = read_widths(arguments.hidden_dims_search)
     configurations = enumerate_configurations(widths, arguments.max_layers)
-    console = Console(arguments.quiet)
+    console = Console(arguments.quiet, on_gone=interruption.request)
     times = [count(len(configurations), "configuration"), count(arguments.repeats, "repeat")]
     times += [count(arguments.cv_folds, "fold")] if arguments.cv_folds else []
     epochs = count(arguments.epochs, "epoch")
     console.say(f"Searching {' x '.join(times)} of {epochs}, latent dimension {arguments.latent_dim}")
-    if duplicates := duplicate_widths(arguments.hidden_dims_search):
-        console.notice(f"--hidden_dims_search names {', '.join(map(str, duplicates))} more than once; used once")
-    return run(arguments, configurations, console, stopwatch)
+    status = run(arguments, configurations, console, stopwatch, interruption)
+    if console.error and not status:
+        return _fail(f"the console: {console.error.strerror}; the files are written all the same", 1)
+    return status
 
 
 def run(
-    arguments: argparse.Namespace, configurations: list[Configuration], console: Console, stopwatch: Stopwatch
+    arguments: argparse.Namespace,
+    configurations: list[Configuration],
+    console: Console,
+    stopwatch: Stopwatch,
+    interruption: Interruption,
 ) -> int:
     """From checked arguments to results on disk; returns the exit status."""
-    from conclusion import conclude
-    from environment import describe_environment
-    from loading import load
-    from selection import ResultCollector
+    from environment import search_identity
+    from files import OccupiedError, exclusive
+    from journal import open_journal
+    from loading import announce, load
 
-    files = output_files(arguments)
     device = choose_device(arguments.device)
     stopwatch.lap("start_up")
-    loaded = load(arguments, device, console)  # before the kernel: a fault in the table need not wait for a compiler
+    loaded = load(arguments, device)  # before the kernel: a fault in the table need not wait for a compiler
     stopwatch.lap("load")
-    engine = choose_engine(arguments.engine, device, console)
-    stopwatch.lap("start_up")
+    engine = choose_engine(arguments.engine, device, loaded.notices, console)
+    identity = search_identity(arguments, loaded.dataset.sha256, device, engine)
+    folder = make_folder(arguments)
+    notices: list[str] = []
+    try:
+        with (
+            exclusive(folder),
+            open_journal(folder, arguments.latent_dim, identity, fresh=arguments.fresh, notices=notices) as journal,
+        ):
+            announce(arguments, loaded, console)
+            for notice in notices:
+                console.notice(notice)
+            training = plan_training(arguments, loaded, engine, console)
+            training = replace(
+                training, journal=journal, stops=interruption.is_requested, on_fewer=_tell_fewer(console)
+            )
+            stopwatch.lap("start_up")
+            interruption.is_deferred = True
+            return train_and_report(arguments, configurations, loaded, training, device, console, stopwatch)
+    except OccupiedError as error:
+        raise UsageError(
+            f"--output_dir {arguments.output_dir!r}: another run is at work there ({error}); wait, or give another"
+        ) from None
 
-    training = plan_training(arguments, loaded, engine, console)
+
+def train_and_report(
+    arguments: argparse.Namespace,
+    configurations: list[Configuration],
+    loaded: Loaded,
+    training: Training,
+    device: torch.device,
+    console: Console,
+    stopwatch: Stopwatch,
+) -> int:
+    """What takes long. Once asked to stop it reports what there is; returns the exit status."""
+    from conclusion import conclude
+    from environment import describe_environment
+    from loading import tell_changes
+    from selection import ResultCollector
+
     input_dim = loaded.table.input_dim
     model_params = {c: count_parameters(input_dim, arguments.latent_dim, c) for c in configurations}
     collector = ResultCollector(arguments.repeats * len(loaded.folds), model_params)
     train_all(arguments, configurations, loaded, training, collector, console)
     stopwatch.lap("train")
-    ranking = collector.ranking()
-    findings = conclude(arguments, loaded, training, ranking, stopwatch, console)
-    environment = describe_environment(device, engine, training.threads)
-    write_report(arguments, files, loaded, training, findings, environment, stopwatch, console)
-    if findings.chosen is None:
-        print(f"{PROG}: error: every configuration failed; {_first_failure(ranking)}", file=sys.stderr)
-        return 1
+    findings = conclude(arguments, loaded, training, collector.ranking(), stopwatch, console)
+    findings = replace(findings, n_configurations=len(configurations))
+    tell_changes(loaded, console)
+    environment = describe_environment(device, training.engine, training.threads)
+    write_report(arguments, loaded, training, findings, environment, stopwatch, console)
+    if findings.is_complete and training.journal:
+        training.journal.complete(findings.trained, training.settings.epochs)
+    if findings.is_complete and findings.chosen is None:
+        return _fail(f"every configuration failed; {_first_failure(findings.ranking)}", 1)
     return 0
+
+
+def _tell_fewer(console: Console) -> Callable[[int], None]:
+    """What says, once, that memory is short."""
+    told: list[int] = []
+
+    def tell(threads: int) -> None:
+        if not told:
+            console.warn(f"memory does not suffice for so many trainings at a time; going on with {threads}")
+        told.append(threads)
+
+    return tell
 
 
 def choose_device(name: str) -> torch.device:
@@ -139,8 +190,8 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_engine(name: str, device: torch.device, console: Console) -> str:
-    """The engine that `--engine` names, compiled if need be."""
+def choose_engine(name: str, device: torch.device, notices: list[str], console: Console) -> str:
+    """The engine that `--engine` names, compiled if need be; `notices` gets a line where it is not the usual one."""
     from training import compile_kernel
 
     if name == "reference" or (name == "auto" and device.type != "cpu"):
@@ -155,7 +206,7 @@ def choose_engine(name: str, device: torch.device, console: Console) -> str:
     except ImportError as error:
         if name == "compiled":
             raise UsageError(f"--engine compiled needs Numba ({error}); give --engine reference") from None
-        console.notice("Numba is not installed; training with the reference engine, which is many times slower")
+        notices.append("Numba is not installed; training with the reference engine, which is many times slower")
         return "reference"
     finally:
         patience.cancel()
@@ -180,7 +231,8 @@ def training_settings(arguments: argparse.Namespace) -> TrainingSettings:
 
 def plan_training(arguments: argparse.Namespace, loaded: Loaded, engine: str, console: Console) -> Training:
     """Settings, tables, engine and threads together."""
-    from training import Training, available_cores
+    from training import Training
+    from workers import available_cores
 
     threads = 1 if engine == "reference" else arguments.threads or available_cores()
     if arguments.threads > threads:
@@ -205,16 +257,31 @@ def train_all(
     trials = plan_trials(
         configurations, arguments.repeats, input_dim=input_dim, latent_dim=latent_dim, folds=arguments.cv_folds
     )
-    with Progress(len(trials), quiet=arguments.quiet) as progress:
-        for result in training.run(trials):
+    kept = training.kept(trials)
+    if kept and training.journal:
+        console.say(_resumption(trials, kept, training.journal))
+    with Progress(len(trials), done=len(kept), console=console) as progress:
+        for number, result in enumerate(training.run(trials)):
             collector.add(result)
             best = collector.best
-            progress.update(f"{config_text(best.config)} {loss_text(best.final_test_loss)}" if best else "")
+            if number >= len(kept):
+                progress.update(f"{config_text(best.config)} {loss_text(best.final_test_loss)}" if best else "")
+
+
+def _resumption(trials: Sequence[Trial], kept: Collection[Trial], journal: Journal) -> str:
+    """`12 of 19 configurations already trained at 14:03; continuing`."""
+    configurations, unfinished = ({trial.config for trial in some} for some in (trials, set(trials) - set(kept)))
+    finished = len(configurations) - len(unfinished)
+    done = f"{finished} of {count(len(configurations), 'configuration')} already trained"
+    if not finished:
+        done = f"{len(kept)} of {count(len(trials), 'training')} already done"
+    at, today = journal.last_finished, datetime.now().date()
+    when = f"{at:%H:%M}" if at.date() == today else f"{at:%Y-%m-%d %H:%M}"
+    return f"{done} at {when}; " + ("continuing" if unfinished else "writing the reports anew")
 
 
 def write_report(
     arguments: argparse.Namespace,
-    files: OutputFiles,
     loaded: Loaded,
     training: Training,
     findings: Findings,
@@ -222,37 +289,51 @@ def write_report(
     stopwatch: Stopwatch,
     console: Console,
 ) -> None:
-    """Writes all files and prints the closing summary; of a search that failed entirely, only JSON and CSV."""
+    """Writes all files, or on any fault none, and prints the closing summary.
+
+    Of a search that failed entirely there are only JSON and CSV. One that was interrupted does not take the place of
+    complete results: its files go to a folder `interrupted` beside them.
+    """
     from conclusion import state_findings
+    from files import publishing
     from loading import describe_data
     from report import closing_files, closing_summary, results_document, save_state_dict, write_csv, write_json
     from training import trained_model
 
+    folder = Path(arguments.output_dir)
+    if not findings.is_complete and holds_complete_results(output_files(folder, arguments.latent_dim).results):
+        folder = folder / "interrupted"
+    files = output_files(folder, arguments.latent_dim)
     chosen, verdict = findings.chosen, findings.verdict
     model = trained_model(findings.trained, loaded.table, training.settings) if findings.trained else None
-    if chosen and verdict:
-        saved = files.model if arguments.save_models and model else None
-        if saved and model:
-            save_state_dict(saved, model.state_dict())
-            findings = replace(findings, saved_model_file=saved.name)
-        time = _time_text(findings.probe, training.settings.epochs, stopwatch.seconds["train"])
-        statement = state_findings(findings, loaded, arguments.latent_dim, time)
-        console.summarize(closing_summary(chosen, saved, statement))
-        write_pictures(arguments, loaded, findings.ranking, verdict, files)
-        if model:
-            write_latent_space(arguments, loaded, chosen, model, files)
-    write_csv(files.csv, findings)
-    stopwatch.lap("report")
-    timing = stopwatch.timing()
-    data = describe_data(loaded)
-    write_json(
-        files.results,
-        results_document(findings, args=vars(arguments), environment=environment, data=data, timing=timing),
-    )
+    with publishing(folder) as draft_folder:
+        drafts = output_files(draft_folder, arguments.latent_dim)
+        if chosen and verdict:
+            saved = files.model if arguments.save_models and model else None
+            if saved and model:
+                save_state_dict(drafts.model, model.state_dict())
+                findings = replace(findings, saved_model_file=saved.name)
+            time = _time_text(findings, training)
+            statement = state_findings(findings, loaded, arguments.latent_dim, time)
+            console.summarize(closing_summary(chosen, saved, statement, is_complete=findings.is_complete))
+            write_pictures(arguments, loaded, findings.ranking, verdict, drafts)
+            if model:
+                write_latent_space(arguments, loaded, chosen, model, drafts)
+        write_csv(drafts.csv, findings)
+        stopwatch.lap("report")
+        timing = stopwatch.timing()
+        data = describe_data(loaded)
+        write_json(
+            drafts.results,
+            results_document(findings, args=vars(arguments), environment=environment, data=data, timing=timing),
+        )
     if chosen:
         latent_plot = files.latent_plot if model and arguments.latent_dim == 2 else None
         pictures = (files.search_plot, files.configurations_plot, files.verdict_plot)
         console.summarize(closing_files(*pictures, files.results, latent_plot))
+    if not findings.is_complete:
+        done = f"{len(findings.ranking)} of {count(findings.n_configurations, 'configuration')} trained"
+        console.warn(f"interrupted, {done}; the same command goes on from here")
 
 
 class OutputFiles(NamedTuple):
@@ -268,13 +349,9 @@ class OutputFiles(NamedTuple):
     latent_plot: Path
 
 
-def output_files(arguments: argparse.Namespace) -> OutputFiles:
-    """The files in `--output_dir`, which is made if need be."""
-    folder, latent = Path(arguments.output_dir), f"latent{arguments.latent_dim}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--output_dir {arguments.output_dir!r} cannot be made: {error}") from None
+def output_files(folder: Path, latent_dim: int) -> OutputFiles:
+    """The files in this folder."""
+    latent = f"latent{latent_dim}"
     return OutputFiles(
         results=folder / f"hyperparam_results_{latent}.json",
         csv=folder / f"hyperparam_results_{latent}.csv",
@@ -285,6 +362,28 @@ def output_files(arguments: argparse.Namespace) -> OutputFiles:
         verdict_plot=folder / f"verdict_{latent}.png",
         latent_plot=folder / "latent_space_2d_best_config.png",
     )
+
+
+def make_folder(arguments: argparse.Namespace) -> Path:
+    """`--output_dir`, made if need be, with nothing in the way of what is going to be written there."""
+    folder = Path(arguments.output_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--output_dir {arguments.output_dir!r} cannot be made: {error}") from None
+    for path in output_files(folder, arguments.latent_dim):
+        if path.is_dir():
+            raise UsageError(f"--output_dir {arguments.output_dir!r}: {path} is a folder; move it, or give another")
+    return folder
+
+
+def holds_complete_results(path: Path) -> bool:
+    """Whether a finished search left its results there."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return not (isinstance(results, dict) and results.get("complete") is False)
 
 
 def write_pictures(
@@ -327,11 +426,12 @@ def write_latent_space(
         latent_plots.plot_latent_space(codes, is_test, labels, files.latent_plot, title=title, note=note)
 
 
-def _time_text(probe: Probe | None, epochs: int, search_seconds: float) -> str:
+def _time_text(findings: Findings, training: Training) -> str:
     """How long the search takes with the epochs that the probe suggests; nothing where it suggests none."""
-    if probe is None or probe.suggested_epochs is None:
+    if findings.probe is None or findings.probe.suggested_epochs is None:
         return ""
-    seconds = search_seconds * probe.suggested_epochs / epochs
+    trained = sum(result.seconds for configuration in findings.ranking for result in configuration.trials)
+    seconds = trained / training.threads * findings.probe.suggested_epochs / training.settings.epochs
     if seconds < 90:
         return f"takes about {max(seconds, 1):.0f} s"
     return f"takes about {seconds / 60:.0f} min" if seconds < 5400 else f"takes about {seconds / 3600:.0f} h"
@@ -340,11 +440,13 @@ def _time_text(probe: Probe | None, epochs: int, search_seconds: float) -> str:
 def _first_failure(ranking: Sequence[ConfigurationResult]) -> str:
     from report import config_text
 
-    return f"{config_text(ranking[0].config)} {ranking[0].status}; try a lower --initial_lr"
+    remedy = "narrow the search" if ranking[0].trials[0].out_of_memory else "try a lower --initial_lr"
+    return f"{config_text(ranking[0].config)} {ranking[0].status}; {remedy}"
 
 
 if __name__ == "__main__":
     status = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(status)  # everything is written: taking torch apart costs 0.7 s more, waiting for cut-off trainings longer

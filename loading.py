@@ -1,6 +1,7 @@
 """From the file to what trials are trained on: the table, scaled, with its splits.
 
-    loaded = load(arguments, device, console)
+    loaded = load(arguments, device)
+    announce(arguments, loaded, console)
     loaded.table      # training and test rows; loaded.tables[0], [1], … with --cv_folds
 
 Every split has its own scaling, fitted on its training rows alone.
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from arguments import DEFAULT_DATA_PATH, SAMPLE_PATH
+from arguments import DEFAULT_DATA_PATH, SAMPLE_PATH, duplicate_widths
 from console import Console, UsageError
 from dataset import COPUSDataset, DataError, Scaling, fit_scaling
 from training import SplitTable
@@ -28,6 +29,8 @@ class Loaded(NamedTuple):
     scaling: Scaling
     tables: dict[int | None, SplitTable]  # None: training and test rows; 0, 1, …: the folds of the training rows
     is_sample: bool
+    notices: list[str]  # what the user should know, a line each
+    stamp: tuple[int, int] | None  # the file's size and time when it was read
 
     @property
     def table(self) -> SplitTable:
@@ -45,10 +48,10 @@ class Loaded(NamedTuple):
         return scored_part(table.scored_cells, None if groups is None else groups[table.test.cpu().numpy()])
 
 
-def load(arguments: argparse.Namespace, device: torch.device, console: Console) -> Loaded:
-    """Reads, checks, splits and scales the table."""
+def load(arguments: argparse.Namespace, device: torch.device) -> Loaded:
+    """Reads, checks, splits and scales the table. Says nothing; see `announce`."""
     path = find_table(arguments.data_path)
-    is_sample = path.resolve() == SAMPLE_PATH
+    stamp = _stamp(path)
     try:
         dataset = COPUSDataset(
             path,
@@ -67,20 +70,45 @@ def load(arguments: argparse.Namespace, device: torch.device, console: Console) 
     for number, fold in enumerate(folds):  # scaled by their own training rows
         own_scaling, _ = fit_scaling(arguments.scaling, dataset.data, fold.train, dataset.columns)
         tables[number] = SplitTable(own_scaling.apply(dataset.data), *fold)
-    if is_sample:
+    return Loaded(dataset, scaling, tables, path.resolve() == SAMPLE_PATH, dataset.notices + notices, stamp)
+
+
+def announce(arguments: argparse.Namespace, loaded: Loaded, console: Console) -> None:
+    """Says what was read, and what the user should know about it."""
+    dataset, table = loaded.dataset, loaded.table
+    if loaded.is_sample:
         console.warn(
             "this runs on SYNTHETIC sample data, not on real classes; get the real table with "
             "`python dataset.py --download`, or name yours with --data_path"
         )
-    for notice in dataset.notices + notices:
+    if duplicates := duplicate_widths(arguments.hidden_dims_search):
+        console.notice(f"--hidden_dims_search names {', '.join(map(str, duplicates))} more than once; used once")
+    for notice in loaded.notices:
         console.notice(notice)
     if arguments.latent_dim >= dataset.n_features:
         console.notice(f"--latent_dim {arguments.latent_dim} does not compress {dataset.n_features} columns")
     console.say(
-        f"Table: {dataset.n_samples} rows x {dataset.n_features} columns from {path.name}, "
-        f"{len(split.train)} for training and {len(split.test)} for testing"
+        f"Table: {dataset.n_samples} rows x {dataset.n_features} columns from {dataset.path.name}, "
+        f"{len(table.train)} for training and {len(table.test)} for testing"
     )
-    return Loaded(dataset, scaling, tables, is_sample)
+
+
+def tell_changes(loaded: Loaded, console: Console) -> None:
+    """Says so if the file is not as it was when it was read; nothing else depends on it by then."""
+    path = loaded.dataset.path
+    if _stamp(path) != loaded.stamp:
+        console.warn(
+            f"{path} has changed or gone since it was read; these results are of the table as it was then "
+            f"(SHA-256 {loaded.dataset.sha256[:12]}...)"
+        )
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def describe_data(loaded: Loaded) -> dict[str, Any]:

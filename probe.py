@@ -149,7 +149,7 @@ def _by_configuration(results: Sequence[TrialResult]) -> dict[Configuration, np.
     """Row errors [N_part, 2], the mean over the repeats, of each configuration of which none diverged."""
     results = sorted(results, key=lambda result: result.trial.repeat)  # they come as they finish; sums depend on that
     configs = {result.trial.config for result in results}
-    failed = {result.trial.config for result in results if result.failed_epoch is not None}
+    failed = {result.trial.config for result in results if result.has_failed}
     return {
         config: np.stack([r.row_errors for r in results if r.trial.config == config]).mean(axis=0, dtype=np.float64)
         for config in configs - failed

@@ -1,6 +1,6 @@
 """What the console shows while trials are trained.
 
-    with Progress(total, quiet=False) as progress:
+    with Progress(total, done=0, console=console) as progress:
         progress.update("[64, 64] 0.0379")
 
 On a terminal a live bar, as wide as it; elsewhere a plain line about every tenth of the work.
@@ -13,24 +13,27 @@ import time
 from types import TracebackType
 from typing import Self, TextIO
 
+from console import Console
+
 
 class Progress:
     """Trainings done of all, best so far, time left; nothing where `quiet`."""
 
-    def __init__(self, total: int, *, quiet: bool, stream: TextIO | None = None) -> None:
+    def __init__(self, total: int, *, done: int, console: Console, stream: TextIO | None = None) -> None:
         self.total = total
-        self.done = 0
+        self.done = self.done_before = done
+        self.console = console
         self.stream = stream or sys.stdout
         self.started = time.monotonic()
         self.live = self.stream.isatty()
-        self.silent = quiet
-        self.next_line = self._line_after(0)
+        self.next_line = self._line_after(done)
         self.bar = None
-        if self.live and not quiet:
+        if self.live and not console.quiet and done < total:
             from tqdm import tqdm
 
             self.bar = tqdm(
                 total=total,
+                initial=done,
                 file=self.stream,
                 dynamic_ncols=True,
                 smoothing=0.1,
@@ -40,10 +43,14 @@ class Progress:
     def update(self, best: str) -> None:
         """One more training is done; `best` says what leads, and is empty while nothing does."""
         self.done += 1
+        with self.console.printing(self.stream):
+            self._show(best)
+
+    def _show(self, best: str) -> None:
         if self.bar is not None:
             self.bar.set_postfix_str(f"best {best}" if best else "", refresh=False)
             self.bar.update()
-        elif not self.silent and self.done >= self.next_line:
+        elif not self.console.quiet and self.done >= self.next_line:
             leader = f", best so far {best}" if best else ""
             print(f"  {self.done} of {self.total} trainings{leader}{self._time_left()}", file=self.stream, flush=True)
             self.next_line = self._line_after(self.done)
@@ -51,7 +58,7 @@ class Progress:
     def _time_left(self) -> str:
         if self.done == self.total:
             return ""
-        seconds = (time.monotonic() - self.started) / self.done * (self.total - self.done)
+        seconds = (time.monotonic() - self.started) / (self.done - self.done_before) * (self.total - self.done)
         return f", about {seconds:.0f} s left" if seconds < 100 else f", about {seconds / 60:.0f} min left"
 
     def _line_after(self, done: int) -> int:
@@ -65,4 +72,5 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self.bar is not None:
-            self.bar.close()
+            with self.console.printing(self.stream):
+                self.bar.close()

@@ -74,7 +74,7 @@ def percent(share: float) -> str:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that a search found, for the files. All but `ranking` are empty if every configuration failed."""
+    """All that a search found, for the files; nothing but the ranking if every configuration failed."""
 
     ranking: Sequence[ConfigurationResult]  # best first, failed ones last
     verdict: Verdict | None = None
@@ -85,6 +85,8 @@ class Findings:
     probe: Probe | None = None
     model_info: Mapping[str, Any] | None = None
     saved_model_file: str | None = None
+    is_complete: bool = True  # not interrupted
+    n_configurations: int = 0  # asked for; more than those of `ranking` if it was interrupted
 
 
 def results_document(
@@ -113,7 +115,8 @@ def results_document(
         "environment": environment,
         "data": data,
         "timing": timing,
-        "total_configurations": len(findings.ranking),
+        "complete": findings.is_complete,
+        "total_configurations": findings.n_configurations or len(findings.ranking),
         "best_configuration": _best_configuration(findings),
         "verdict": _verdict_entry(findings, verdict) if verdict else None,
         "pareto_front": [_brief(configuration) for configuration in verdict.front] if verdict else [],
@@ -128,9 +131,9 @@ def results_document(
 
 def _best_configuration(findings: Findings) -> dict[str, Any] | None:
     chosen, trained, honest = findings.chosen, findings.trained, findings.honest
-    if chosen is None or trained is None:
+    if chosen is None:
         return None
-    model = {
+    model = trained and {
         "repeat": trained.trial.repeat + 1,
         "train_loss": trained.final_train_loss,
         "test_loss": trained.final_test_loss,
@@ -146,7 +149,7 @@ def _best_configuration(findings: Findings) -> dict[str, Any] | None:
         "model_params": chosen.model_params,
         "model_info": findings.model_info,
         "model": model,
-        "saved_model": {"file": file, **model} if file else None,
+        "saved_model": {"file": file, **model} if file and model else None,
     }
 
 
@@ -413,13 +416,19 @@ def save_state_dict(path: Path, state_dict: Mapping[str, torch.Tensor]) -> None:
 # The closing summary, in two parts: the pictures are drawn between them
 
 
-def closing_summary(best: ConfigurationResult, saved_model: Path | None = None, statement: Sequence[str] = ()) -> str:
+def closing_summary(
+    best: ConfigurationResult,
+    saved_model: Path | None = None,
+    statement: Sequence[str] = (),
+    *,
+    is_complete: bool = True,
+) -> str:
     """The result and the verdict in a few lines, up to "Generating visualizations..."; `best` is the chosen one."""
     repeats = best.repeats
     loss = loss_text(best.final_test_loss, best.final_test_loss_sd)
     lines = [
         RULE,
-        "HYPERPARAMETER OPTIMIZATION COMPLETED",
+        f"HYPERPARAMETER OPTIMIZATION {'COMPLETED' if is_complete else 'INTERRUPTED'}",
         RULE,
         f"Best configuration: {config_text(best.config)}",
         f"Best final test loss: {loss}" + _averaged_over(best.folds if best.is_cross_validated else 0, repeats),

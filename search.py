@@ -41,6 +41,7 @@ class TrialResult:
 
     `failed_epoch` is None, or the epoch (from 1) in which the trial stopped being finite; the curves
     then end before that epoch, the final losses are None, and `parameters` and `row_errors` are empty.
+    `parameters` are empty too where they were not kept.
     """
 
     trial: Trial
@@ -52,6 +53,32 @@ class TrialResult:
     parameters: np.ndarray  # [P] float32, flat (models.flatten), after the last epoch
     seconds: float
     failed_epoch: int | None = None
+    out_of_memory: bool = False  # then all is empty
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has no final loss."""
+        return self.failed_epoch is not None or self.out_of_memory
+
+
+@dataclass
+class TrialState:
+    """A trial between two epochs: all that one hands to the next. It is trained in place."""
+
+    epoch: int  # how many are done
+    train_losses: np.ndarray  # [E] float64, of which the first `epoch` are known
+    test_losses: np.ndarray  # [E]
+    parameters: np.ndarray  # [P] float32
+    moments: np.ndarray  # [2, P] float32, of AdamW
+    seconds: float  # spent so far
+
+
+def no_memory_for(trial: Trial) -> TrialResult:
+    """The result of a trial that does not fit into memory."""
+    import numpy as np
+
+    curve, nothing = np.empty(0), np.empty(0, dtype=np.float32)
+    return TrialResult(trial, curve, curve, None, None, nothing.reshape(0, 2), nothing, 0.0, out_of_memory=True)
 
 
 def enumerate_configurations(hidden_dims: Iterable[int], max_layers: int) -> list[Configuration]:

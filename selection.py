@@ -16,6 +16,8 @@ import numpy as np
 
 from search import Configuration, TrialResult
 
+BYTES_PER_PARAMETER = 16  # while it is trained: itself, its gradient and two moments
+
 
 @dataclass(frozen=True)
 class ConfigurationResult:
@@ -27,8 +29,11 @@ class ConfigurationResult:
 
     @property
     def failure(self) -> str | None:
-        """None, or why this configuration is not ranked: the first of its trainings that diverged."""
+        """None, or why this configuration is not ranked: the first of its trainings that failed."""
         for result in self.trials:
+            if result.out_of_memory:
+                size = BYTES_PER_PARAMETER * self.model_params / 1e6
+                return f"failed: no memory for its {self.model_params} parameters ({size:,.0f} MB)"
             if result.failed_epoch is not None:
                 which = [f"repeat {result.trial.repeat + 1} of {self.repeats}"] if self.repeats > 1 else []
                 which += [] if result.trial.fold is None else [f"fold {result.trial.fold + 1} of {self.folds}"]
@@ -155,8 +160,9 @@ class ResultCollector:
                 self._results[loser.config] = [_without_weights(r) for r in self._results[loser.config]]
 
     def ranking(self) -> list[ConfigurationResult]:
-        """All configurations, best first; see `rank_configurations`."""
-        results = [result for trials in self._results.values() for result in trials]
+        """All configurations of which every trial is there, best first; see `rank_configurations`."""
+        finished = [trials for trials in self._results.values() if len(trials) == self._trials_each]
+        results = [result for trials in finished for result in trials]
         return rank_configurations(results, self._model_params)
 
 

@@ -1,13 +1,13 @@
-"""A trial from its first to its last epoch, by either engine, and running many of them.
+"""A trial from its first to its last epoch, by either engine.
 
-    train = make_trainer("compiled", {None: table}, settings)
-    for result in run_trials(trials, train, threads=2):
+    training = Training(settings, {None: table}, "compiled", threads=2)
+    for result in training.run(trials):
         ...
 
 The reference engine is the plain PyTorch loop that defines what is right, on any device. The compiled
 engine runs the same training in `kernel.py`, on the CPU, one trial per core. Both start from the same
 initial weights and use the same batches and dropout patterns (`randomness.py`). A trial's numbers do
-not depend on what else runs, or in what order.
+not depend on what else runs, in what order, or how often it was interrupted.
 
 AdamW: Loshchilov & Hutter 2019, arXiv:1711.05101. Cosine annealing: Loshchilov & Hutter 2017,
 arXiv:1608.03983, one cycle without restarts.
@@ -15,13 +15,12 @@ arXiv:1608.03983, one cycle without restarts.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -30,10 +29,17 @@ from torch import Tensor, nn
 from losses import loss_of_sums, sparse_aware_loss, squared_error_sums
 from models import DynamicAutoencoder, flatten, load_flat
 from randomness import batch_order, dropout_keep, dropout_threshold, stream_key, torch_generator
-from search import Trial, TrialResult
+from search import Trial, TrialResult, TrialState
+from workers import run_trials
+
+if TYPE_CHECKING:
+    from journal import Journal
 
 Trainer = Callable[[Trial], TrialResult]
 
+CHECKPOINT_SECONDS = 60.0  # of training a single trial, between two times that its state is saved
+CALL_SECONDS = 5.0  # of nominal cost, that the kernel is left alone for
+MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's, as torch names them
 ROWS_AT_A_TIME = 2**16  # pushed through a model in eval mode
 ORDER_ENTRIES = 2**20  # batch orders held at a time per stream, in rows: 4 MB
 
@@ -115,29 +121,101 @@ def encode_table(model: DynamicAutoencoder, table: SplitTable) -> tuple[np.ndarr
     return torch.cat(codes).numpy(), torch.cat(errors).numpy()
 
 
-def make_trainer(engine: str, tables: Mapping[int | None, SplitTable], settings: TrainingSettings) -> Trainer:
+class Checkpoints(Protocol):
+    """Where the state of a long trial is kept while it is trained (`journal.py`)."""
+
+    def load(self, trial: Trial) -> TrialState | None:
+        """The state that was saved last."""
+
+    def save(self, trial: Trial, state: TrialState) -> None:
+        """Keeps it in place of the last."""
+
+
+class _NoCheckpoints:
+    def load(self, trial: Trial) -> TrialState | None:
+        return None
+
+    def save(self, trial: Trial, state: TrialState) -> None:
+        pass
+
+
+NO_CHECKPOINTS: Checkpoints = _NoCheckpoints()
+
+
+def make_trainer(
+    engine: str,
+    tables: Mapping[int | None, SplitTable],
+    settings: TrainingSettings,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
+) -> Trainer:
     """The function that trains one trial on `engine` ("compiled" or "reference") and on its fold's table."""
     make = {"compiled": compiled_trainer, "reference": reference_trainer}[engine]
-    trainers = {fold: make(table, settings) for fold, table in tables.items()}
+    trainers = {fold: make(table, settings, checkpoints) for fold, table in tables.items()}
     return lambda trial: trainers[trial.fold](trial)
 
 
 @dataclass(frozen=True)
 class Training:
-    """How trials are trained: everything that all of them share."""
+    """How trials are trained, and kept: everything that all of them share.
+
+    With a journal nothing is trained that it holds already, and everything that is trained goes there at once.
+    """
 
     settings: TrainingSettings
     tables: Mapping[int | None, SplitTable]  # by fold; None: the training and test rows
     engine: str
     threads: int
+    journal: Journal | None = None
+    stops: Callable[[], bool] = field(default=lambda: False)  # whether to train no more
+    on_fewer: Callable[[int], None] = field(default=lambda threads: None)  # told where memory is short
 
     def trainer(self, factor: int = 1) -> Trainer:
         """The function that trains a trial, `factor` times as long as asked for."""
-        return make_trainer(self.engine, self.tables, replace(self.settings, epochs=factor * self.settings.epochs))
+        settings = replace(self.settings, epochs=factor * self.settings.epochs)
+        checkpoints = self.journal.checkpoints(settings.epochs) if self.journal else NO_CHECKPOINTS
+        return make_trainer(self.engine, self.tables, settings, checkpoints)
 
     def run(self, trials: Sequence[Trial], factor: int = 1) -> Iterator[TrialResult]:
-        """Trains all, as many at a time as there are threads; yields results as they finish."""
-        return run_trials(trials, self.trainer(factor), self.threads)
+        """Trains all, `factor` times as long as asked for, as many at a time as there are threads.
+
+        Yields results as they finish, those of the journal first, and fewer than asked for once `stops` says so.
+        """
+        kept = self.kept(trials, factor)
+        yield from kept.values()
+        missing = [trial for trial in trials if trial not in kept]
+        for result in run_trials(
+            missing, self.trainer(factor), self.threads, stops=self._stops, on_fewer=self.on_fewer
+        ):
+            if self.journal:
+                with_weights = result.seconds > CHECKPOINT_SECONDS
+                self.journal.append(result, factor * self.settings.epochs, with_weights=with_weights)
+            yield result
+
+    def kept(self, trials: Sequence[Trial], factor: int = 1) -> dict[Trial, TrialResult]:
+        """Those that the journal holds."""
+        if self.journal is None:
+            return {}
+        found = {trial: self.journal.find(trial, factor * self.settings.epochs) for trial in trials}
+        return {trial: result for trial, result in found.items() if result}
+
+    def with_weights(self, result: TrialResult) -> TrialResult | None:
+        """The same result, its weights made again if they were not kept; from now on they are. None if told to stop."""
+        if result.has_failed:
+            return result
+        if not result.parameters.size:
+            made = list(run_trials([result.trial], self.trainer(), 1, stops=self._stops))
+            if not made:
+                return None
+            result = made[0]
+        if self.journal:
+            self.journal.append_weights(result, self.settings.epochs)
+            self.journal.checkpoints(self.settings.epochs).remove(result.trial)
+        return result
+
+    def _stops(self) -> bool:
+        if self.journal:
+            self.journal.sync()
+        return self.stops()
 
 
 def nominal_seconds(engine: str, n_parameters: int, n_rows: int, settings: TrainingSettings) -> float:
@@ -148,27 +226,29 @@ def nominal_seconds(engine: str, n_parameters: int, n_rows: int, settings: Train
     return steps * (overhead + per_product * n_parameters * batch_size)
 
 
-def run_trials(trials: Sequence[Trial], train: Trainer, threads: int) -> Iterator[TrialResult]:
-    """Trains all trials, `threads` at a time, and yields results as they finish.
+class _Clock:
+    """How long a trial has been trained, earlier runs included, and when its state is to be saved."""
 
-    Closing the iterator, or an exception, drops the trials that have not started and does not wait for the others.
-    """
-    if threads == 1:
-        yield from map(train, trials)
-        return
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for future in as_completed([pool.submit(train, trial) for trial in trials]):
-            yield future.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    def __init__(self, state: TrialState) -> None:
+        self._before = state.seconds
+        self._started = self._saved = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._started
+
+    def is_due(self) -> bool:
+        """Whether `CHECKPOINT_SECONDS` have passed since this was last true."""
+        if time.monotonic() - self._saved < CHECKPOINT_SECONDS:
+            return False
+        self._saved = time.monotonic()
+        return True
 
 
-def available_cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _first_state(parameters: np.ndarray, epochs: int) -> TrialState:
+    """A trial that is about to start."""
+    moments = np.zeros((2, parameters.size), dtype=np.float32)
+    return TrialState(0, np.zeros(epochs), np.zeros(epochs), parameters, moments, 0.0)
 
 
 @lru_cache(maxsize=16)
@@ -180,7 +260,9 @@ def _batch_orders(key: int, first_epoch: int, n_epochs: int, n_rows: int) -> np.
 # ------------------------------------------------------------------------------------------ compiled
 
 
-def compiled_trainer(table: SplitTable, settings: TrainingSettings) -> Trainer:
+def compiled_trainer(
+    table: SplitTable, settings: TrainingSettings, checkpoints: Checkpoints = NO_CHECKPOINTS
+) -> Trainer:
     """Trains trials in `kernel.py`. The returned function may be called from many threads at once.
 
     Raises:
@@ -196,39 +278,45 @@ def compiled_trainer(table: SplitTable, settings: TrainingSettings) -> Trainer:
     n_test, n_train = len(test_rows), len(train_rows)
     batch_size = min(settings.batch_size, n_train)
     learning_rates = settings.learning_rates
+    block = max(1, ORDER_ENTRIES // n_train)  # epochs
 
     def train(trial: Trial) -> TrialResult:
-        started = time.perf_counter()
-        parameters = flatten(build_model(trial, table.input_dim, settings))
-        moments = np.zeros((2, parameters.size), dtype=np.float32)
+        state = checkpoints.load(trial)
+        if state is None:
+            state = _first_state(flatten(build_model(trial, table.input_dim, settings)), settings.epochs)
+        clock = _Clock(state)
         layers = kernel.layer_table(table.input_dim, settings.latent_dim, trial.config)
         work = kernel.allocate(layers, batch_size)
         errors = np.zeros((len(data), 2), dtype=np.float32)
-        train_losses, test_losses = np.zeros(settings.epochs), np.zeros(settings.epochs)
         order_key = stream_key(settings.seed, *stream_name("order", trial))
         dropout_key = np.uint64(stream_key(settings.seed, *stream_name("dropout", trial)))
-        epochs_at_a_time = max(1, ORDER_ENTRIES // n_train)
-        for first in range(0, settings.epochs, epochs_at_a_time):
-            span = slice(first, min(first + epochs_at_a_time, settings.epochs))
-            n_epochs = span.stop - first
-            orders = _batch_orders(order_key, first, n_epochs, n_train)
+        nominal = nominal_seconds("compiled", state.parameters.size, n_train, replace(settings, epochs=1))
+        while state.epoch < settings.epochs:
+            start = state.epoch // block * block
+            orders = _batch_orders(order_key, start, min(block, settings.epochs - start), n_train)
+            some = slice(state.epoch, min(start + len(orders), state.epoch + max(1, int(CALL_SECONDS / nominal))))
+            n_epochs = some.stop - some.start
             finished = kernel.train_epochs(
-                parameters, moments[0], moments[1], layers, work, data, observed,
-                scored[n_test:][orders], first, learning_rates[span], settings.weight_decay, batch_size, dropout_key,
-                dropout_threshold(settings.dropout), scored, n_test, span.stop == settings.epochs,
-                train_losses[span], test_losses[span], errors,
+                state.parameters, state.moments[0], state.moments[1], layers, work, data, observed,
+                scored[n_test:][orders[some.start - start : some.stop - start]], some.start, learning_rates[some],
+                settings.weight_decay, batch_size, dropout_key, dropout_threshold(settings.dropout), scored, n_test,
+                some.stop == settings.epochs, state.train_losses[some], state.test_losses[some], errors,
             )  # fmt: skip
+            state.epoch += finished
+            state.seconds = clock.seconds
             if finished < n_epochs:
-                return _diverged(trial, train_losses[: first + finished], test_losses[: first + finished], started)
+                return _diverged(trial, state)
+            if state.epoch < settings.epochs and clock.is_due():
+                checkpoints.save(trial, state)
         return TrialResult(
             trial=trial,
-            train_losses=train_losses,
-            test_losses=test_losses,
+            train_losses=state.train_losses,
+            test_losses=state.test_losses,
             final_train_loss=kernel.loss_of_rows(errors, data, observed, scored[n_test:]),
-            final_test_loss=float(test_losses[-1]),
+            final_test_loss=float(state.test_losses[-1]),
             row_errors=errors[test_rows],
-            parameters=parameters,
-            seconds=time.perf_counter() - started,
+            parameters=state.parameters,
+            seconds=clock.seconds,
         )
 
     return train
@@ -250,7 +338,9 @@ def compile_kernel() -> None:
 # ----------------------------------------------------------------------------------------- reference
 
 
-def reference_trainer(table: SplitTable, settings: TrainingSettings) -> Trainer:
+def reference_trainer(
+    table: SplitTable, settings: TrainingSettings, checkpoints: Checkpoints = NO_CHECKPOINTS
+) -> Trainer:
     """Trains trials as a plain PyTorch loop over one `DynamicAutoencoder` on the table's device."""
     device = table.values.device
     train_targets, test_targets = table.values[table.train], table.values[table.test]
@@ -260,16 +350,18 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings) -> Trainer:
     n_steps = -(-n_train // batch_size)
 
     def train(trial: Trial) -> TrialResult:
-        started = time.perf_counter()
-        model = build_model(trial, table.input_dim, settings).to(device)
+        model = build_model(trial, table.input_dim, settings)
+        state = checkpoints.load(trial) or _first_state(flatten(model), settings.epochs)
+        load_flat(model, state.parameters)
+        model, clock = model.to(device), _Clock(state)
         optimizer = make_optimizer(model, settings)
+        if state.epoch:
+            set_moments(optimizer, state.moments, state.epoch * n_steps)
         order_key = stream_key(settings.seed, *stream_name("order", trial))
         dropout_key = stream_key(settings.seed, *stream_name("dropout", trial))
-        train_losses: list[float] = []
-        test_losses: list[float] = []
         test_sums = torch.empty(0)
-        for epoch, learning_rate in enumerate(settings.learning_rates):
-            optimizer.param_groups[0]["lr"] = float(learning_rate)
+        for epoch in range(state.epoch, settings.epochs):
+            optimizer.param_groups[0]["lr"] = float(settings.learning_rates[epoch])
             order = torch.from_numpy(batch_order(order_key, epoch, n_train)).to(device)
             masks = dropout_masks(model, dropout_key, epoch, batch_size, n_steps)
             losses = []
@@ -277,20 +369,24 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings) -> Trainer:
                 step_masks = [mask[step, : len(batch)] for mask in masks]
                 losses.append(reference_step(model, optimizer, train_targets[batch], step_masks))
             test_sums = _evaluate(model, test_inputs, test_targets)
-            epoch_losses = float(torch.stack(losses).double().mean()), loss_of_sums(test_sums, test_targets)
-            if not np.isfinite(epoch_losses).all():
-                return _diverged(trial, np.array(train_losses), np.array(test_losses), started)
-            train_losses.append(epoch_losses[0])
-            test_losses.append(epoch_losses[1])
+            state.train_losses[epoch] = float(torch.stack(losses).double().mean())
+            state.test_losses[epoch] = loss_of_sums(test_sums, test_targets)
+            state.seconds = clock.seconds
+            if not np.isfinite([state.train_losses[epoch], state.test_losses[epoch]]).all():
+                return _diverged(trial, state)
+            state.epoch += 1
+            if state.epoch < settings.epochs and clock.is_due():
+                state.parameters, state.moments = flatten(model), get_moments(optimizer)
+                checkpoints.save(trial, state)
         return TrialResult(
             trial=trial,
-            train_losses=np.array(train_losses),
-            test_losses=np.array(test_losses),
+            train_losses=state.train_losses,
+            test_losses=state.test_losses,
             final_train_loss=loss_of_sums(_evaluate(model, train_inputs, train_targets), train_targets),
-            final_test_loss=test_losses[-1],
+            final_test_loss=float(state.test_losses[-1]),
             row_errors=test_sums.cpu().numpy(),
             parameters=flatten(model),
-            seconds=time.perf_counter() - started,
+            seconds=clock.seconds,
         )
 
     def train_on_one_thread(trial: Trial) -> TrialResult:
@@ -303,6 +399,24 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings) -> Trainer:
 def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
     """The optimizer of both engines; its learning rate is set anew each epoch."""
     return torch.optim.AdamW(model.parameters(), lr=settings.initial_lr, weight_decay=settings.weight_decay, fused=True)
+
+
+def get_moments(optimizer: torch.optim.Optimizer) -> np.ndarray:
+    """Both moments of AdamW, in the order of `models.flatten`, [2, P] float32."""
+    states = [optimizer.state[parameter] for parameter in optimizer.param_groups[0]["params"]]
+    flat = [torch.cat([state[name].ravel() for state in states]) for name in MOMENTS]
+    return torch.stack(flat).cpu().numpy()
+
+
+def set_moments(optimizer: torch.optim.Optimizer, moments: np.ndarray, step: int) -> None:
+    """As if the optimizer had done `step` steps and come to these `moments` [2, P]."""
+    start, state = 0, {}
+    for number, parameter in enumerate(optimizer.param_groups[0]["params"]):
+        part = torch.from_numpy(moments[:, start : start + parameter.numel()])
+        shaped = {name: values.view_as(parameter).clone() for name, values in zip(MOMENTS, part, strict=True)}
+        state[number] = {"step": torch.tensor(float(step)), **shaped}
+        start += parameter.numel()
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def reference_step(
@@ -369,16 +483,16 @@ def one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _diverged(trial: Trial, train_losses: np.ndarray, test_losses: np.ndarray, started: float) -> TrialResult:
-    """The result of a trial that stopped being finite in the epoch after these."""
+def _diverged(trial: Trial, state: TrialState) -> TrialResult:
+    """The result of a trial that stopped being finite in the epoch after those of `state`."""
     return TrialResult(
         trial=trial,
-        train_losses=train_losses,
-        test_losses=test_losses,
+        train_losses=state.train_losses[: state.epoch],
+        test_losses=state.test_losses[: state.epoch],
         final_train_loss=None,
         final_test_loss=None,
         row_errors=np.empty((0, 2), dtype=np.float32),
         parameters=np.empty(0, dtype=np.float32),
-        seconds=time.perf_counter() - started,
-        failed_epoch=len(test_losses) + 1,
+        seconds=state.seconds,
+        failed_epoch=state.epoch + 1,
     )

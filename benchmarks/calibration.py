@@ -44,9 +44,10 @@ from search import (  # noqa: E402
 )
 from selection import rank_configurations  # noqa: E402
 from splits import fold_rows  # noqa: E402
-from training import SplitTable, Training, TrainingSettings, available_cores, compile_kernel  # noqa: E402
+from training import SplitTable, Training, TrainingSettings, compile_kernel  # noqa: E402
 from uncertainty import scored_part  # noqa: E402
 from verdict import Verdict, judge  # noqa: E402
+from workers import available_cores  # noqa: E402
 
 SETTINGS = TrainingSettings(
     latent_dim=3, epochs=20, batch_size=32, initial_lr=0.001, eta_min=1e-6, weight_decay=1e-4, dropout=0.1, seed=42

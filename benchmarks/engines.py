@@ -36,11 +36,10 @@ from search import Trial, count_parameters, enumerate_configurations, plan_trial
 from training import (  # noqa: E402
     SplitTable,
     TrainingSettings,
-    available_cores,
     compile_kernel,
     make_trainer,
-    run_trials,
 )
+from workers import available_cores, run_trials  # noqa: E402
 
 SETTINGS = TrainingSettings(
     latent_dim=3, epochs=20, batch_size=32, initial_lr=0.001, eta_min=1e-6, weight_decay=1e-4, dropout=0.1, seed=42

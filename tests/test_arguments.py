@@ -36,7 +36,7 @@ DEFAULTS = {
     "device": "auto",
     "output_dir": "output",
     "save_models": False,
-        "fresh": False,
+    "fresh": False,
     "seed": 42,
     "repeats": 5,
     "dropout": 0.1,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,6 @@ from builders import make_failed_trial
 from commands import (
     CODE_TOLERANCE,
     ENGINE_TOLERANCE,
-    ROOT,
     ROWS,
     SCHEMA,
     SMALL,
@@ -43,7 +41,6 @@ from dataset import COPUSDataset
 from losses import sparse_aware_loss
 from models import load_best
 from report import config_text, loss_text
-from search import TrialResult
 from selection import rank_configurations
 
 # ------------------------------------------------------------------------------------- a finished run
@@ -59,6 +56,8 @@ def test_a_finished_run_exits_with_0_and_leaves_every_file(finished: Run) -> Non
         "hyperparam_results_latent3.csv",
         "best_model_latent3.pth",
         "latent_codes_latent3.csv",
+        "journal_latent3.jsonl",
+        ".lock",
     }
 
 
@@ -352,7 +351,12 @@ def test_a_search_that_fails_entirely_exits_with_1_and_lists_the_failures(
     done = run(tmp_path, *arguments, "--quiet", pictures=True)
     assert "every configuration failed" in assert_one_line(done, 1)
     assert done.out == ""
-    assert done.files() == {"hyperparam_results_latent3.json", "hyperparam_results_latent3.csv"}
+    assert done.files() == {
+        "hyperparam_results_latent3.json",
+        "hyperparam_results_latent3.csv",
+        "journal_latent3.jsonl",
+        ".lock",
+    }
     results = done.results()
     jsonschema.validate(results, SCHEMA)
     assert (results["best_configuration"], results["verdict"], results["pareto_front"]) == (None, None, [])
@@ -440,40 +444,6 @@ def test_an_output_folder_that_cannot_be_made_is_said_before_anything_is_trained
     monkeypatch.setattr(Path, "mkdir", refuse)
     monkeypatch.setattr(training, "run_trials", lambda *_: pytest.fail("trained all the same"))
     assert "--output_dir" in assert_one_line(run(tmp_path / "x", "--data_path", table, *SMALL), 2)
-
-
-def test_results_that_cannot_be_written_are_one_line(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device", "somewhere")
-
-    monkeypatch.setattr("report.write_json", refuse)
-    done = run(tmp_path, "--data_path", table, *SMALL)
-    assert assert_one_line(done, 1) == "error: [Errno 28] No space left on device: 'somewhere'"
-
-
-def test_ctrl_c_is_one_line_and_leaves_no_file(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_trials = training.run_trials
-
-    def interrupted(*arguments: Any) -> Iterator[TrialResult]:
-        yield next(run_trials(*arguments))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(training, "run_trials", interrupted)
-    done = run(tmp_path, "--data_path", table, *SMALL)
-    assert assert_one_line(done, 130) == "interrupted"
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_reader_that_went_away_ends_the_run_without_a_traceback(table: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / PROG), "--data_path", str(table), "--output_dir", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        assert process.stderr
-        process.stdout.close()
-        assert process.stderr.read() == ""
-        assert process.wait() == 141
 
 
 # -------------------------------------------------------------------------------------- the real table

@@ -6,6 +6,7 @@ import io
 
 import pytest
 
+from console import Console
 from progress import Progress
 
 
@@ -16,9 +17,9 @@ class Terminal(io.StringIO):
         return True
 
 
-def shown(stream: io.StringIO, total: int, *, quiet: bool = False, best: str = "[64, 64] 0.0379") -> str:
-    with Progress(total, quiet=quiet, stream=stream) as progress:
-        for _ in range(total):
+def shown(stream: io.StringIO, total: int, *, done: int = 0, quiet: bool = False, best: str = "[64, 64] 0.0379") -> str:
+    with Progress(total, done=done, console=Console(quiet), stream=stream) as progress:
+        for _ in range(total - done):
             progress.update(best)
     return stream.getvalue()
 
@@ -54,7 +55,19 @@ def test_quiet_shows_nothing(stream: io.StringIO) -> None:
 
 def test_an_exception_closes_the_bar_and_passes_through() -> None:
     stream = Terminal()
-    with pytest.raises(KeyboardInterrupt), Progress(5, quiet=False, stream=stream) as progress:  # noqa: PT012 - the work fails
+    with pytest.raises(KeyboardInterrupt), Progress(5, done=0, console=Console(quiet=False), stream=stream) as progress:  # noqa: PT012 - the work fails
         progress.update("")
         raise KeyboardInterrupt
     assert stream.getvalue().endswith("\n")
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_what_an_earlier_run_has_done_counts_as_done_but_not_as_time(
+    stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr("progress.time.monotonic", lambda: next(clock))
+    text = shown(stream, 20, done=10)
+    assert "20/20" in text if stream.isatty() else text.splitlines()[0].startswith("  12 of 20")
+    if not stream.isatty():
+        assert "about 40 s left" in text.splitlines()[0]  # 2 trainings in 10 s

@@ -127,10 +127,13 @@ def test_document_of_a_search_in_which_all_failed_matches_the_schema() -> None:
     assert not any(entry["pareto"] or entry["tied"] for entry in document["all_results"])
 
 
-def test_without_a_model_of_the_chosen_configuration_there_is_a_verdict_and_no_best(in_folds: Findings) -> None:
-    document = document_of(replace(in_folds, trained=None, model_info=None, honest=None, saved_model_file=None))
+def test_without_a_model_of_the_chosen_configuration_it_is_named_all_the_same(in_folds: Findings) -> None:
+    document = document_of(replace(in_folds, trained=None, honest=None, saved_model_file=None))
     jsonschema.validate(document, SCHEMA)
-    assert document["best_configuration"] is None
+    best = document["best_configuration"]
+    assert in_folds.chosen
+    assert best["config"] == list(in_folds.chosen.config)
+    assert (best["model"], best["saved_model"]) == (None, None)
     assert document["verdict"]["best_measured"]["config"] == list(in_folds.ranking[0].config)
 
 

@@ -14,16 +14,15 @@ from search import Trial, TrialResult
 from training import (
     SplitTable,
     TrainingSettings,
-    available_cores,
     compiled_trainer,
     encode_table,
     make_trainer,
     nominal_seconds,
     reference_trainer,
-    run_trials,
     stream_name,
     trained_model,
 )
+from workers import available_cores, run_trials
 
 SETTINGS = TrainingSettings(
     latent_dim=2, epochs=4, batch_size=16, initial_lr=0.003, eta_min=1e-6, weight_decay=1e-3, dropout=0.1, seed=5

@@ -1,0 +1,379 @@
+"""What is trained already, on disk: so that a search that is killed at any moment goes on where it was.
+
+    with open_journal(output_dir, 3, identity, fresh=False, notices=notices) as journal:
+        journal.find(trial, epochs=20)                              # its result, or None
+        journal.append(result, epochs=20, with_weights=False)       # on disk before the next one
+
+One file, `journal_latent3.jsonl`, a record a line: JSON behind a checksum. The first says which search it belongs to.
+A kill can only tear the last line; a line with a wrong checksum is dropped and its trial trained again. Weights are
+kept where to train them again would take long, and of the chosen model. The state of a trial that takes long lies in a
+file of its own, `checkpoint_latent3_….jsonl`, until it is finished.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from console import UsageError, count
+from files import replacing
+from search import Trial, TrialResult, TrialState
+
+SYNC_SECONDS = 1.0  # after which what is appended is surely on the disk, a power cut notwithstanding
+NOTHING = np.empty(0, dtype=np.float32)
+Identity = Mapping[str, Any]  # all that shapes a trial, by name, in what JSON knows
+
+
+class Key(NamedTuple):
+    """A training: a probe trains the same trial for more epochs."""
+
+    trial: Trial
+    epochs: int
+
+
+@dataclass
+class Records:
+    """What a journal holds."""
+
+    identity: Identity
+    results: dict[Key, TrialResult] = field(default_factory=dict)  # without weights
+    weights: dict[Key, np.ndarray] = field(default_factory=dict)  # [P] float32
+    finished: dict[Key, str] = field(default_factory=dict)  # when, ISO 8601 with an offset
+    n_damaged: int = 0
+
+
+def open_journal(folder: Path, latent_dim: int, identity: Identity, *, fresh: bool, notices: list[str]) -> Journal:
+    """Goes on with the journal in `folder`, or starts one.
+
+    With `fresh` a new one is started beside it, which takes its place when it is complete; until then both are kept,
+    and a later run goes on with the one that is its own. `notices` gets a line for every damage found.
+
+    Raises:
+        UsageError: what is there belongs to another search; the message names what differs.
+    """
+    path = folder / f"journal_latent{latent_dim}.jsonl"
+    new = folder / f"journal_latent{latent_dim}.new.jsonl"
+    others: list[str] = []
+    for candidate in () if fresh else (new, path):
+        records = _read_or_set_aside(candidate, notices) if candidate.exists() else None
+        if records is not None and records.identity == identity:
+            return Journal(candidate, path, records)
+        if records is not None:
+            others.append(f"{candidate} belongs to another search ({_difference(records.identity, identity)})")
+    if others:
+        raise UsageError(f"{others[-1]}; give another --output_dir, or --fresh to train anew")
+    start = new if fresh and path.exists() else path
+    records = Records(identity)
+    write_records(start, records)
+    return Journal(start, path, records)
+
+
+class Journal:
+    """The trainings of one search, in memory and on disk. For one thread, but for `checkpoints`."""
+
+    def __init__(self, path: Path, final_path: Path, records: Records) -> None:
+        self.path = path
+        self._final_path = final_path
+        self._records = records
+        self._digest = _digest(_to_json(dict(records.identity)))
+        if records.n_damaged:
+            write_records(path, records)
+        self._open()
+
+    def _open(self) -> None:
+        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - closed by __exit__
+        self._unsynced_since: float | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._unsynced_since is not None:
+            with suppress(OSError):
+                os.fsync(self._file.fileno())
+        self._file.close()
+
+    @property
+    def last_finished(self) -> datetime:
+        """When the last training was finished. Raises ValueError where none is."""
+        return max(map(datetime.fromisoformat, self._records.finished.values()))
+
+    def find(self, trial: Trial, epochs: int) -> TrialResult | None:
+        """The result of this training, with its weights where they were kept; None if there is none."""
+        key = Key(trial, epochs)
+        result = self._records.results.get(key)
+        weights = self._records.weights.get(key)
+        return result if result is None or weights is None else replace(result, parameters=weights)
+
+    def append(self, result: TrialResult, epochs: int, *, with_weights: bool) -> None:
+        """Keeps the result of a training. One for which there was no memory is not kept: there may be more next time.
+
+        Raises:
+            OSError: it could not be written; what was there before is as it was.
+        """
+        if result.out_of_memory:
+            return
+        key, now = Key(result.trial, epochs), datetime.now().astimezone().isoformat(timespec="seconds")
+        self._records.results[key] = replace(result, parameters=NOTHING)
+        self._records.finished[key] = now
+        self._write(_encode_result(key, result, now))
+        if with_weights:
+            self.append_weights(result, epochs)
+        self.checkpoints(epochs).remove(result.trial)
+
+    def append_weights(self, result: TrialResult, epochs: int) -> None:
+        """Keeps the weights of a training whose result is kept."""
+        key = Key(result.trial, epochs)
+        if result.parameters.size and key not in self._records.weights:
+            self._records.weights[key] = result.parameters
+            self._write(_encode_weights(key, result.parameters))
+
+    def sync(self) -> None:
+        """Brings what was appended more than `SYNC_SECONDS` ago to the disk; to be called every now and then.
+
+        Raises:
+            OSError: it could not; or another process has put a file in the journal's place.
+        """
+        if self._unsynced_since is None or time.monotonic() - self._unsynced_since < SYNC_SECONDS:
+            return
+        self._unsynced_since = None
+        os.fsync(self._file.fileno())
+        if not self.path.exists():
+            self._rewrite()  # someone removed it, or the whole folder
+        elif not os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno())):
+            raise OSError(f"{self.path}: replaced by another process; is there a second search in this folder?")
+
+    def complete(self, chosen: TrialResult | None, epochs: int) -> None:
+        """The search is finished and reported: drops what only an unfinished one needs.
+
+        Of all weights those of `chosen` stay. A journal that was started anew takes the place of the old one.
+        """
+        keep = {Key(chosen.trial, epochs)} if chosen else set()
+        superfluous = self._records.weights.keys() - keep
+        for key in superfluous:
+            del self._records.weights[key]
+        if superfluous:
+            self._rewrite()
+        if self.path != self._final_path:
+            self._file.close()
+            os.replace(self.path, self._final_path)
+            self.path = self._final_path
+            self._open()
+        for left in self._final_path.parent.glob(f"{self._checkpoint_prefix}*.jsonl"):
+            left.unlink(missing_ok=True)
+
+    def checkpoints(self, epochs: int) -> Checkpoints:
+        """Where the states of trials of so many epochs are kept while they are trained."""
+        return Checkpoints(self.path.parent, self._checkpoint_prefix, self._digest, epochs)
+
+    @property
+    def _checkpoint_prefix(self) -> str:
+        return self._final_path.stem.replace("journal", "checkpoint") + "_"
+
+    def _write(self, line: bytes) -> None:
+        size = os.fstat(self._file.fileno()).st_size
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(size)
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
+        if self._unsynced_since is None:
+            self._unsynced_since = time.monotonic()
+
+    def _rewrite(self) -> None:
+        self._file.close()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_records(self.path, self._records)
+        self._open()
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The states of trials that are being trained, a file each. For any thread."""
+
+    folder: Path
+    prefix: str
+    search: str  # the digest of its identity
+    epochs: int
+
+    def load(self, trial: Trial) -> TrialState | None:
+        """The state that was saved last; None if there is none of this search, or it is damaged."""
+        try:
+            record = _decode(self._path(trial).read_bytes().rstrip(b"\n"))
+        except OSError:
+            return None
+        if record is None or record["search"] != self.search or _key_of(record) != Key(trial, self.epochs):
+            return None
+        return TrialState(
+            epoch=record["epoch"],
+            train_losses=_array(record["train_losses"], "<f8"),
+            test_losses=_array(record["test_losses"], "<f8"),
+            parameters=_array(record["parameters"], "<f4"),
+            moments=_array(record["moments"], "<f4").reshape(2, -1),
+            seconds=record["seconds"],
+        )
+
+    def save(self, trial: Trial, state: TrialState) -> None:
+        """Keeps it in place of the last. Raises OSError; the last one is then as it was."""
+        record = {
+            "kind": "checkpoint",
+            "search": self.search,
+            **_key_fields(Key(trial, self.epochs)),
+            "epoch": state.epoch,
+            "seconds": state.seconds,
+            **{name: _text(getattr(state, name)) for name in ("train_losses", "test_losses", "parameters", "moments")},
+        }
+        with replacing(self._path(trial)) as temporary:
+            temporary.write_bytes(_encode(record))
+
+    def remove(self, trial: Trial) -> None:
+        """The trial is finished."""
+        self._path(trial).unlink(missing_ok=True)
+
+    def _path(self, trial: Trial) -> Path:
+        name = _digest(repr((trial.config, trial.repeat, trial.fold, self.epochs)))
+        return self.folder / f"{self.prefix}{name}.jsonl"
+
+
+# Files
+
+
+def write_records(path: Path, records: Records) -> None:
+    """Writes a whole journal, in place of the one that may be there."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(_encode({"kind": "search", "identity": records.identity}))
+        for key, result in records.results.items():
+            file.write(_encode_result(key, result, records.finished[key]))
+        for key, weights in records.weights.items():
+            file.write(_encode_weights(key, weights))
+
+
+def read_records(path: Path) -> Records | None:
+    """Reads a journal, without its damaged lines; None if its first line is one of them."""
+    with open(path, "rb") as file:
+        first = _decode(file.readline().rstrip(b"\n"))
+        if first is None or first["kind"] != "search":
+            return None
+        records = Records(first["identity"])
+        for line in file:
+            record = _decode(line.rstrip(b"\n"))
+            if record is None or not line.endswith(b"\n"):
+                records.n_damaged += 1
+            if record is not None:
+                _take(records, record)
+    records.weights = {key: weights for key, weights in records.weights.items() if key in records.results}
+    return records
+
+
+def _read_or_set_aside(path: Path, notices: list[str]) -> Records | None:
+    records = read_records(path)
+    if records is None:
+        aside = path.with_suffix(".damaged")
+        os.replace(path, aside)
+        notices.append(f"{path} is damaged at its start and was set aside as {aside.name}; all is trained again")
+    elif records.n_damaged:
+        dropped = count(records.n_damaged, "record")
+        notices.append(f"{path}: {dropped} damaged at its end or within, and dropped; it is made again")
+    return records
+
+
+def _take(records: Records, record: Mapping[str, Any]) -> None:
+    key = _key_of(record)
+    if record["kind"] == "weights":
+        records.weights[key] = _array(record["parameters"], "<f4")
+        return
+    records.finished[key] = record["finished"]
+    records.results[key] = TrialResult(
+        trial=key.trial,
+        train_losses=_array(record["train_losses"], "<f8"),
+        test_losses=_array(record["test_losses"], "<f8"),
+        final_train_loss=record["final_train_loss"],
+        final_test_loss=record["final_test_loss"],
+        row_errors=_array(record["row_errors"], "<f4").reshape(-1, 2),
+        parameters=NOTHING,
+        seconds=record["seconds"],
+        failed_epoch=record["failed_epoch"],
+    )
+
+
+# Lines
+
+
+def _encode_result(key: Key, result: TrialResult, finished: str) -> bytes:
+    arrays = {name: _text(getattr(result, name)) for name in ("train_losses", "test_losses", "row_errors")}
+    plain = {name: getattr(result, name) for name in ("final_train_loss", "final_test_loss", "seconds", "failed_epoch")}
+    return _encode({"kind": "trial", **_key_fields(key), "finished": finished, **plain, **arrays})
+
+
+def _encode_weights(key: Key, weights: np.ndarray) -> bytes:
+    return _encode({"kind": "weights", **_key_fields(key), "parameters": _text(weights)})
+
+
+def _key_fields(key: Key) -> dict[str, Any]:
+    trial = key.trial
+    return {"config": trial.config, "repeat": trial.repeat, "fold": trial.fold, "epochs": key.epochs}
+
+
+def _key_of(record: Mapping[str, Any]) -> Key:
+    return Key(Trial(tuple(record["config"]), record["repeat"], record["fold"]), record["epochs"])
+
+
+def _text(array: np.ndarray) -> str:
+    """An array's bytes, little-endian, as base64."""
+    return base64.b64encode(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()).decode()
+
+
+def _array(text: str, dtype: str) -> np.ndarray:
+    values: np.ndarray = np.frombuffer(base64.b64decode(text), dtype=dtype)
+    return values.astype(values.dtype.newbyteorder("="))  # a copy, since these bytes cannot be written to
+
+
+def _encode(record: Mapping[str, Any]) -> bytes:
+    text = _to_json(record)
+    return f"{_digest(text)} {text}\n".encode()
+
+
+def _decode(line: bytes) -> dict[str, Any] | None:
+    """The record of a line without its end; None where it is damaged."""
+    try:
+        digest, _, text = line.decode().partition(" ")
+    except UnicodeDecodeError:
+        return None
+    if digest != _digest(text):
+        return None
+    record: dict[str, Any] = json.loads(text)
+    return record
+
+
+def _to_json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _difference(theirs: Identity, ours: Identity) -> str:
+    """`--epochs 50, now 20`, for all that differs."""
+    differing = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+    return "; ".join(
+        f"another {name}" if name in ("table", "program") else f"{name} {theirs.get(name)}, now {ours.get(name)}"
+        for name in differing
+    )
