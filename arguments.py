@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from search import count_configurations, count_parameters
+from search import Space, count_parameters
 
 PROG = "hyperparam_optimizer.py"
 SUFFIXES = (".csv", ".tsv", ".tab", ".xlsx", ".parquet")
@@ -269,13 +269,13 @@ def _space_faults(arguments: argparse.Namespace) -> list[str]:
     if any(isinstance(value, str) or value < 1 for value in (layers, latent, limit)) or layers > 100 or latent > 10_000:
         return []
     faults = []
-    count = count_configurations(len(widths), layers)
+    count = Space(widths, layers).size
     if count > limit:
         faults.append(
             f"--max_layers {layers} with {len(widths)} widths gives {count} configurations, more than "
             f"--max_configurations {limit}; narrow the search, or raise it to {count}"
         )
-    size = count_parameters(1, latent, [max(widths)] * layers)
+    size = count_parameters(1, latent, (max(widths),) * layers)
     if size > LARGEST_MODEL:
         faults.append(
             f"--hidden_dims_search {arguments.hidden_dims_search!r}: {layers} x {max(widths)} units have {size} "

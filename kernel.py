@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from types import CellType, FunctionType
@@ -43,6 +43,7 @@ import tile
 from losses import ALL_WEIGHT, NONZERO_WEIGHT
 from models import LAYER_NORM_EPS
 from randomness import DROPOUT_BITS, MIX32, MIX64
+from search import Configuration, decoder_dims, encoder_dims
 from tile import (
     multiply_1x8,
     multiply_1x8_masked,
@@ -61,10 +62,10 @@ FLOAT_BYTES = 4
 N_IN, N_OUT, WEIGHT, BIAS, GAIN, SHIFT = range(6)
 
 
-def layer_table(input_dim: int, latent_dim: int, hidden_dims: Sequence[int]) -> np.ndarray:
+def layer_table(input_dim: int, latent_dim: int, config: Configuration) -> np.ndarray:
     """The network's Linear layers from input to reconstruction, [layers, 6] int64."""
-    encoder = [input_dim, *hidden_dims, latent_dim]
-    decoder = [latent_dim, *reversed(hidden_dims), input_dim]
+    encoder = [input_dim, *encoder_dims(config), latent_dim]
+    decoder = [latent_dim, *decoder_dims(config), input_dim]
     rows = []
     offset = 2 * input_dim  # behind the gain and bias of the input's LayerNorm
     for dims in (encoder, decoder):
@@ -430,12 +431,12 @@ def _adamw(parameters, gradient, moment1, moment2, step, learning_rate, weight_d
         parameters[p] = parameters[p] * decay - step_size * m / (np.sqrt(v) * correction + float32(ADAM_EPS))
 
 
-@_inline
-def _row_errors(parameters, table, work, data, observed, rows, n_rows, errors):
-    """Squared error of rows[:n_rows] over their non-zero and over all their cells, in eval mode: `errors` [N, 2]."""
+@_compile
+def evaluate(parameters, table, work, data, observed, rows, errors):
+    """Squared error of these rows over their non-zero and over all their cells, in eval mode, into `errors` [N, 2]."""
     B = work.X.shape[1]
-    for start in range(0, n_rows, B):
-        n_live = min(B, n_rows - start)
+    for start in range(0, rows.size, B):
+        n_live = min(B, rows.size - start)
         for b in range(n_live):
             for f in range(data.shape[1]):
                 work.X[f, b] = data[rows[start + b], f]
@@ -482,9 +483,7 @@ def train_epochs(
     batch_size,
     dropout_key,
     threshold,
-    scored,
-    n_test,
-    is_final,
+    test_rows,
     train_losses,
     test_losses,
     errors,
@@ -492,8 +491,8 @@ def train_epochs(
     """Trains in place for the epochs of `orders` [E, N_train] and `learning_rates` [E].
 
     `parameters`, `moment1` and `moment2` [P] are all that one epoch hands to the next. `data` [N, F] is 0
-    where `observed` (uint8) is 0; `orders` and `scored` hold row numbers of it. Each epoch ends with the
-    loss of scored[:n_test]; the last one, where `is_final`, fills `errors` [N, 2] for all of `scored`.
+    where `observed` (uint8) is 0; `orders` and `test_rows` hold row numbers of it. Each epoch ends with the
+    loss of the test rows, whose `errors` [N, 2] it fills.
 
     Returns how many epochs stayed finite; fills `train_losses` [E] and `test_losses` [E].
     """
@@ -511,10 +510,9 @@ def train_epochs(
             _backward(parameters, table, work)
             step = (first_epoch + e) * n_steps + s + 1
             _adamw(parameters, work.gradient, moment1, moment2, step, learning_rates[e], weight_decay)
-        n_scored = scored.size if is_final and e == n_epochs - 1 else n_test
-        _row_errors(parameters, table, work, data, observed, scored, n_scored, errors)
+        evaluate(parameters, table, work, data, observed, test_rows, errors)
         train_losses[e] = loss / n_steps
-        test_losses[e] = loss_of_rows(errors, data, observed, scored[:n_test])
+        test_losses[e] = loss_of_rows(errors, data, observed, test_rows)
         if not (math.isfinite(train_losses[e]) and math.isfinite(test_losses[e])):
             return e
     return n_epochs

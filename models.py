@@ -29,7 +29,7 @@ LAYER_NORM_EPS = 1e-6
 
 
 class DynamicAutoencoder(nn.Module):
-    """An autoencoder of any depth: LayerNorm on the input, an encoder, and the decoder as its mirror image.
+    """An autoencoder of any depth: LayerNorm on the input, an encoder, and a decoder, by default its mirror image.
 
     Each hidden layer is Linear, LayerNorm, ReLU, Dropout; the latent and the output are plain Linear
     layers. Weights are Xavier-uniform (Glorot & Bengio 2010), biases zero. All of them are drawn from
@@ -40,6 +40,8 @@ class DynamicAutoencoder(nn.Module):
         latent_dim: L, size of the latent space.
         hidden_dims: widths of the encoder's hidden layers, from the input to the latent.
         dropout: probability of dropping a hidden unit while training.
+        decoder_dims: widths of the decoder's hidden layers, from the latent to the output; by default those of the
+            encoder in reverse.
         generator: source of the initial weights.
     """
 
@@ -50,16 +52,18 @@ class DynamicAutoencoder(nn.Module):
         hidden_dims: Sequence[int] = (64,),
         dropout: float = 0.1,
         *,
+        decoder_dims: Sequence[int] | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.input_dim = input_dim
         self.latent_dim = latent_dim
         self.hidden_dims = list(hidden_dims)
+        self.decoder_dims = self.hidden_dims[::-1] if decoder_dims is None else list(decoder_dims)
         self.dropout = dropout
         self.input_norm = nn.LayerNorm(input_dim, eps=LAYER_NORM_EPS)
         self.encoder = _layers([input_dim, *self.hidden_dims, latent_dim], dropout)
-        self.decoder = _layers([latent_dim, *reversed(self.hidden_dims), input_dim], dropout)
+        self.decoder = _layers([latent_dim, *self.decoder_dims, input_dim], dropout)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight, generator=generator)
@@ -86,6 +90,7 @@ class DynamicAutoencoder(nn.Module):
             "input_dim": self.input_dim,
             "latent_dim": self.latent_dim,
             "hidden_dims": self.hidden_dims,
+            "decoder_dims": self.decoder_dims,
             "dropout": self.dropout,
             "total_params": _count(self),
             "encoder_params": _count(self.encoder),
@@ -157,7 +162,13 @@ def load_best(output_dir: str | Path, latent_dim: int) -> SavedModel:
     if best["saved_model"] is None:
         raise FileNotFoundError(f"{results_path}: its search saved no model; run it again with --save_models")
     info = best["model_info"]
-    model = DynamicAutoencoder(info["input_dim"], info["latent_dim"], info["hidden_dims"], info["dropout"])
+    model = DynamicAutoencoder(
+        info["input_dim"],
+        info["latent_dim"],
+        info["hidden_dims"],
+        info["dropout"],
+        decoder_dims=info.get("decoder_dims"),
+    )
     weights = Path(output_dir) / best["saved_model"]["file"]
     model.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
     return SavedModel(model.eval(), results["data"]["columns"], Scaling.from_dict(results["data"]["scaling"]))

@@ -1,25 +1,39 @@
-"""The search space: which hidden layers are tried, and as which trials.
+"""The search space: which hidden layers there are to try, and as which trials.
 
-    configurations = enumerate_configurations([16, 32, 64], max_layers=3)   # 19 tuples
-    trials = plan_trials(configurations, repeats=5, input_dim=24, latent_dim=3)
+    space = Space([16, 32, 64], max_layers=3)
+    len(list(space.configurations())) == space.size == 19
+    trials = plan_trials(space.configurations(), repeats=5, input_dim=24, latent_dim=3)
 
-A configuration is a non-increasing tuple of hidden widths, encoder order; the decoder is its
-mirror image. A trial is one training of one configuration. Nothing here knows of tensors, files
-or plots.
+A configuration is a tuple of hidden widths in the encoder's order, by default non-increasing; the decoder is its
+mirror image. One whose decoder has widths of its own is a pair: ((64, 32), (16, 64)). A trial is one training of one
+configuration. Which of the space are tried is up to `strategies.py`. Nothing here knows of tensors, files or plots.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import random
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement, pairwise
+from itertools import combinations_with_replacement, pairwise, product
 from math import comb
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
 
-Configuration = tuple[int, ...]
+Widths = tuple[int, ...]
+Configuration = tuple[Any, ...]  # Widths; or (Widths, Widths): encoder and decoder
+ARRANGEMENTS = ("decreasing", "any", "asymmetric")
+
+
+def encoder_dims(config: Configuration) -> Widths:
+    """The encoder's hidden widths, from the input to the latent."""
+    return config[0] if isinstance(config[0], tuple) else config
+
+
+def decoder_dims(config: Configuration) -> Widths:
+    """The decoder's hidden widths, from the latent to the output."""
+    return config[1] if isinstance(config[0], tuple) else config[::-1]
 
 
 @dataclass(frozen=True)
@@ -41,23 +55,28 @@ class TrialResult:
 
     `failed_epoch` is None, or the epoch (from 1) in which the trial stopped being finite; the curves
     then end before that epoch, the final losses are None, and `parameters` and `row_errors` are empty.
-    `parameters` are empty too where they were not kept.
+    `parameters` are empty too where they were not kept. A trial that is paused, to go on or be dropped, has its
+    curves so far and no final losses. With early stopping the curves end where it stopped, and all that is final is of
+    the weights of `best_epoch`.
     """
 
     trial: Trial
     train_losses: np.ndarray  # [E] float64, mean batch loss while training (dropout on)
     test_losses: np.ndarray  # [E] float64, loss of the whole test set in eval mode
     final_train_loss: float | None  # loss of the whole training set in eval mode after the last epoch
-    final_test_loss: float | None  # == test_losses[-1]
+    final_test_loss: float | None  # that of the weights kept: == test_losses[-1], or [best_epoch - 1]
     row_errors: np.ndarray  # [N_test, 2] float32: squared error over non-zero cells, over all cells
     parameters: np.ndarray  # [P] float32, flat (models.flatten), after the last epoch
     seconds: float
     failed_epoch: int | None = None
     out_of_memory: bool = False  # then all is empty
+    is_paused: bool = False
+    validation_losses: np.ndarray | None = None  # [E] loss of the validation rows in eval mode, with early stopping
+    best_epoch: int | None = None  # from 1; None without early stopping
 
     @property
     def has_failed(self) -> bool:
-        """Whether it has no final loss."""
+        """Whether it will never have a final loss."""
         return self.failed_epoch is not None or self.out_of_memory
 
 
@@ -70,7 +89,10 @@ class TrialState:
     test_losses: np.ndarray  # [E]
     parameters: np.ndarray  # [P] float32
     moments: np.ndarray  # [2, P] float32, of AdamW
-    seconds: float  # spent so far
+    seconds: float = 0.0  # spent so far
+    validation_losses: np.ndarray | None = None  # [E], with early stopping
+    best_epoch: int = 0  # whose validation loss is the lowest, from 1; 0 before the first
+    best_parameters: np.ndarray | None = None  # [P], after that epoch
 
 
 def no_memory_for(trial: Trial) -> TrialResult:
@@ -81,27 +103,84 @@ def no_memory_for(trial: Trial) -> TrialResult:
     return TrialResult(trial, curve, curve, None, None, nothing.reshape(0, 2), nothing, 0.0, out_of_memory=True)
 
 
-def enumerate_configurations(hidden_dims: Iterable[int], max_layers: int) -> list[Configuration]:
-    """All non-increasing tuples of 1 to `max_layers` widths, shortest first, then widest first."""
-    widths = sorted(set(hidden_dims), reverse=True)
-    return [config for layers in range(1, max_layers + 1) for config in combinations_with_replacement(widths, layers)]
+@dataclass(frozen=True)
+class Space:
+    """All configurations of 1 to `max_layers` layers of these widths.
 
-
-def count_configurations(n_widths: int, max_layers: int) -> int:
-    """How many configurations `enumerate_configurations` returns, without making them.
-
-    A multiset of size k from n is chosen in C(n + k - 1, k) ways; over k = 1..K they add up to
-    C(n + K, K) - 1.
+    `arrangement`: "decreasing" (non-increasing towards the latent, mirrored), "any" (widths in any order, mirrored) or
+    "asymmetric" (encoder and decoder each non-increasing towards the latent, of lengths of their own).
     """
-    return comb(n_widths + max_layers, max_layers) - 1
+
+    widths: Sequence[int]
+    max_layers: int
+    arrangement: str = "decreasing"
+
+    @property
+    def size(self) -> int:
+        """How many configurations there are, without making them.
+
+        A multiset of size k from n is chosen in C(n + k - 1, k) ways; over k = 1..K they add up to C(n + K, K) - 1.
+        """
+        n, k = len(set(self.widths)), self.max_layers
+        if self.arrangement == "any":
+            return sum(n**layers for layers in range(1, k + 1))
+        halves = comb(n + k, k) - 1
+        return halves**2 if self.arrangement == "asymmetric" else halves
+
+    def configurations(self) -> Iterator[Configuration]:
+        """All of them, each once: shortest first, then widest first."""
+        if self.arrangement == "any":
+            for layers in range(1, self.max_layers + 1):
+                yield from product(self._descending, repeat=layers)
+        elif self.arrangement == "asymmetric":
+            for encoder, mirrored in product(self._halves(), repeat=2):
+                yield join_dims(encoder, mirrored[::-1])
+        else:
+            yield from self._halves()
+
+    def sample(self, generator: random.Random) -> Configuration:
+        """One of them, each as likely as any other."""
+        if self.arrangement == "any":
+            n = len(self._descending)
+            layers = generator.choices(range(1, self.max_layers + 1), [n**k for k in range(1, self.max_layers + 1)])[0]
+            return tuple(generator.choices(self._descending, k=layers))
+        if self.arrangement == "asymmetric":
+            return join_dims(self._sample_half(generator), self._sample_half(generator)[::-1])
+        return self._sample_half(generator)
+
+    @property
+    def _descending(self) -> list[int]:
+        return sorted(set(self.widths), reverse=True)
+
+    def _halves(self) -> Iterator[Widths]:
+        for layers in range(1, self.max_layers + 1):
+            yield from combinations_with_replacement(self._descending, layers)
+
+    def _sample_half(self, generator: random.Random) -> Widths:
+        """A multiset of k from n widths is a subset of k from n + k - 1, whose i-th element is lowered by i."""
+        widths = self._descending
+        depths = range(1, self.max_layers + 1)
+        layers = generator.choices(depths, [comb(len(widths) + k - 1, k) for k in depths])[0]
+        chosen = sorted(generator.sample(range(len(widths) + layers - 1), layers))
+        return tuple(widths[place - i] for i, place in enumerate(chosen))
 
 
-def count_parameters(input_dim: int, latent_dim: int, config: Sequence[int]) -> int:
+def enumerate_configurations(widths: Iterable[int], max_layers: int) -> list[Configuration]:
+    """All non-increasing configurations; see `Space`."""
+    return list(Space(list(widths), max_layers).configurations())
+
+
+def join_dims(encoder: Widths, decoder: Widths) -> Configuration:
+    """The configuration of this encoder and this decoder: a plain tuple where they mirror each other."""
+    return encoder if decoder == encoder[::-1] else (encoder, decoder)
+
+
+def count_parameters(input_dim: int, latent_dim: int, config: Configuration) -> int:
     """Trainable parameters of the `DynamicAutoencoder` of this shape."""
-    encoder = [input_dim, *config, latent_dim]
-    decoder = [latent_dim, *reversed(config), input_dim]
+    encoder = [input_dim, *encoder_dims(config), latent_dim]
+    decoder = [latent_dim, *decoder_dims(config), input_dim]
     linear = sum((n_in + 1) * n_out for dims in (encoder, decoder) for n_in, n_out in pairwise(dims))
-    layer_norms = 2 * input_dim + 2 * 2 * sum(config)
+    layer_norms = 2 * (input_dim + sum(encoder[1:-1]) + sum(decoder[1:-1]))
     return linear + layer_norms
 
 

@@ -11,12 +11,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
-from search import Configuration, TrialResult
+from search import Configuration, Trial, TrialResult, Widths, decoder_dims, encoder_dims
 
 BYTES_PER_PARAMETER = 16  # while it is trained: itself, its gradient and two moments
+
+
+class Drop(NamedTuple):
+    """The epoch after which a configuration was not trained any further, and its mean test loss then."""
+
+    epoch: int
+    loss: float
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class ConfigurationResult:
 
     @property
     def failure(self) -> str | None:
-        """None, or why this configuration is not ranked: the first of its trainings that failed."""
+        """None, or why this configuration is not ranked: its first training that failed, or where it was dropped."""
         for result in self.trials:
             if result.out_of_memory:
                 size = BYTES_PER_PARAMETER * self.model_params / 1e6
@@ -39,7 +47,14 @@ class ConfigurationResult:
                 which += [] if result.trial.fold is None else [f"fold {result.trial.fold + 1} of {self.folds}"]
                 where = f" ({', '.join(which)})" if which else ""
                 return f"failed: not finite at epoch {result.failed_epoch}{where}"
-        return None
+        return f"dropped at epoch {self.drop.epoch} (loss {self.drop.loss:.4g})" if self.drop else None
+
+    @property
+    def drop(self) -> Drop | None:
+        """Where this configuration was left behind, if it was."""
+        if not any(result.is_paused for result in self.trials) or any(result.has_failed for result in self.trials):
+            return None
+        return Drop(max(len(result.test_losses) for result in self.trials if result.is_paused), loss_so_far(self))
 
     @property
     def repeats(self) -> int:
@@ -92,13 +107,12 @@ class ConfigurationResult:
 
     @property
     def test_curves(self) -> np.ndarray:
-        """[R x K, E] test loss by epoch. Only for a configuration that did not fail."""
-        return np.stack([result.test_losses for result in self.trials])
+        """[R x K, E] test loss by epoch. One that stopped early stays at the loss of the weights it kept.
 
-    @property
-    def train_curves(self) -> np.ndarray:
-        """[R x K, E] mean training loss by epoch. Only for a configuration that did not fail."""
-        return np.stack([result.train_losses for result in self.trials])
+        Only for a configuration that did not fail.
+        """
+        longest = max(len(result.test_losses) for result in self.trials)
+        return np.stack([_held(result, longest) for result in self.trials])
 
     @property
     def best_trained(self) -> TrialResult:
@@ -127,9 +141,29 @@ def _trial_key(result: TrialResult) -> tuple[int, int]:
     return result.trial.repeat, result.trial.fold or 0
 
 
-def _rank_key(configuration: ConfigurationResult) -> tuple[bool, float, int, Configuration]:
-    loss = _or_inf(configuration.final_test_loss)
-    return configuration.failure is not None, loss, configuration.model_params, configuration.config
+def loss_so_far(configuration: ConfigurationResult) -> float:
+    """The mean test loss of its trainings as far as they have come; infinite where one has failed."""
+    losses = [result.test_losses[-1] if result.is_paused else result.final_test_loss for result in configuration.trials]
+    return float(np.mean([_or_inf(loss) for loss in losses]))
+
+
+def _held(result: TrialResult, epochs: int) -> np.ndarray:
+    kept = result.test_losses[-1] if result.final_test_loss is None else result.final_test_loss
+    return np.pad(result.test_losses, (0, epochs - len(result.test_losses)), constant_values=kept)
+
+
+def _rank_key(configuration: ConfigurationResult) -> tuple[int, int, float, int, tuple[Widths, Widths]]:
+    """Finished ones by their loss, then dropped ones, the last dropped first, then failed ones."""
+    config, drop = configuration.config, configuration.drop
+    group = 0 if configuration.failure is None else 1 if drop else 2
+    loss = drop.loss if drop else _or_inf(configuration.final_test_loss)
+    return (
+        group,
+        -drop.epoch if drop else 0,
+        loss,
+        configuration.model_params,
+        (encoder_dims(config), decoder_dims(config)),
+    )
 
 
 class ResultCollector:
@@ -143,27 +177,31 @@ class ResultCollector:
         self.best: ConfigurationResult | None = None
         self._trials_each = trials_each
         self._model_params = model_params
-        self._results: dict[Configuration, list[TrialResult]] = defaultdict(list)
+        self._results: dict[Configuration, dict[Trial, TrialResult]] = defaultdict(dict)
 
     def add(self, result: TrialResult) -> None:
-        """One more trial is done."""
-        config = result.trial.config
-        self._results[config].append(result)
-        if len(self._results[config]) < self._trials_each:
+        """One more trial is done, or has come further."""
+        results = self._results[result.trial.config]
+        results[result.trial] = result
+        if len(results) < self._trials_each:
             return
-        finished = rank_configurations(self._results[config], self._model_params)[0]
+        finished = self.configuration(result.trial.config)
         contenders = [finished] if self.best is None else [self.best, finished]
         leader = min(contenders, key=_rank_key)
         self.best = None if leader.failure else leader
         for loser in contenders:
             if loser is not self.best:
-                self._results[loser.config] = [_without_weights(r) for r in self._results[loser.config]]
+                losing = self._results[loser.config]
+                losing.update({trial: _without_weights(result) for trial, result in losing.items()})
+
+    def configuration(self, config: Configuration) -> ConfigurationResult:
+        """What is known of this one, of which every trial is there."""
+        return rank_configurations(self._results[config].values(), self._model_params)[0]
 
     def ranking(self) -> list[ConfigurationResult]:
         """All configurations of which every trial is there, best first; see `rank_configurations`."""
-        finished = [trials for trials in self._results.values() if len(trials) == self._trials_each]
-        results = [result for trials in finished for result in trials]
-        return rank_configurations(results, self._model_params)
+        complete = [results for results in self._results.values() if len(results) == self._trials_each]
+        return rank_configurations([result for results in complete for result in results.values()], self._model_params)
 
 
 def _without_weights(result: TrialResult) -> TrialResult:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from losses import loss_of_sums, sparse_aware_loss, squared_error_sums
 from models import DynamicAutoencoder, flatten, load_flat
 from randomness import batch_order, dropout_keep, dropout_threshold, stream_key, torch_generator
-from search import Trial, TrialResult, TrialState
+from search import Trial, TrialResult, TrialState, decoder_dims, encoder_dims
 from workers import run_trials
 
 if TYPE_CHECKING:
@@ -56,6 +56,14 @@ class TrainingSettings:
     weight_decay: float
     dropout: float
     seed: int
+    patience: int = 0  # epochs without improvement after which a trial stops; 0: never
+    min_delta: float = 0.0  # a smaller fall of the validation loss is no improvement
+    pause_after: int | None = None  # epochs, of a schedule that is that of all `epochs`
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether trials may stop before their last epoch, and keep their best weights."""
+        return self.patience > 0
 
     @cached_property
     def learning_rates(self) -> np.ndarray:
@@ -71,6 +79,7 @@ class SplitTable:
     values: Tensor  # [N, F] float32, NaN = missing
     train: Tensor  # [N_train] int64
     test: Tensor  # [N_test] int64
+    validation: Tensor | None = None  # [N_validation] int64, to decide when to stop; not among the others
 
     @property
     def input_dim(self) -> int:
@@ -95,7 +104,14 @@ class SplitTable:
 def build_model(trial: Trial, input_dim: int, settings: TrainingSettings) -> DynamicAutoencoder:
     """The trial's model before training, on the CPU; its weights depend on the seed and the trial alone."""
     generator = torch_generator(settings.seed, *stream_name("weights", trial), trial.config)
-    return DynamicAutoencoder(input_dim, settings.latent_dim, trial.config, settings.dropout, generator=generator)
+    return DynamicAutoencoder(
+        input_dim,
+        settings.latent_dim,
+        encoder_dims(trial.config),
+        settings.dropout,
+        decoder_dims=decoder_dims(trial.config),
+        generator=generator,
+    )
 
 
 def stream_name(what: str, trial: Trial) -> tuple[object, ...]:
@@ -245,10 +261,30 @@ class _Clock:
         return True
 
 
-def _first_state(parameters: np.ndarray, epochs: int) -> TrialState:
+def _first_state(parameters: np.ndarray, settings: TrainingSettings) -> TrialState:
     """A trial that is about to start."""
-    moments = np.zeros((2, parameters.size), dtype=np.float32)
-    return TrialState(0, np.zeros(epochs), np.zeros(epochs), parameters, moments, 0.0)
+    return TrialState(
+        epoch=0,
+        train_losses=np.zeros(settings.epochs),
+        test_losses=np.zeros(settings.epochs),
+        parameters=parameters,
+        moments=np.zeros((2, parameters.size), dtype=np.float32),
+        validation_losses=np.zeros(settings.epochs) if settings.stops_early else None,
+    )
+
+
+def _is_exhausted(state: TrialState, settings: TrainingSettings) -> bool:
+    """Whether so many epochs went by without improvement that the trial stops."""
+    return settings.stops_early and state.epoch - state.best_epoch >= settings.patience
+
+
+def _note_validation(state: TrialState, loss: float, parameters: np.ndarray, settings: TrainingSettings) -> None:
+    """The epoch that was just done, number `state.epoch`, has this validation loss and these `parameters`."""
+    assert state.validation_losses is not None
+    state.validation_losses[state.epoch - 1] = loss
+    best = state.validation_losses[state.best_epoch - 1] if state.best_epoch else np.inf
+    if loss < best - settings.min_delta:
+        state.best_epoch, state.best_parameters = state.epoch, parameters.copy()
 
 
 @lru_cache(maxsize=16)
@@ -275,15 +311,18 @@ def compiled_trainer(
     observed = np.ascontiguousarray(~np.isnan(values)).view(np.uint8)
     train_rows, test_rows = table.train.cpu().numpy(), table.test.cpu().numpy()
     scored = np.concatenate([test_rows, train_rows]).astype(np.int32)
-    n_test, n_train = len(test_rows), len(train_rows)
+    test, train_part = scored[: len(test_rows)], scored[len(test_rows) :]
+    validation = None if table.validation is None else table.validation.cpu().numpy().astype(np.int32)
+    n_train = len(train_rows)
     batch_size = min(settings.batch_size, n_train)
     learning_rates = settings.learning_rates
     block = max(1, ORDER_ENTRIES // n_train)  # epochs
+    end = min(settings.epochs, settings.pause_after or settings.epochs)
 
     def train(trial: Trial) -> TrialResult:
         state = checkpoints.load(trial)
         if state is None:
-            state = _first_state(flatten(build_model(trial, table.input_dim, settings)), settings.epochs)
+            state = _first_state(flatten(build_model(trial, table.input_dim, settings)), settings)
         clock = _Clock(state)
         layers = kernel.layer_table(table.input_dim, settings.latent_dim, trial.config)
         work = kernel.allocate(layers, batch_size)
@@ -291,31 +330,39 @@ def compiled_trainer(
         order_key = stream_key(settings.seed, *stream_name("order", trial))
         dropout_key = np.uint64(stream_key(settings.seed, *stream_name("dropout", trial)))
         nominal = nominal_seconds("compiled", state.parameters.size, n_train, replace(settings, epochs=1))
-        while state.epoch < settings.epochs:
+        at_a_time = 1 if settings.stops_early else max(1, int(CALL_SECONDS / nominal))
+        while state.epoch < end and not _is_exhausted(state, settings):
             start = state.epoch // block * block
             orders = _batch_orders(order_key, start, min(block, settings.epochs - start), n_train)
-            some = slice(state.epoch, min(start + len(orders), state.epoch + max(1, int(CALL_SECONDS / nominal))))
+            some = slice(state.epoch, min(start + len(orders), state.epoch + at_a_time, end))
             n_epochs = some.stop - some.start
             finished = kernel.train_epochs(
                 state.parameters, state.moments[0], state.moments[1], layers, work, data, observed,
-                scored[n_test:][orders[some.start - start : some.stop - start]], some.start, learning_rates[some],
-                settings.weight_decay, batch_size, dropout_key, dropout_threshold(settings.dropout), scored, n_test,
-                some.stop == settings.epochs, state.train_losses[some], state.test_losses[some], errors,
+                train_part[orders[some.start - start : some.stop - start]], some.start, learning_rates[some],
+                settings.weight_decay, batch_size, dropout_key, dropout_threshold(settings.dropout), test,
+                state.train_losses[some], state.test_losses[some], errors,
             )  # fmt: skip
             state.epoch += finished
             state.seconds = clock.seconds
             if finished < n_epochs:
                 return _diverged(trial, state)
-            if state.epoch < settings.epochs and clock.is_due():
+            if validation is not None and settings.stops_early:
+                kernel.evaluate(state.parameters, layers, work, data, observed, validation, errors)
+                loss = kernel.loss_of_rows(errors, data, observed, validation)
+                _note_validation(state, loss, state.parameters, settings)
+            if state.epoch < end and clock.is_due():
                 checkpoints.save(trial, state)
-        return TrialResult(
-            trial=trial,
-            train_losses=state.train_losses,
-            test_losses=state.test_losses,
-            final_train_loss=kernel.loss_of_rows(errors, data, observed, scored[n_test:]),
-            final_test_loss=float(state.test_losses[-1]),
+        if end < settings.epochs and not (state.epoch <= end and _is_exhausted(state, settings)):
+            return _paused(trial, state, end, checkpoints)
+        parameters = state.parameters if state.best_parameters is None else state.best_parameters
+        kernel.evaluate(parameters, layers, work, data, observed, scored, errors)
+        return _finished(
+            trial,
+            state,
+            final_train_loss=kernel.loss_of_rows(errors, data, observed, train_part),
+            final_test_loss=kernel.loss_of_rows(errors, data, observed, test),
             row_errors=errors[test_rows],
-            parameters=state.parameters,
+            parameters=parameters,
             seconds=clock.seconds,
         )
 
@@ -345,13 +392,15 @@ def reference_trainer(
     device = table.values.device
     train_targets, test_targets = table.values[table.train], table.values[table.test]
     train_inputs, test_inputs = train_targets.nan_to_num(nan=0.0), test_targets.nan_to_num(nan=0.0)
+    validation = None if table.validation is None else table.values[table.validation]
     n_train = len(train_targets)
     batch_size = min(settings.batch_size, n_train)
     n_steps = -(-n_train // batch_size)
+    end = min(settings.epochs, settings.pause_after or settings.epochs)
 
     def train(trial: Trial) -> TrialResult:
         model = build_model(trial, table.input_dim, settings)
-        state = checkpoints.load(trial) or _first_state(flatten(model), settings.epochs)
+        state = checkpoints.load(trial) or _first_state(flatten(model), settings)
         load_flat(model, state.parameters)
         model, clock = model.to(device), _Clock(state)
         optimizer = make_optimizer(model, settings)
@@ -359,8 +408,9 @@ def reference_trainer(
             set_moments(optimizer, state.moments, state.epoch * n_steps)
         order_key = stream_key(settings.seed, *stream_name("order", trial))
         dropout_key = stream_key(settings.seed, *stream_name("dropout", trial))
-        test_sums = torch.empty(0)
-        for epoch in range(state.epoch, settings.epochs):
+
+        def run_epoch(epoch: int) -> float:
+            """Returns the mean loss of its batches."""
             optimizer.param_groups[0]["lr"] = float(settings.learning_rates[epoch])
             order = torch.from_numpy(batch_order(order_key, epoch, n_train)).to(device)
             masks = dropout_masks(model, dropout_key, epoch, batch_size, n_steps)
@@ -368,22 +418,37 @@ def reference_trainer(
             for step, batch in enumerate(order.split(batch_size)):
                 step_masks = [mask[step, : len(batch)] for mask in masks]
                 losses.append(reference_step(model, optimizer, train_targets[batch], step_masks))
-            test_sums = _evaluate(model, test_inputs, test_targets)
-            state.train_losses[epoch] = float(torch.stack(losses).double().mean())
-            state.test_losses[epoch] = loss_of_sums(test_sums, test_targets)
+            return float(torch.stack(losses).double().mean())
+
+        def bring_up_to_date() -> None:
+            state.parameters, state.moments = flatten(model), get_moments(optimizer)
+
+        while state.epoch < end and not _is_exhausted(state, settings):
+            epoch = state.epoch
+            state.train_losses[epoch] = run_epoch(epoch)
+            state.test_losses[epoch] = loss_of_sums(_evaluate(model, test_inputs, test_targets), test_targets)
             state.seconds = clock.seconds
             if not np.isfinite([state.train_losses[epoch], state.test_losses[epoch]]).all():
                 return _diverged(trial, state)
             state.epoch += 1
-            if state.epoch < settings.epochs and clock.is_due():
-                state.parameters, state.moments = flatten(model), get_moments(optimizer)
+            if validation is not None and settings.stops_early:
+                sums = _evaluate(model, validation.nan_to_num(nan=0.0), validation)
+                _note_validation(state, loss_of_sums(sums, validation), flatten(model), settings)
+            if state.epoch < end and clock.is_due():
+                bring_up_to_date()
                 checkpoints.save(trial, state)
-        return TrialResult(
-            trial=trial,
-            train_losses=state.train_losses,
-            test_losses=state.test_losses,
+        if end < settings.epochs and not (state.epoch <= end and _is_exhausted(state, settings)):
+            if optimizer.state:
+                bring_up_to_date()
+            return _paused(trial, state, end, checkpoints)
+        if state.best_parameters is not None:
+            load_flat(model, state.best_parameters)
+        test_sums = _evaluate(model, test_inputs, test_targets)
+        return _finished(
+            trial,
+            state,
             final_train_loss=loss_of_sums(_evaluate(model, train_inputs, train_targets), train_targets),
-            final_test_loss=float(state.test_losses[-1]),
+            final_test_loss=loss_of_sums(test_sums, test_targets),
             row_errors=test_sums.cpu().numpy(),
             parameters=flatten(model),
             seconds=clock.seconds,
@@ -483,16 +548,40 @@ def one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _diverged(trial: Trial, state: TrialState) -> TrialResult:
-    """The result of a trial that stopped being finite in the epoch after those of `state`."""
+def _finished(trial: Trial, state: TrialState, **final: Any) -> TrialResult:
+    """The result of a trial that came to its end, or stopped early."""
+    done = slice(state.epoch)
     return TrialResult(
         trial=trial,
-        train_losses=state.train_losses[: state.epoch],
-        test_losses=state.test_losses[: state.epoch],
+        train_losses=state.train_losses[done],
+        test_losses=state.test_losses[done],
+        validation_losses=None if state.validation_losses is None else state.validation_losses[done],
+        best_epoch=state.best_epoch or None,
+        **final,
+    )
+
+
+def _paused(trial: Trial, state: TrialState, end: int, checkpoints: Checkpoints) -> TrialResult:
+    """The result of a trial that waits after `end` epochs, its state saved. It may be further already."""
+    if state.epoch == end:
+        checkpoints.save(trial, state)
+    return replace(_without_end(trial, state, end), is_paused=True)
+
+
+def _diverged(trial: Trial, state: TrialState) -> TrialResult:
+    """The result of a trial that stopped being finite in the epoch after those of `state`."""
+    return replace(_without_end(trial, state, state.epoch), failed_epoch=state.epoch + 1)
+
+
+def _without_end(trial: Trial, state: TrialState, epochs: int) -> TrialResult:
+    return TrialResult(
+        trial=trial,
+        train_losses=state.train_losses[:epochs],
+        test_losses=state.test_losses[:epochs],
         final_train_loss=None,
         final_test_loss=None,
         row_errors=np.empty((0, 2), dtype=np.float32),
         parameters=np.empty(0, dtype=np.float32),
         seconds=state.seconds,
-        failed_epoch=state.epoch + 1,
+        validation_losses=None if state.validation_losses is None else state.validation_losses[:epochs],
     )

@@ -82,7 +82,7 @@ class Compiled:
         finished = kernel.train_epochs(
             self.parameters, self.moment1, self.moment2, self.table, self.work, data, observed,
             rows[None], number, np.full(1, learning_rate), weight_decay, self.case.batch_size, np.uint64(DROPOUT_KEY),
-            dropout_threshold(self.case.dropout), rows, 1, True, losses, test_losses,
+            dropout_threshold(self.case.dropout), rows[:1], losses, test_losses,
             np.zeros((len(values), 2), np.float32),
         )  # fmt: skip
         assert finished == 1
@@ -232,7 +232,7 @@ def test_matmul_adds_the_product_and_touches_nothing_else(
 
 def test_layer_table_lays_the_state_dict_end_to_end() -> None:
     model = DynamicAutoencoder(7, 2, [5, 3])
-    table = kernel.layer_table(7, 2, [5, 3])
+    table = kernel.layer_table(7, 2, (5, 3))
     random = np.random.default_rng(1)
     load_flat(model, random.normal(size=flatten(model).shape).astype(np.float32))
     vector = flatten(model)

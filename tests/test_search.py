@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from models import DynamicAutoencoder
-from search import Trial, count_configurations, count_parameters, enumerate_configurations, plan_trials
+from search import Space, Trial, count_parameters, enumerate_configurations, plan_trials
 
 
 @pytest.mark.parametrize(
@@ -21,8 +21,8 @@ def test_known_spaces_have_their_known_size(widths: list[int], max_layers: int, 
 @pytest.mark.parametrize("n_widths", [1, 2, 3, 5])
 @pytest.mark.parametrize("max_layers", [1, 2, 3, 4, 6])
 def test_the_count_is_that_of_the_enumeration(n_widths: int, max_layers: int) -> None:
-    configurations = enumerate_configurations(range(1, n_widths + 1), max_layers)
-    assert count_configurations(n_widths, max_layers) == len(configurations)
+    space = Space(range(1, n_widths + 1), max_layers)
+    assert space.size == len(list(space.configurations()))
 
 
 def test_the_space_holds_exactly_the_non_increasing_tuples() -> None:
