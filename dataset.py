@@ -31,7 +31,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from splits import Split, fold_rows, leak_notice, mark_rows, split_rows
+from splits import Split, fold_rows, leak_notice, mark_rows, split_rows, validation_rows
 from tables import DataError as DataError  # offered here too, since COPUSDataset raises it
 from tables import Sheet, Table, listing, one_line, read_table, with_header
 
@@ -425,6 +425,11 @@ class COPUSDataset:
         folds, notices = fold_rows(train.cpu().numpy(), k, seed, self._groups, self._strata)
         self._say(notices)
         return [Split(*(rows.to(self.data.device) for rows in fold)) for fold in folds]
+
+    def validation(self, train: Tensor, fraction: float, seed: int) -> Split:
+        """The rows `train` without a fraction of them, and that, as `validation_rows` says. Raises DataError."""
+        rows = validation_rows(train.cpu().numpy(), fraction, seed, self._groups, self._strata)
+        return Split(*(torch.from_numpy(part).to(self.data.device) for part in rows))
 
     def _say(self, notices: Iterable[str]) -> None:
         self.notices += [notice for notice in notices if notice not in self.notices]

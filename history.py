@@ -1,8 +1,8 @@
 """How a search went: what was found after how much training.
 
-    history = History("halving", space_size=125, epochs=20, threads=2)
-    history.add(configuration)             # in the order in which the strategy asked for them
-    history.steps[-1].best_loss
+history = History("halving", space_size=125, epochs=20, threads=2)
+history.add(configuration)             # in the order in which the strategy asked for them
+history.steps[-1].best_loss
 """
 
 from __future__ import annotations

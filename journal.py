@@ -41,6 +41,7 @@ class Key(NamedTuple):
 
     trial: Trial
     epochs: int
+    pause_after: int | None = None
 
 
 @dataclass

@@ -18,6 +18,7 @@ import torch
 from arguments import DEFAULT_DATA_PATH, SAMPLE_PATH, duplicate_widths
 from console import Console, UsageError
 from dataset import COPUSDataset, DataError, Scaling, fit_scaling
+from splits import Split
 from training import SplitTable
 from uncertainty import ScoredPart, scored_part
 
@@ -63,14 +64,23 @@ def load(arguments: argparse.Namespace, device: torch.device) -> Loaded:
         )
         split = dataset.split(arguments.seed)
         folds = dataset.folds(split.train, arguments.cv_folds, arguments.seed) if arguments.cv_folds else []
+        scaling, notices = fit_scaling(arguments.scaling, dataset.data, split.train, dataset.columns)
+        tables: dict[int | None, SplitTable] = {None: make_table(arguments, dataset, scaling, split)}
+        for number, fold in enumerate(folds):  # scaled by their own training rows
+            own_scaling, _ = fit_scaling(arguments.scaling, dataset.data, fold.train, dataset.columns)
+            tables[number] = make_table(arguments, dataset, own_scaling, fold)
     except DataError as error:
         raise UsageError(str(error)) from None
-    scaling, notices = fit_scaling(arguments.scaling, dataset.data, split.train, dataset.columns)
-    tables: dict[int | None, SplitTable] = {None: SplitTable(scaling.apply(dataset.data), *split)}
-    for number, fold in enumerate(folds):  # scaled by their own training rows
-        own_scaling, _ = fit_scaling(arguments.scaling, dataset.data, fold.train, dataset.columns)
-        tables[number] = SplitTable(own_scaling.apply(dataset.data), *fold)
     return Loaded(dataset, scaling, tables, path.resolve() == SAMPLE_PATH, dataset.notices + notices, stamp)
+
+
+def make_table(arguments: argparse.Namespace, dataset: COPUSDataset, scaling: Scaling, split: Split) -> SplitTable:
+    """The scaled table; with early stopping some of the training rows are set apart to decide when to stop."""
+    values = scaling.apply(dataset.data)
+    if not arguments.patience:
+        return SplitTable(values, *split)
+    train, validation = dataset.validation(split.train, arguments.validation_fraction, arguments.seed)
+    return SplitTable(values, train, split.test, validation)
 
 
 def announce(arguments: argparse.Namespace, loaded: Loaded, console: Console) -> None:
@@ -87,9 +97,10 @@ def announce(arguments: argparse.Namespace, loaded: Loaded, console: Console) ->
         console.notice(notice)
     if arguments.latent_dim >= dataset.n_features:
         console.notice(f"--latent_dim {arguments.latent_dim} does not compress {dataset.n_features} columns")
+    apart = "" if table.validation is None else f", {len(table.validation)} to decide when to stop"
     console.say(
         f"Table: {dataset.n_samples} rows x {dataset.n_features} columns from {dataset.path.name}, "
-        f"{len(table.train)} for training and {len(table.test)} for testing"
+        f"{len(table.train)} for training{apart} and {len(table.test)} for testing"
     )
 
 
@@ -117,6 +128,7 @@ def describe_data(loaded: Loaded) -> dict[str, Any]:
         **loaded.dataset.get_info(),
         "train_rows": len(loaded.table.train),
         "test_rows": len(loaded.table.test),
+        "validation_rows": 0 if loaded.table.validation is None else len(loaded.table.validation),
         "synthetic": loaded.is_sample,
         "scaling": loaded.scaling.to_dict(),
     }

@@ -230,6 +230,34 @@ def fold_rows(
     return [Split(torch.from_numpy(train[rest]), torch.from_numpy(train[fold])) for rest, fold in parts], notices
 
 
+def validation_rows(
+    train: np.ndarray, fraction: float, seed: int, groups: Marks | None = None, strata: Marks | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sets a fraction of the rows `train` (int64) apart; returns those that still train, and those, in their order.
+
+    It is at least one row and leaves at least one. No group is on both sides, so large groups make it more or less;
+    the shares of the strata are kept as nearly as that allows.
+    """
+    n_rows, key = len(train), stream_key(seed, "validation")
+    n_apart = min(max(1, round(fraction * n_rows)), n_rows - 1)
+    if groups is None and strata is None:
+        is_apart = np.zeros(n_rows, dtype=bool)
+        is_apart[np.random.default_rng(key).permutation(n_rows)[:n_apart]] = True
+        return train[~is_apart], train[is_apart]
+    group_of = None if groups is None else groups.numbers[train]
+    stratum_of = None if strata is None else strata.numbers[train]
+    n_folds = max(2, round(1 / fraction))
+    if stratum_of is not None and np.bincount(stratum_of).max() < n_folds:
+        stratum_of = None  # too few of each to share out
+    if group_of is not None:
+        n_folds = min(n_folds, len(set(group_of)))
+    if n_folds < 2:
+        raise DataError(f"--patience: a single group of '{groups and groups.column}' leaves no rows to validate on")
+    dealt = [fold for fold in _deal(n_folds, key, n_rows, group_of, stratum_of) if len(fold[0]) and len(fold[1])]
+    rest, apart = min(dealt, key=lambda fold: abs(len(fold[1]) - n_apart))
+    return train[rest], train[apart]
+
+
 def _deal(
     n_folds: int, key: int, n_rows: int, group_of: np.ndarray | None, stratum_of: np.ndarray | None
 ) -> list[Rows]:

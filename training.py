@@ -20,20 +20,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from journal import Journal, Key
 from losses import loss_of_sums, sparse_aware_loss, squared_error_sums
 from models import DynamicAutoencoder, flatten, load_flat
 from randomness import batch_order, dropout_keep, dropout_threshold, stream_key, torch_generator
 from search import Trial, TrialResult, TrialState, decoder_dims, encoder_dims
 from workers import run_trials
-
-if TYPE_CHECKING:
-    from journal import Journal
 
 Trainer = Callable[[Trial], TrialResult]
 
@@ -146,23 +144,34 @@ class Checkpoints(Protocol):
     def save(self, trial: Trial, state: TrialState) -> None:
         """Keeps it in place of the last."""
 
+    def remove(self, trial: Trial) -> None:
+        """The trial is finished, or given up."""
 
-class _NoCheckpoints:
+
+class InMemory:
+    """Keeps states as long as the process lives."""
+
+    def __init__(self) -> None:
+        self._states: dict[Trial, TrialState] = {}
+
     def load(self, trial: Trial) -> TrialState | None:
-        return None
+        """The state that was saved last; it is handed over."""
+        return self._states.pop(trial, None)
 
     def save(self, trial: Trial, state: TrialState) -> None:
-        pass
+        """Keeps it in place of the last."""
+        self._states[trial] = state
 
-
-NO_CHECKPOINTS: Checkpoints = _NoCheckpoints()
+    def remove(self, trial: Trial) -> None:
+        """Forgets it."""
+        self._states.pop(trial, None)
 
 
 def make_trainer(
     engine: str,
     tables: Mapping[int | None, SplitTable],
     settings: TrainingSettings,
-    checkpoints: Checkpoints = NO_CHECKPOINTS,
+    checkpoints: Checkpoints | None = None,
 ) -> Trainer:
     """The function that trains one trial on `engine` ("compiled" or "reference") and on its fold's table."""
     make = {"compiled": compiled_trainer, "reference": reference_trainer}[engine]
@@ -184,35 +193,48 @@ class Training:
     journal: Journal | None = None
     stops: Callable[[], bool] = field(default=lambda: False)  # whether to train no more
     on_fewer: Callable[[int], None] = field(default=lambda threads: None)  # told where memory is short
+    states: dict[int, InMemory] = field(default_factory=dict)  # of what pauses, by epochs, where there is no journal
 
-    def trainer(self, factor: int = 1) -> Trainer:
-        """The function that trains a trial, `factor` times as long as asked for."""
-        settings = replace(self.settings, epochs=factor * self.settings.epochs)
-        checkpoints = self.journal.checkpoints(settings.epochs) if self.journal else NO_CHECKPOINTS
-        return make_trainer(self.engine, self.tables, settings, checkpoints)
+    def settings_for(self, factor: int = 1, pause_after: int | None = None) -> TrainingSettings:
+        """The settings of trials that are `factor` times as long as asked for, or pause after so many epochs."""
+        return replace(self.settings, epochs=factor * self.settings.epochs, pause_after=pause_after)
 
-    def run(self, trials: Sequence[Trial], factor: int = 1) -> Iterator[TrialResult]:
+    def trainer(self, factor: int = 1, pause_after: int | None = None) -> Trainer:
+        """The function that trains a trial, from where it paused if it did."""
+        settings = self.settings_for(factor, pause_after)
+        return make_trainer(self.engine, self.tables, settings, self._checkpoints(settings.epochs))
+
+    def run(self, trials: Sequence[Trial], factor: int = 1, *, pause_after: int | None = None) -> Iterator[TrialResult]:
         """Trains all, `factor` times as long as asked for, as many at a time as there are threads.
 
         Yields results as they finish, those of the journal first, and fewer than asked for once `stops` says so.
         """
-        kept = self.kept(trials, factor)
+        kept = self.kept(trials, factor, pause_after=pause_after)
         yield from kept.values()
         missing = [trial for trial in trials if trial not in kept]
-        for result in run_trials(
-            missing, self.trainer(factor), self.threads, stops=self._stops, on_fewer=self.on_fewer
-        ):
+        train = self.trainer(factor, pause_after)
+        for result in run_trials(missing, train, self.threads, stops=self._stops, on_fewer=self.on_fewer):
             if self.journal:
-                with_weights = result.seconds > CHECKPOINT_SECONDS
-                self.journal.append(result, factor * self.settings.epochs, with_weights=with_weights)
+                key = Key(result.trial, factor * self.settings.epochs, pause_after)
+                self.journal.append(key, result, with_weights=result.seconds > CHECKPOINT_SECONDS)
+            if not result.is_paused:
+                self._checkpoints(factor * self.settings.epochs).remove(result.trial)
             yield result
 
-    def kept(self, trials: Sequence[Trial], factor: int = 1) -> dict[Trial, TrialResult]:
+    def kept(
+        self, trials: Sequence[Trial], factor: int = 1, *, pause_after: int | None = None
+    ) -> dict[Trial, TrialResult]:
         """Those that the journal holds."""
         if self.journal is None:
             return {}
-        found = {trial: self.journal.find(trial, factor * self.settings.epochs) for trial in trials}
+        epochs = factor * self.settings.epochs
+        found = {trial: self.journal.find(Key(trial, epochs, pause_after)) for trial in trials}
         return {trial: result for trial, result in found.items() if result}
+
+    def drop(self, trials: Sequence[Trial]) -> None:
+        """These have paused and will not go on."""
+        for trial in trials:
+            self._checkpoints(self.settings.epochs).remove(trial)
 
     def with_weights(self, result: TrialResult) -> TrialResult | None:
         """The same result, its weights made again if they were not kept; from now on they are. None if told to stop."""
@@ -224,9 +246,12 @@ class Training:
                 return None
             result = made[0]
         if self.journal:
-            self.journal.append_weights(result, self.settings.epochs)
-            self.journal.checkpoints(self.settings.epochs).remove(result.trial)
+            self.journal.append_weights(Key(result.trial, self.settings.epochs), result)
+            self._checkpoints(self.settings.epochs).remove(result.trial)
         return result
+
+    def _checkpoints(self, epochs: int) -> Checkpoints:
+        return self.journal.checkpoints(epochs) if self.journal else self.states.setdefault(epochs, InMemory())
 
     def _stops(self) -> bool:
         if self.journal:
@@ -296,9 +321,7 @@ def _batch_orders(key: int, first_epoch: int, n_epochs: int, n_rows: int) -> np.
 # ------------------------------------------------------------------------------------------ compiled
 
 
-def compiled_trainer(
-    table: SplitTable, settings: TrainingSettings, checkpoints: Checkpoints = NO_CHECKPOINTS
-) -> Trainer:
+def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints: Checkpoints | None = None) -> Trainer:
     """Trains trials in `kernel.py`. The returned function may be called from many threads at once.
 
     Raises:
@@ -306,6 +329,7 @@ def compiled_trainer(
     """
     import kernel
 
+    checkpoints = InMemory() if checkpoints is None else checkpoints
     values = table.values.cpu().numpy()
     data = np.ascontiguousarray(np.nan_to_num(values, nan=0.0))
     observed = np.ascontiguousarray(~np.isnan(values)).view(np.uint8)
@@ -385,10 +409,9 @@ def compile_kernel() -> None:
 # ----------------------------------------------------------------------------------------- reference
 
 
-def reference_trainer(
-    table: SplitTable, settings: TrainingSettings, checkpoints: Checkpoints = NO_CHECKPOINTS
-) -> Trainer:
+def reference_trainer(table: SplitTable, settings: TrainingSettings, checkpoints: Checkpoints | None = None) -> Trainer:
     """Trains trials as a plain PyTorch loop over one `DynamicAutoencoder` on the table's device."""
+    checkpoints = InMemory() if checkpoints is None else checkpoints
     device = table.values.device
     train_targets, test_targets = table.values[table.train], table.values[table.test]
     train_inputs, test_inputs = train_targets.nan_to_num(nan=0.0), test_targets.nan_to_num(nan=0.0)
