@@ -184,6 +184,18 @@ def count_parameters(input_dim: int, latent_dim: int, config: Configuration) -> 
     return linear + layer_norms
 
 
+class ParameterCounts(dict[Configuration, int]):
+    """`count_parameters` of any configuration that is asked for."""
+
+    def __init__(self, input_dim: int, latent_dim: int) -> None:
+        super().__init__()
+        self._dims = input_dim, latent_dim
+
+    def __missing__(self, config: Configuration) -> int:
+        self[config] = count_parameters(*self._dims, config)
+        return self[config]
+
+
 def plan_trials(
     configurations: Sequence[Configuration], repeats: int, *, input_dim: int, latent_dim: int, folds: int = 0
 ) -> list[Trial]:

@@ -15,12 +15,16 @@ https://jmlr.org/papers/v13/bergstra12a.html.
 from __future__ import annotations
 
 import random
-from collections.abc import Generator, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
+from history import History
 from randomness import stream_key
-from search import Configuration, Space
-from selection import ConfigurationResult, loss_so_far
+from search import Configuration, Space, Trial, TrialResult
+from selection import ConfigurationResult, ResultCollector, loss_so_far
+
+if TYPE_CHECKING:
+    from training import Training
 
 Plan = Generator["Batch", list[ConfigurationResult], None]
 
@@ -32,6 +36,44 @@ class Batch(NamedTuple):
     pause_after: int | None = None
 
 
+def follow(
+    plan: Plan,
+    training: Training,
+    trials_of: Callable[[Sequence[Configuration]], Sequence[Trial]],
+    collector: ResultCollector,
+    history: History,
+    *,
+    on_batch: Callable[[Batch, Sequence[Trial]], None] = lambda batch, trials: None,
+    on_result: Callable[[TrialResult], None] = lambda result: None,
+) -> None:
+    """Trains what `plan` asks for until it ends, or `training` is told to stop; all results go to `collector`.
+
+    `trials_of`: the trials of some configurations, in the order in which they are started.
+    """
+    is_settled: dict[Trial, bool] = {}
+    batch, paused = next(plan, None), set[Configuration]()
+    while batch:
+        training.drop(trials_of(list(paused - set(batch.configurations))))
+        trials = [t for t in trials_of(batch.configurations) if not is_settled.get(t)]
+        on_batch(batch, trials)
+        n_done = 0
+        for trained in training.run(trials, pause_after=batch.pause_after):
+            n_done += 1
+            is_settled[trained.trial] = not trained.is_paused
+            collector.add(trained)
+            on_result(trained)
+        if n_done < len(trials):
+            return
+        results = [collector.configuration(config) for config in batch.configurations]
+        for result in results:
+            history.add(result)
+        paused = {result.config for result in results if result.drop}
+        try:
+            batch = plan.send(results)
+        except StopIteration:
+            return
+
+
 def everything(configurations: Iterable[Configuration]) -> Plan:
     """All of them: grid and random search."""
     yield Batch(list(configurations))
@@ -40,12 +82,8 @@ def everything(configurations: Iterable[Configuration]) -> Plan:
 def draw_distinct(space: Space, n: int, seed: int) -> list[Configuration]:
     """`n` configurations drawn without replacement, all of them if there are no more; those of a smaller `n` first."""
     generator = random.Random(stream_key(seed, "random search"))
-    if space.size <= n:
-        everything = list(space.configurations())
-        generator.shuffle(everything)
-        return everything
     drawn: dict[Configuration, None] = {}
-    while len(drawn) < n:
+    while len(drawn) < min(n, space.size):
         drawn[space.sample(generator)] = None
     return list(drawn)
 

@@ -10,13 +10,14 @@ Losses follow the figures measured on the real table: about 0.038 for the best, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from types import MappingProxyType
 
 import numpy as np
 
 from losses import sum_weights
-from search import Configuration, Trial, TrialResult, count_parameters
+from search import Configuration, Trial, TrialResult, count_parameters, decoder_dims, encoder_dims
 from selection import ConfigurationResult, rank_configurations
 from uncertainty import ScoredPart, scored_part
 from verdict import Verdict, judge
@@ -52,6 +53,11 @@ def make_row_errors(loss: float, fold: int | None, *seeds: Sequence[int]) -> np.
     return np.asarray(errors * (loss / float(errors.sum(axis=0) @ weights)))
 
 
+def _seed_of(config: Configuration) -> list[int]:
+    """Of a pair both halves, told apart."""
+    return [*encoder_dims(config), 0, *decoder_dims(config)] if isinstance(config[0], tuple) else list(config)
+
+
 def make_trial(
     config: Configuration,
     repeat: int = 0,
@@ -62,7 +68,7 @@ def make_trial(
     steepness: float = 2.5,
 ) -> TrialResult:
     """A trial whose test loss falls from (1 + steepness) × loss to exactly `loss`, as its row errors say."""
-    rng = np.random.default_rng([repeat, *config, *([] if fold is None else [fold])])
+    rng = np.random.default_rng([repeat, *_seed_of(config), *([] if fold is None else [fold])])
     falling = np.exp(-5 * np.arange(epochs) / max(epochs - 1, 1)) - np.exp(-5)
     test = loss * (1 + steepness * falling * rng.uniform(0.9, 1.1, epochs) * (epochs > 1))
     return TrialResult(
@@ -71,7 +77,7 @@ def make_trial(
         test_losses=test,
         final_train_loss=float(0.97 * test[-1]),
         final_test_loss=float(test[-1]),
-        row_errors=make_row_errors(loss, fold, config, [repeat, *config]).astype(np.float32),
+        row_errors=make_row_errors(loss, fold, _seed_of(config), [repeat, *_seed_of(config)]).astype(np.float32),
         parameters=np.zeros(0, np.float32),
         seconds=0.1,
     )
@@ -85,6 +91,20 @@ def make_failed_trial(
     nothing = np.zeros(0, np.float32)
     return TrialResult(
         Trial(config, repeat, fold), curve, curve, None, None, nothing.reshape(0, 2), nothing, 0.1, failed_epoch
+    )
+
+
+def make_paused_trial(
+    config: Configuration, repeat: int = 0, fold: int | None = None, *, epoch: int = 3
+) -> TrialResult:
+    """A trial that was not trained any further after `epoch`."""
+    nothing = np.zeros(0, np.float32)
+    return replace(
+        make_trial(config, repeat, fold, loss=0.06, epochs=epoch),
+        final_train_loss=None,
+        final_test_loss=None,
+        row_errors=nothing.reshape(0, 2),
+        is_paused=True,
     )
 
 
@@ -105,21 +125,25 @@ def make_ranking(
     latent_dim: int = 3,
     seed: int = 0,
     failed: Sequence[Configuration] = (),
+    dropped: Sequence[Configuration] = (),
 ) -> list[ConfigurationResult]:
     """A ranked search: narrow and deep configurations are worse, `failed` ones diverge in their last repeat.
 
-    Of `folds`, later ones are harder: by 0.002 each.
+    `dropped` ones were left behind after 3 epochs. Of `folds`, later ones are harder: by 0.002 each.
     """
     rng = np.random.default_rng(seed)
-    widest = max(max(config) for config in configurations)
+    widths = {config: encoder_dims(config) + decoder_dims(config) for config in configurations}
+    widest = max(map(max, widths.values()))
     results = []
     for config in configurations:
-        narrowness = (widest / min(config) - 1) * len(config) / 9
+        narrowness = (widest / min(widths[config]) - 1) * len(widths[config]) / 18
         mean = 0.0376 * (64 / widest) ** 0.1 * (1 + 0.75 * np.tanh(narrowness)) + rng.normal(0, 0.0006)
         for repeat in range(repeats):
             for fold in range(folds) if folds else [None]:
                 if config in failed and repeat == repeats - 1:
                     results.append(make_failed_trial(config, repeat, fold))
+                elif config in dropped:
+                    results.append(make_paused_trial(config, repeat, fold))
                 else:
                     loss = mean + rng.normal(0, 0.001) + 0.002 * (fold or 0)
                     results.append(make_trial(config, repeat, fold, loss=loss, epochs=epochs))
