@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 STARTUP = 5  # trials drawn at random before the first proposal
 PATIENCE = 20  # proposals in a row of what is known already, before one is drawn at random
+STUDY_NAME = "hidden layers"
 Values = list[float] | None  # of the objectives; None: failed
 
 
@@ -48,10 +49,10 @@ def make_study(seed: int, objectives: list[str], storage: BaseStorage | None = N
             group=True,
             constant_liar=True,
         )
-    study = optuna.create_study(
-        directions=["minimize"] * len(objectives), sampler=sampler, storage=storage, study_name="hidden layers"
-    )
-    study.set_metric_names(objectives)
+        study = optuna.create_study(
+            directions=["minimize"] * len(objectives), sampler=sampler, storage=storage, study_name=STUDY_NAME
+        )
+        study.set_metric_names(objectives)
     return study
 
 
