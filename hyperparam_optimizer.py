@@ -295,9 +295,10 @@ def write_report(
     complete results: its files go to a folder `interrupted` beside them.
     """
     from conclusion import state_findings
+    from csv_tables import write_csv
     from files import publishing
     from loading import describe_data
-    from report import closing_files, closing_summary, results_document, save_state_dict, write_csv, write_json
+    from report import closing_files, closing_summary, results_document, save_state_dict, write_json
     from training import trained_model
 
     folder = Path(arguments.output_dir)
@@ -412,7 +413,8 @@ def write_latent_space(
 ) -> None:
     """Writes the latent codes of the chosen configuration's model, and draws them where they are two."""
     import latent_plots
-    from report import config_text, write_latent_codes
+    from csv_tables import write_latent_codes
+    from report import config_text
     from training import encode_table
 
     dataset = loaded.dataset

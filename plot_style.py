@@ -5,8 +5,8 @@
     save(figure, path)
 
 Made for a column of a paper: 7 inches wide, no text under 8 points, 200 dpi. Only Matplotlib's objects
-are used, never pyplot: it starts slowly and keeps global state. Used by `plots.py`, `verdict_plot.py` and
-`latent_plots.py`.
+are used, never pyplot: it starts slowly and keeps global state. Used by `plots.py`, `history_plot.py`,
+`verdict_plot.py` and `latent_plots.py`.
 
 Source of the line colours: Okabe & Ito 2008, "Color Universal Design", https://jfly.uni-koeln.de/color/
 """
@@ -20,21 +20,26 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.axis import Axis, XAxis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
 from files import replacing
-from report import config_text, loss_text
-from selection import ConfigurationResult
+from report import config_text, loss_text, percent
+from search import Configuration, Widths, decoder_dims, encoder_dims
+from selection import ConfigurationResult, Drop
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from verdict import Baseline
+    from verdict import Baseline, Verdict
 
 WIDTH = 7.0  # inches: the text width of most journals
 DPI = 200
@@ -43,6 +48,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 BASELINE_DASHES = ((0, (1, 1.5)), (0, (7, 2, 1, 2)), (0, (3, 2)))  # in the order of the verdict's baselines
 NAMED_LAYERS = 6  # a longer configuration is shortened in pictures
+LONGEST_NAME = 34  # characters, of one whose decoder has widths of its own
 
 STYLE: Any = {  # rcParams; Matplotlib's stubs want each key as a literal
     "font.family": "DejaVu Sans",  # comes with Matplotlib: the same picture everywhere
@@ -100,7 +106,14 @@ def pixels(points: float) -> float:
 
 
 def set_scale(
-    axis: Axis, low: float, high: float, *, log: bool, margin: float = 0.04, lowest_tick: float = -math.inf
+    axis: Axis,
+    low: float,
+    high: float,
+    *,
+    log: bool,
+    margin: float = 0.04,
+    lowest_tick: float = -math.inf,
+    most_ticks: int = 7,
 ) -> None:
     """Limits around low..high, round ticks in plain numbers. A range of next to nothing is widened to 1 %."""
     if high - low <= 0.01 * abs(high):
@@ -112,10 +125,12 @@ def set_scale(
         ticks = _log_ticks(low, high)
     else:
         low, high = low - margin * (high - low), high + margin * (high - low)
-        ticks = list(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
+        ticks = list(MaxNLocator(nbins=most_ticks, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
     name = "x" if isinstance(axis, XAxis) else "y"
     axis.axes.set(**{f"{name}scale": "log" if log else "linear", f"{name}lim": (low, high)})
     kept = [float(tick) for tick in ticks if max(low, lowest_tick) <= tick <= high]
+    if log and name == "x":
+        kept = _apart(kept, low, high)
     axis.set_major_locator(FixedLocator(kept))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FixedFormatter(_tick_texts(kept, same_decimals=not log)))
@@ -132,6 +147,16 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return list(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
 
 
+def _apart(ticks: Sequence[float], low: float, high: float) -> list[float]:
+    """Those whose texts, side by side on a logarithmic axis of 4 inches, do not touch."""
+    kept: list[float] = []
+    for tick in ticks:
+        inches = len(f"{tick:,.6g}") * 0.065 + 0.05
+        if not kept or 4 * math.log(tick / kept[-1]) >= inches * math.log(high / low):
+            kept.append(tick)
+    return kept
+
+
 def _tick_texts(values: Sequence[float], *, same_decimals: bool) -> list[str]:
     texts = [f"{value:,.6g}" for value in values]
     if same_decimals and not any("e" in text for text in texts):
@@ -143,19 +168,79 @@ def _tick_texts(values: Sequence[float], *, same_decimals: bool) -> list[str]:
 # What the pictures of a search say and leave out
 
 
-def finished_of(ranking: Sequence[ConfigurationResult]) -> list[ConfigurationResult]:
-    """Those that did not fail, best first. Raises ValueError if there is none."""
-    finished = [c for c in ranking if c.failure is None]
+class Survey(NamedTuple):
+    """What became of the configurations that there were to try."""
+
+    finished: list[ConfigurationResult]  # best first
+    dropped: list[tuple[ConfigurationResult, Drop]]  # early, the last first
+    failed: int
+    space_size: int
+
+    @property
+    def which(self) -> str:
+        """Which of the space those that finished are: `tried`; "" where they are all, or all but what failed."""
+        if self.dropped:
+            return "trained to the end"
+        if self.untried:
+            return "that finished" if self.failed else "tried"
+        return ""
+
+    @property
+    def untried(self) -> int:
+        """How many were not trained at all."""
+        return self.space_size - len(self.finished) - len(self.dropped) - self.failed
+
+    @property
+    def left_out(self) -> str:
+        """`Left out: 120 dropped early, 1 failed`; "" if there is nothing but what failed."""
+        counts = [(len(self.dropped), "dropped early"), (self.failed, "failed"), (self.untried, "not tried")]
+        words = ", ".join(f"{count:,} {what}" for count, what in counts if count)
+        return f"Left out: {words}" if self.which else ""
+
+
+def survey(ranking: Sequence[ConfigurationResult], space_size: int | None = None) -> Survey:
+    """Sorts out a ranking. `space_size`: configurations that there were to try, by default those of the ranking.
+
+    Raises ValueError if none finished.
+    """
+    finished, dropped, failed = [], [], 0
+    for c in ranking:
+        drop = c.drop  # takes time, where there are many
+        if drop:
+            dropped.append((c, drop))
+        elif c.failure:
+            failed += 1
+        else:
+            finished.append(c)
     if not finished:
         raise ValueError("no configuration finished, there is nothing to draw")
-    return finished
+    return Survey(finished, dropped, failed, max(space_size or 0, len(ranking)))
 
 
-def short_name(config: Sequence[int]) -> str:
-    """`[64, 32]`; of many layers only the first and the last."""
-    if len(config) <= NAMED_LAYERS:
-        return config_text(config)
-    return f"[{', '.join(map(str, config[:3]))}, …, {config[-1]}] ({len(config)} layers)"
+def short_name(config: Configuration) -> str:
+    """`[64, 32]`; of many layers only the first and the last.
+
+    Of a pair encoder and decoder, `[64] -> [16, 64]`. A long one loses its spaces first, then the layers between.
+    """
+    encoder, decoder = encoder_dims(config), decoder_dims(config)
+    if config == encoder:
+        return config_text(encoder) if len(encoder) <= NAMED_LAYERS else f"{_ends(encoder)} ({len(encoder)} layers)"
+    full = f"{config_text(encoder)} -> {config_text(decoder)}"
+    for name in (full, full.replace(" ", "")):
+        if len(name) <= LONGEST_NAME:
+            return name
+    return f"{_ends(encoder, 1)} -> {_ends(decoder, 1)} ({len(encoder)} + {len(decoder)} layers)"
+
+
+def _ends(widths: Widths, first: int = 3) -> str:
+    if len(widths) <= first + 1:
+        return config_text(widths)
+    return f"[{', '.join(map(str, widths[:first]))}, …, {widths[-1]}]"
+
+
+def hidden_layers(config: Configuration) -> int:
+    """Of encoder and decoder together."""
+    return len(encoder_dims(config)) + len(decoder_dims(config))
 
 
 def loss_name(configuration: ConfigurationResult) -> str:
@@ -201,6 +286,83 @@ def make_room(low: float, high: float, wanted: Sequence[float]) -> tuple[float, 
     return min([low, *near]), max([high, *near])
 
 
+# What the pictures of losses draw alike
+
+
+def draw_baselines(axes: Axes, verdict: Verdict) -> tuple[list[tuple[Baseline, dict[str, Any]]], list[Baseline]]:
+    """Draws a line for each baseline within the axes; returns these with their looks, and the others."""
+    low, high = axes.get_ylim()
+    inside, outside = [], []
+    for place, baseline in enumerate(verdict.baselines):
+        dashes = BASELINE_DASHES[place % len(BASELINE_DASHES)]
+        look: dict[str, Any] = {"color": FAINT, "linewidth": 1.1, "linestyle": dashes}
+        if low <= baseline.loss <= high:
+            axes.axhline(baseline.loss, zorder=1.7, **look)
+            inside.append((baseline, look))
+        else:
+            outside.append(baseline)
+    return inside, outside
+
+
+def off_axis_text(baseline: Baseline, latent_dim: int, axes: Axes) -> str:
+    """Its name and loss, and that it is not to be seen."""
+    where = "above" if baseline.loss > axes.get_ylim()[1] else "below"
+    return f"{baseline_text(baseline, latent_dim)} ({where} the axis)"
+
+
+def baseline_keys(axes: Axes, verdict: Verdict, latent_dim: int) -> list[Line2D]:
+    """Draws the baselines; returns their legend keys, without a line where they are off the axis."""
+    inside, outside = draw_baselines(axes, verdict)
+    keys = [Line2D([], [], label=baseline_text(baseline, latent_dim), **look) for baseline, look in inside]
+    absent = [off_axis_text(baseline, latent_dim, axes).replace(" (", "\n(") for baseline in outside]
+    return keys + [Line2D([], [], linestyle="none", label=words) for words in absent]
+
+
+def new_figure(height: float, title: str, note: str | None) -> Figure:
+    """An empty picture with a title and the small print at its foot."""
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, x=0.012, ha="left", fontsize=10, fontweight="bold")
+    if note:
+        figure.supxlabel(wrapped(note, WIDTH), x=0.012, ha="left", fontsize=8, color=FAINT)
+    return figure
+
+
+def fix_layout(figure: Figure) -> None:
+    """Lays the figure out for good: from here on positions in pixels hold."""
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.execute(figure)
+    figure.set_layout_engine("none")
+
+
+def loss_scale(axes: Axes, low: float, high: float, c: ConfigurationResult, verdict: Verdict) -> None:
+    """The loss axis: logarithmic where low..high asks for it, with room for the baselines near it."""
+    log = bool(low > 0 and high / low > 2.5)
+    losses = [baseline.loss for baseline in verdict.baselines]
+    if log:
+        logs = make_room(math.log(low), math.log(high), [math.log(loss) for loss in losses if loss > 0])
+        low, high = math.exp(logs[0]), math.exp(logs[1])
+    else:
+        low, high = make_room(low, high, losses)
+    set_scale(axes.yaxis, low, high, log=log)
+    axes.set_ylabel(f"{loss_name(c)}\n(weighted mean squared error" + (", log scale)" if log else ")"))
+
+
+def draw_tied(axes: Axes, losses: np.ndarray, verdict: Verdict) -> list[Patch]:
+    """A band from the lowest to the highest loss of the tied, if there is more than one; returns its legend key."""
+    if len(verdict.tied) < 2:
+        return []
+    tied = [c.final_test_loss for c in verdict.tied]
+    low, high = min(tied), max(tied)
+    others = int(((losses >= low) & (losses <= high)).sum()) - len(tied)
+    words = f"Tied with the best ({percent(verdict.confidence)}):\nthe losses of these {len(tied):,}"
+    words += f"\n({others:,} in between {'is' if others == 1 else 'are'} not)" if others else ""
+    look: dict[str, Any] = {"facecolor": "#DCEBF5", "edgecolor": "#9CC3DE", "linewidth": 0.6}
+    axes.axhspan(low, min(high, axes.get_ylim()[1]), zorder=0.6, **look)
+    return [Patch(label=words, **look)]
+
+
 # Where labels go
 
 
@@ -236,6 +398,30 @@ def points_along(line: np.ndarray, spacing: float = 8.0) -> np.ndarray:
         t = np.linspace(0, 1, 2 + int(np.hypot(*(end - start)) / spacing))[:, None]
         pieces.append((1 - t) * start + t * end)
     return np.concatenate(pieces)
+
+
+def place_label(
+    axes: Axes, point: np.ndarray, words: str, drawn: np.ndarray, taken: np.ndarray, *, required: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Writes `words` near `point` and leads a line there, if there is room; see `free_box`.
+
+    Returns `taken` and `drawn` with the label's box and line.
+    """
+    to_axes = axes.transAxes.inverted()
+    text = axes.text(0, 0, words, transform=axes.transAxes, fontsize=8, linespacing=1.25, va="bottom", zorder=4)
+    text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+    extent = text.get_window_extent()
+    box = free_box(axes, point, np.array([extent.width, extent.height]), drawn, taken, required=required)
+    if box is None:
+        text.remove()
+        return taken, drawn
+    text.set_position(tuple(to_axes.transform(box[:2])))
+    leader = np.array([point, np.clip(point, box[:2] - pixels(2), box[2:] + pixels(2))])
+    if np.hypot(*(leader[1] - leader[0])) > pixels(10):
+        ends = to_axes.transform(leader).T
+        axes.add_line(Line2D(*ends, transform=axes.transAxes, color=INK, linewidth=0.6, zorder=1.9))
+        drawn = np.concatenate([drawn, points_along(leader)])
+    return np.vstack([taken, box]), drawn
 
 
 def free_box(

@@ -11,57 +11,65 @@ printing. The verdict is in `verdict_plot.py`, the latent plane in `latent_plots
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
 from plot_style import (
-    BASELINE_DASHES,
     COLOURS,
-    DPI,
-    FAINT,
     INK,
     MARKERS,
     STYLE,
     WIDTH,
+    Survey,
+    baseline_keys,
     baseline_name,
-    baseline_text,
-    finished_of,
-    free_box,
+    draw_baselines,
+    draw_tied,
+    fix_layout,
+    hidden_layers,
     loss_ceiling,
     loss_name,
+    loss_scale,
     make_room,
+    new_figure,
+    off_axis_text,
     pixels,
+    place_label,
     points_along,
     save,
     set_scale,
     short_name,
     spread_out,
+    survey,
     trainings_text,
     wrapped,
 )
-from report import loss_text, percent
-from search import Configuration
-from selection import ConfigurationResult
+from report import loss_text
+from search import Configuration, encoder_dims
+from selection import ConfigurationResult, Drop
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-    from verdict import Baseline, Verdict
+    from verdict import Verdict
 
 DASHES = ("-", (0, (6, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1)), (0, (9, 2)), (0, (1, 2)))
 
 CROWDED = 60  # with more configurations than this, only those on the Pareto front keep their error bars
+CAPTION = 0.88 * WIDTH  # inches that a line under the title may take
+DROPPED_DRAWN = 300  # at most so many of the curves that were dropped
+DROPPED = "#B4B4B4"
 FRONT_EDGE = 1.2  # points: the outline of those on the front
 NAMED_ON_FRONT = 8  # at most so many of the Pareto front are named
 
@@ -77,9 +85,11 @@ def plot_search(
     verdict: Verdict,
     note: str | None = None,
     top: int = 5,
+    space_size: int | None = None,
 ) -> None:
     """Writes `draw_search`'s picture to `path`."""
-    save(draw_search(ranking, latent_dim=latent_dim, verdict=verdict, note=note, top=top), path)
+    figure = draw_search(ranking, latent_dim=latent_dim, verdict=verdict, note=note, top=top, space_size=space_size)
+    save(figure, path)
 
 
 def draw_search(
@@ -89,45 +99,71 @@ def draw_search(
     verdict: Verdict,
     note: str | None = None,
     top: int = 5,
+    space_size: int | None = None,
 ) -> Figure:
     """Loss by epoch of the `top` best configurations, mean ± 1 standard deviation, and the baselines near them.
 
-    Raises ValueError if no configuration finished.
+    What was dropped early is drawn grey as far as it came. `space_size`: configurations that there were to try, by
+    default those of the ranking. Raises ValueError if no configuration finished.
     """
-    shown = finished_of(ranking)[:top]
-    means = [c.test_curves.mean(axis=0) for c in shown]  # each [E]
-    spreads = [_spread(c) for c in shown]
-    epochs = len(means[0])
-    floor = min(mean.min() for mean in means) / 2  # a band may reach below zero, a log axis cannot
-    lows = [np.maximum(mean - spread, floor) for mean, spread in zip(means, spreads, strict=True)]
+    searched = survey(ranking, space_size)
+    shown, dropped = searched.finished[:top], searched.dropped
+    curves = _curves_of(shown)
+    grey = [c.test_curves.mean(axis=0) for c, _ in dropped[:: max(1, math.ceil(len(dropped) / DROPPED_DRAWN))]]
+    epochs = max(len(mean) for mean in [*(curve.mean for curve in curves), *grey])
     with mpl.rc_context(STYLE):
-        title = f"{loss_name(shown[0])} by epoch: {_which(shown, ranking)}, latent size {latent_dim}"
-        figure = _new_figure(max(3.9, 1.4 + 0.5 * (len(shown) + len(verdict.baselines))), title, note)
+        title = f"{loss_name(shown[0])} by epoch: {_which(len(shown), searched)}, latent size {latent_dim}"
+        figure = new_figure(max(3.9, 1.4 + 0.5 * (len(shown) + len(verdict.baselines))), title, note)
         axes = figure.add_subplot()
-        high = max((mean + spread).max() for mean, spread in zip(means, spreads, strict=True))
-        _loss_scale(axes, min(low.min() for low in lows), high, shown[0], verdict)
-        _epoch_axis(axes, epochs)
-        ends = []
-        for rank in reversed(range(len(shown))):  # the best on top
-            at = np.arange(1.0, epochs + 1) if epochs > 1 else np.array([1 + 0.06 * (rank - (len(shown) - 1) / 2)])
-            _curve(axes, rank, at, means[rank], spreads[rank], lows[rank])
-            words = _name_loss_size(shown[rank], with_sd=shown[rank].folds == 1)
-            width = 2.0 if rank == 0 else 1.4
-            ends.append(_LineEnd(words, at[-1], means[rank][-1], {"color": _line_style(rank)[0], "linewidth": width}))
-        inside, outside = _draw_baselines(axes, verdict)
+        high = max([float((curve.mean + curve.spread).max()) for curve in curves] + _nearly_all(grey))
+        loss_scale(axes, min(float(curve.low.min()) for curve in curves), high, shown[0], verdict)
+        _epoch_axis(axes, epochs, [drop.epoch for _, drop in dropped])
+        _draw_dropped(axes, grey)
+        ends = [_draw_curve(axes, curve, epochs, len(shown)) for curve in reversed(curves)]  # the best on top
+        inside, outside = draw_baselines(axes, verdict)
         for baseline, look in inside:
             words = f"{baseline_name(baseline, latent_dim)}\n{loss_text(baseline.loss)}"
             ends.append(_LineEnd(words, axes.get_xlim()[1], baseline.loss, look))
-        absent = [_off_axis_text(baseline, latent_dim, axes) for baseline in outside]
-        axes.set_title("\n".join([_what_a_line_is(shown[0], epochs), *absent]), loc="left", pad=8)
+        absent = [off_axis_text(baseline, latent_dim, axes) for baseline in outside]
+        caption = [
+            _what_a_line_is(shown[0], epochs),
+            *_what_stopped(shown),
+            *_what_is_grey(dropped, len(grey)),
+            *absent,
+        ]
+        axes.set_title(wrapped("\n".join(caption), CAPTION), loc="left", pad=8)
         _name_line_ends(figure, axes, ends)
     return figure
 
 
-def _which(shown: Sequence[ConfigurationResult], ranking: Sequence[ConfigurationResult]) -> str:
-    if len(shown) < len(ranking):
-        return f"the best {len(shown)} of {len(ranking):,} configurations"
-    return f"all {len(ranking)} configurations" if len(ranking) > 1 else "the one configuration"
+class _Curve(NamedTuple):
+    """Test loss by epoch of the configuration in place `rank`, each [E]; E may differ where training stops early."""
+
+    configuration: ConfigurationResult
+    rank: int
+    mean: np.ndarray
+    spread: np.ndarray
+    low: np.ndarray  # mean - spread, but above zero
+
+
+def _curves_of(shown: Sequence[ConfigurationResult]) -> list[_Curve]:
+    means = [c.test_curves.mean(axis=0) for c in shown]
+    floor = min(mean.min() for mean in means) / 2  # a band may reach below zero, a log axis cannot
+    spreads = [_spread(c) for c in shown]
+    return [
+        _Curve(c, rank, mean, spread, np.maximum(mean - spread, floor))
+        for rank, (c, mean, spread) in enumerate(zip(shown, means, spreads, strict=True))
+    ]
+
+
+def _which(n_shown: int, searched: Survey) -> str:
+    finished, all_ = len(searched.finished), searched.space_size
+    if searched.which:
+        count = f"best {n_shown} of {finished:,}" if n_shown < finished else f"{finished}" if finished > 1 else "one"
+        return f"the {count} {searched.which} (of {all_:,})"
+    if n_shown < all_:
+        return f"the best {n_shown} of {all_:,} configurations"
+    return f"all {all_} configurations" if all_ > 1 else "the one configuration"
 
 
 def _spread(c: ConfigurationResult) -> np.ndarray:
@@ -146,41 +182,83 @@ def _what_a_line_is(c: ConfigurationResult, epochs: int) -> str:
     return f"{line}: mean over {trainings}; {band}: {spread}"
 
 
-def _loss_scale(axes: Axes, low: float, high: float, c: ConfigurationResult, verdict: Verdict) -> None:
-    """The loss axis: logarithmic where low..high asks for it, with room for the baselines near it."""
-    log = bool(low > 0 and high / low > 2.5)
-    losses = [baseline.loss for baseline in verdict.baselines]
-    if log:
-        logs = make_room(math.log(low), math.log(high), [math.log(loss) for loss in losses if loss > 0])
-        low, high = math.exp(logs[0]), math.exp(logs[1])
-    else:
-        low, high = make_room(low, high, losses)
-    set_scale(axes.yaxis, low, high, log=log)
-    axes.set_ylabel(f"{loss_name(c)}\n(weighted mean squared error" + (", log scale)" if log else ")"))
+def _what_stopped(shown: Sequence[ConfigurationResult]) -> list[str]:
+    if not any(map(_ended, shown)):
+        return []
+    ended = "where it ended" if trainings_text(shown[0]) is None else "where its trainings ended, on average"
+    return [f"Circle: {ended}. One that stopped early stays at the loss of the weights it kept"]
 
 
-def _epoch_axis(axes: Axes, epochs: int) -> None:
+def _ended(c: ConfigurationResult) -> float | None:
+    """The mean epoch at which its trainings ended; None where none could stop early."""
+    if all(result.best_epoch is None for result in c.trials):
+        return None
+    return float(np.mean([len(result.test_losses) for result in c.trials]))
+
+
+def _what_is_grey(dropped: Sequence[tuple[ConfigurationResult, Drop]], n_drawn: int) -> list[str]:
+    if not dropped:
+        return []
+    epochs = Counter(drop.epoch for _, drop in dropped)
+    where = ", ".join(f"{count:,} after epoch {epoch:,}" for epoch, count in sorted(epochs.items()))
+    words = f"Grey: the {len(dropped):,} dropped early: {where}"
+    return [words + (f"; {n_drawn} are drawn, evenly from best to worst" if n_drawn < len(dropped) else "")]
+
+
+def _nearly_all(grey: Sequence[np.ndarray]) -> list[float]:
+    """The loss below which nearly all of these curves begin: a few that begin far above may not squash the rest."""
+    return [float(np.quantile([mean.max() for mean in grey], 0.95))] if grey else []
+
+
+def _draw_dropped(axes: Axes, grey: Sequence[np.ndarray]) -> None:
+    """A thin line for each of these curves, and a dot where it ends."""
+    if not grey:
+        return
+    lines = [np.column_stack([np.arange(1.0, len(mean) + 1), mean]) for mean in grey]
+    axes.add_collection(LineCollection(lines, colors=DROPPED, linewidths=0.5, zorder=1.2), autolim=False)
+    axes.plot(*np.array([line[-1] for line in lines]).T, ".", color=DROPPED, markersize=2.5, zorder=1.3)
+
+
+def _epoch_axis(axes: Axes, epochs: int, drops: Sequence[int]) -> None:
+    """`drops`: after which epochs some were dropped. Where these are early, the axis is logarithmic."""
     axes.set_xlabel("Epoch")
     axes.grid(axis="y")
     if epochs == 1:
         axes.set_xlim(0.5, 1.5)
         axes.set_xticks([1])
         return
+    log = bool(drops) and 4 * min(drops) <= epochs
     axes.set_xlim(1, epochs)
-    ticks = MaxNLocator(nbins=8, integer=True, steps=[1, 2, 2.5, 5, 10]).tick_values(1, epochs)
-    inner = [int(t) for t in ticks if 1 < t < epochs and (t - 1) > epochs / 20 and (epochs - t) > epochs / 20]
+    ticks: Any = MaxNLocator(nbins=8, integer=True, steps=[1, 2, 2.5, 5, 10]).tick_values(1, epochs)
+    if log:
+        axes.set(xscale="log", xlabel="Epoch (log scale)")
+        axes.xaxis.set(minor_locator=NullLocator(), major_formatter=StrMethodFormatter("{x:,.0f}"))
+        ticks = sorted(set(drops))
+    share = axes.transData + axes.transAxes.inverted()
+    shares = [share.transform((t, 0))[0] for t in ticks]
+    inner = [int(t) for t, x in zip(ticks, shares, strict=True) if 0.05 < x < 0.95]
     axes.set_xticks([1, *inner, epochs])
 
 
-def _curve(axes: Axes, rank: int, at: np.ndarray, mean: np.ndarray, sd: np.ndarray, low: np.ndarray) -> None:
+def _draw_curve(axes: Axes, curve: _Curve, epochs: int, n_curves: int) -> _LineEnd:
+    c, rank, mean, sd, low = curve
+    at = np.arange(1.0, len(mean) + 1) if epochs > 1 else np.array([1 + 0.06 * (rank - (n_curves - 1) / 2)])
     colour, dashes = _line_style(rank)
-    if len(at) == 1:
+    width = 2.0 if rank == 0 else 1.4
+    if epochs == 1:
         spread = np.array([mean - low, sd]) if sd.any() else None
         axes.errorbar(at, mean, spread, color=colour, marker=MARKERS[rank % len(MARKERS)], linestyle="none", capsize=3)
-        return
-    if sd.any():
-        axes.fill_between(at, low, mean + sd, color=colour, alpha=0.13, linewidth=0)
-    axes.plot(at, mean, color=colour, linestyle=dashes, linewidth=2.0 if rank == 0 else 1.4)
+    else:
+        if sd.any():
+            axes.fill_between(at, low, mean + sd, color=colour, alpha=0.13, linewidth=0)
+        axes.plot(at, mean, color=colour, linestyle=dashes, linewidth=width)
+        ended = _ended(c)
+        if ended:
+            look: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": colour, "clip_on": False}
+            axes.plot(ended, np.interp(ended, at, mean), "o", markersize=5, zorder=2.5, **look)
+    words = _name_loss_size(c, with_sd=c.folds == 1)
+    kept = mean[-1] if _ended(c) is None else c.final_test_loss
+    return _LineEnd(words, at[-1], kept, {"color": colour, "linewidth": width}, mean[-1] if len(at) < epochs else None)
 
 
 def _line_style(rank: int) -> tuple[str, Any]:
@@ -192,6 +270,7 @@ class _LineEnd(NamedTuple):
     x: float
     y: float
     look: dict[str, Any]  # of its line
+    early: float | None = None  # where it ends before the axis does, perhaps beside `y`; from there on it is level
 
 
 def _name_line_ends(figure: Figure, axes: Axes, ends: Sequence[_LineEnd]) -> None:
@@ -201,7 +280,7 @@ def _name_line_ends(figure: Figure, axes: Axes, ends: Sequence[_LineEnd]) -> Non
         axes.text(words, 0.5, end.words, transform=axes.transAxes, va="center", fontsize=8, linespacing=1.25)
         for end in ends
     ]
-    _fix_layout(figure)
+    fix_layout(figure)
     to_axes = axes.transData + axes.transAxes.inverted()
     wanted = [to_axes.transform((end.x, end.y)) for end in ends]
     tallest = max(text.get_window_extent().height for text in texts) + pixels(5)
@@ -209,7 +288,9 @@ def _name_line_ends(figure: Figure, axes: Axes, ends: Sequence[_LineEnd]) -> Non
     for text, (x, y), height, end in zip(texts, wanted, heights, ends, strict=True):
         text.set_y(height)
         fixed: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
-        axes.add_line(Line2D([x, bend, key[0]], [y, height, height], color=end.look["color"], linewidth=0.7, **fixed))
+        level = [] if end.early is None else [(x, float(to_axes.transform((end.x, end.early))[1])), (x, y), (1.0, y)]
+        course = zip(*(level or [(x, y)]), (bend, height), (key[0], height), strict=True)
+        axes.add_line(Line2D(*course, color=end.look["color"], linewidth=0.7, **fixed))
         axes.add_line(Line2D(key, [height, height], **(end.look | fixed)))
 
 
@@ -217,20 +298,33 @@ def _name_line_ends(figure: Figure, axes: Axes, ends: Sequence[_LineEnd]) -> Non
 
 
 def plot_configurations(
-    ranking: Sequence[ConfigurationResult], path: Path, *, latent_dim: int, verdict: Verdict, note: str | None = None
+    ranking: Sequence[ConfigurationResult],
+    path: Path,
+    *,
+    latent_dim: int,
+    verdict: Verdict,
+    note: str | None = None,
+    space_size: int | None = None,
 ) -> None:
     """Writes `draw_configurations`' picture to `path`."""
-    save(draw_configurations(ranking, latent_dim=latent_dim, verdict=verdict, note=note), path)
+    save(draw_configurations(ranking, latent_dim=latent_dim, verdict=verdict, note=note, space_size=space_size), path)
 
 
 def draw_configurations(
-    ranking: Sequence[ConfigurationResult], *, latent_dim: int, verdict: Verdict, note: str | None = None
+    ranking: Sequence[ConfigurationResult],
+    *,
+    latent_dim: int,
+    verdict: Verdict,
+    note: str | None = None,
+    space_size: int | None = None,
 ) -> Figure:
     """Parameters against final loss of all finished configurations: the tied, the Pareto front, the baselines.
 
-    Raises ValueError if no configuration finished.
+    `space_size`: configurations that there were to try, by default those of the ranking. Raises ValueError if none
+    finished.
     """
-    finished = finished_of(ranking)
+    searched = survey(ranking, space_size)
+    finished = searched.finished
     params = np.array([c.model_params for c in finished])
     losses = np.array([c.final_test_loss for c in finished])
     ceiling = loss_ceiling(losses)
@@ -239,10 +333,11 @@ def draw_configurations(
     bars = np.array([(c.model_params, c.final_test_loss, c.final_test_loss_sd) for c in barred]).reshape(-1, 3)
     with mpl.rc_context(STYLE):
         name = loss_name(finished[0])
-        which = f"{_how_many(len(finished), len(ranking))}, latent size {latent_dim}"
-        figure = _new_figure(4.6, f"Size and {name.lower()} of {which}", note)
+        which = f"{_how_many(searched)}, latent size {latent_dim}"
+        figure = new_figure(4.6, f"Size and {name.lower()} of {which}", note)
         axes = figure.add_subplot()
-        axes.set_title(_what_a_point_is(finished, bool(len(bars))), loc="left", pad=8)
+        caption = [_what_a_point_is(finished, bool(len(bars))), searched.left_out]
+        axes.set_title("\n".join(filter(None, caption)), loc="left", pad=8)
         axes.set_xlabel("Trainable parameters (log scale)")
         axes.set_ylabel(f"{name} (weighted mean squared error)")
         axes.grid()
@@ -253,9 +348,9 @@ def draw_configurations(
             axes.errorbar(bars[:, 0], bars[:, 1], bars[:, 2], fmt="none", ecolor="#A0A0A0", elinewidth=0.8, zorder=1.5)
         steps, front_key = _draw_front(axes, verdict)
         keys: list[Artist] = [*_scatter_by_depth(axes, finished, points, verdict.front), front_key]
-        keys += [*_draw_tied(axes, losses, verdict), *_baseline_keys(axes, verdict, latent_dim), *off_scale]
+        keys += [*draw_tied(axes, losses, verdict), *baseline_keys(axes, verdict, latent_dim), *off_scale]
         axes.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.03, 1.0), labelspacing=0.7)
-        _fix_layout(figure)
+        fix_layout(figure)
         spans = [axes.transData.transform([[x, y - sd], [x, y + sd]]) for x, y, sd in bars]
         lines = [points_along(span) for span in [axes.transData.transform(steps), *spans]]
         places = dict(zip((c.config for c in finished), points, strict=True))
@@ -263,7 +358,10 @@ def draw_configurations(
     return figure
 
 
-def _how_many(finished: int, all_: int) -> str:
+def _how_many(searched: Survey) -> str:
+    finished, all_ = len(searched.finished), searched.space_size
+    if searched.which:
+        return f"the {f'{finished:,}' if finished > 1 else 'one'} {searched.which} (of {all_:,})"
     if finished < all_:
         return f"{finished:,} of {all_:,} configurations ({all_ - finished:,} failed)"
     return f"{finished:,} configurations" if finished > 1 else "the one configuration"
@@ -305,7 +403,8 @@ def _scatter_by_depth(
     axes: Axes, finished: Sequence[ConfigurationResult], points: np.ndarray, front: Sequence[ConfigurationResult]
 ) -> list[Line2D]:
     """Draws points [n, 2] told apart by number of hidden layers, the front's on top; returns legend keys."""
-    depths = np.array([len(c.config) for c in finished])
+    mirrored = all(c.config == encoder_dims(c.config) for c in finished)
+    depths = np.array([len(c.config) if mirrored else hidden_layers(c.config) for c in finished])
     last = int(np.unique(depths)[: len(MARKERS)][-1])  # deeper ones share the last marker
     groups = np.minimum(depths, last)
     shown, counts = np.unique(groups, return_counts=True)
@@ -322,7 +421,7 @@ def _scatter_by_depth(
         axes.plot(*points[on_front & (groups == depth)].T, zorder=2.8, **on_top)
         look["markeredgewidth"] = 0.4
         many = " or more" if depth == last < depths.max() else ""
-        words = f"{depth}{many} hidden layer{'s' if depth > 1 else ''}"
+        words = f"{depth}{many} hidden layer{'s' if depth > 1 else ''}" + ("" if mirrored else " in all")
         keys.append(Line2D([], [], markersize=6, label=words, **look))
     return keys
 
@@ -346,20 +445,6 @@ def _draw_front(axes: Axes, verdict: Verdict) -> tuple[np.ndarray, Line2D]:
     return steps, Line2D([], [], marker="o", label=words, **(look | outline))
 
 
-def _draw_tied(axes: Axes, losses: np.ndarray, verdict: Verdict) -> list[Patch]:
-    """A band from the lowest to the highest loss of the tied, if there is more than one; returns its legend key."""
-    if len(verdict.tied) < 2:
-        return []
-    tied = [c.final_test_loss for c in verdict.tied]
-    low, high = min(tied), max(tied)
-    others = int(((losses >= low) & (losses <= high)).sum()) - len(tied)
-    words = f"Tied with the best ({percent(verdict.confidence)}):\nthe losses of these {len(tied):,}"
-    words += f"\n({others:,} in between {'is' if others == 1 else 'are'} not)" if others else ""
-    look: dict[str, Any] = {"facecolor": "#DCEBF5", "edgecolor": "#9CC3DE", "linewidth": 0.6}
-    axes.axhspan(low, min(high, axes.get_ylim()[1]), zorder=0.6, **look)
-    return [Patch(label=words, **look)]
-
-
 def _name_points(axes: Axes, verdict: Verdict, places: Mapping[Configuration, np.ndarray], drawn: np.ndarray) -> None:
     """Names the best, the recommended, and of the front those for which there is room.
 
@@ -368,25 +453,10 @@ def _name_points(axes: Axes, verdict: Verdict, places: Mapping[Configuration, np
     chosen = _chosen(axes, verdict, places)
     others = [c for c in reversed(verdict.front) if c.config not in chosen]
     others = others[:: max(1, math.ceil(len(others) / NAMED_ON_FRONT))]
-    to_axes = axes.transAxes.inverted()
     taken = np.empty((0, 4))  # boxes of the labels placed so far: left, bottom, right, top
     for config, words in (chosen | {c.config: short_name(c.config) for c in others}).items():
         point = axes.transData.transform(places[config])
-        text = axes.text(0, 0, words, transform=axes.transAxes, fontsize=8, linespacing=1.25, va="bottom", zorder=4)
-        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
-        extent = text.get_window_extent()
-        size = np.array([extent.width, extent.height])
-        box = free_box(axes, point, size, drawn, taken, required=config in chosen)
-        if box is None:
-            text.remove()
-            continue
-        text.set_position(tuple(to_axes.transform(box[:2])))
-        taken = np.vstack([taken, box])
-        leader = np.array([point, np.clip(point, box[:2] - pixels(2), box[2:] + pixels(2))])
-        if np.hypot(*(leader[1] - leader[0])) > pixels(10):
-            ends = to_axes.transform(leader).T
-            axes.add_line(Line2D(*ends, transform=axes.transAxes, color=INK, linewidth=0.6, zorder=1.9))
-            drawn = np.concatenate([drawn, points_along(leader)])
+        taken, drawn = place_label(axes, point, words, drawn, taken, required=config in chosen)
 
 
 def _chosen(axes: Axes, verdict: Verdict, places: Mapping[Configuration, np.ndarray]) -> dict[Configuration, str]:
@@ -399,54 +469,6 @@ def _chosen(axes: Axes, verdict: Verdict, places: Mapping[Configuration, np.ndar
         ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": colour, "markersize": 11}
         axes.plot(*places[config], marker=marker, zorder=2.9, **ring)
     return {c.config: names[c.config] + _name_loss_size(c) for c in (best, simplest)}
-
-
-# What both pictures share
-
-
-def _draw_baselines(axes: Axes, verdict: Verdict) -> tuple[list[tuple[Baseline, dict[str, Any]]], list[Baseline]]:
-    """Draws a line for each baseline within the axes; returns these with their looks, and the others."""
-    low, high = axes.get_ylim()
-    inside, outside = [], []
-    for place, baseline in enumerate(verdict.baselines):
-        dashes = BASELINE_DASHES[place % len(BASELINE_DASHES)]
-        look: dict[str, Any] = {"color": FAINT, "linewidth": 1.1, "linestyle": dashes}
-        if low <= baseline.loss <= high:
-            axes.axhline(baseline.loss, zorder=1.7, **look)
-            inside.append((baseline, look))
-        else:
-            outside.append(baseline)
-    return inside, outside
-
-
-def _off_axis_text(baseline: Baseline, latent_dim: int, axes: Axes) -> str:
-    where = "above" if baseline.loss > axes.get_ylim()[1] else "below"
-    return f"{baseline_text(baseline, latent_dim)} ({where} the axis)"
-
-
-def _baseline_keys(axes: Axes, verdict: Verdict, latent_dim: int) -> list[Line2D]:
-    """Draws the baselines; returns their legend keys, without a line where they are off the axis."""
-    inside, outside = _draw_baselines(axes, verdict)
-    keys = [Line2D([], [], label=baseline_text(baseline, latent_dim), **look) for baseline, look in inside]
-    absent = [_off_axis_text(baseline, latent_dim, axes).replace(" (", "\n(") for baseline in outside]
-    return keys + [Line2D([], [], linestyle="none", label=words) for words in absent]
-
-
-def _new_figure(height: float, title: str, note: str | None) -> Figure:
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10, fontweight="bold")
-    if note:
-        figure.supxlabel(wrapped(note, WIDTH), x=0.012, ha="left", fontsize=8, color=FAINT)
-    return figure
-
-
-def _fix_layout(figure: Figure) -> None:
-    """Lays the figure out for good: from here on positions in pixels hold."""
-    engine = figure.get_layout_engine()
-    assert engine is not None
-    engine.execute(figure)
-    figure.set_layout_engine("none")
 
 
 def _name_loss_size(c: ConfigurationResult, *, with_sd: bool = True) -> str:

@@ -1,25 +1,19 @@
-"""Everything written for people but the pictures: JSON, CSV, .pth and the closing summary.
+"""The JSON, the .pth and the closing summary, and the words that all reports share.
 
     document = results_document(findings, args=…, environment=…, data=…, timing=…)
     write_json(output_dir / "hyperparam_results_latent3.json", document)
-    write_csv(output_dir / "hyperparam_results_latent3.csv", findings)
-    print(closing_summary(findings.chosen, saved_model))
+    print(closing_summary(findings.chosen, saved_model, search=search_line(findings)))
 
-`results_schema.json` describes the JSON field by field. Importing this module is cheap: torch and
-pandas come in only where a function needs them. Pictures are in `plots.py` and `latent_plots.py`.
-
-Source on formula injection: OWASP, "CSV Injection",
-https://owasp.org/www-community/attacks/CSV_Injection
+`results_schema.json` describes the JSON field by field. Importing this module is cheap: torch comes in only where a
+function needs it. Tables for a spreadsheet are in `csv_tables.py`, pictures in `plots.py` and its siblings.
 """
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from os import PathLike
@@ -28,14 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from console import count
 from files import replacing
-from search import TrialResult
+from search import Configuration, TrialResult, decoder_dims, encoder_dims
 from selection import ConfigurationResult
 
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
 
+    from history import History
     from probe import Probe
     from verdict import Baseline, Estimate, Standing, Verdict
 
@@ -45,16 +40,17 @@ METHOD = (
     "standardised difference from a bootstrap over rows or groups and Student's t over trainings, whose variances are "
     "moderated (Smyth 2004, doi:10.2202/1544-6115.1027)"
 )
-LINE_END = "\r\n"  # RFC 4180; also what makes writers put quotes around a cell with a line break of either kind
+FULL_GRID = "grid"  # the strategy that trains every configuration to its end
 RULE = "=" * 70
 
 
 # Words shared by the summary and the pictures
 
 
-def config_text(config: Sequence[int]) -> str:
-    """`[64, 32]`, as everywhere in the program's output."""
-    return "[" + ", ".join(str(width) for width in config) + "]"
+def config_text(config: Configuration) -> str:
+    """`[64, 32]`, as everywhere in the program's output; of a pair encoder and decoder, `[64, 32] -> [16, 64]`."""
+    halves = config if isinstance(config[0], tuple) else (config,)
+    return " -> ".join(f"[{', '.join(map(str, widths))}]" for widths in halves)
 
 
 def loss_text(loss: float, sd: float | None = None) -> str:
@@ -62,6 +58,13 @@ def loss_text(loss: float, sd: float | None = None) -> str:
     exponent = math.floor(math.log10(abs(loss))) if loss else 0
     decimals = max(0, 4 - exponent) if exponent >= 0 else max(4, 2 - exponent)
     return f"{loss:.{decimals}f}" if sd is None else f"{loss:.{decimals}f} ± {sd:.{decimals}f}"
+
+
+def duration_text(seconds: float) -> str:
+    """`about 12 s`, `about 5 min`, `about 3 h`; never less than a second."""
+    if seconds < 90:
+        return f"about {max(seconds, 1):.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.0f} h"
 
 
 def percent(share: float) -> str:
@@ -87,6 +90,7 @@ class Findings:
     saved_model_file: str | None = None
     is_complete: bool = True  # not interrupted
     n_configurations: int = 0  # asked for; more than those of `ranking` if it was interrupted
+    history: History | None = None  # which strategy found them, and how
 
 
 def results_document(
@@ -117,6 +121,7 @@ def results_document(
         "timing": timing,
         "complete": findings.is_complete,
         "total_configurations": findings.n_configurations or len(findings.ranking),
+        "search": _search_entry(findings, findings.history) if findings.history else None,
         "best_configuration": _best_configuration(findings),
         "verdict": _verdict_entry(findings, verdict) if verdict else None,
         "pareto_front": [_brief(configuration) for configuration in verdict.front] if verdict else [],
@@ -127,6 +132,27 @@ def results_document(
     }
     plain: dict[str, Any] = to_plain(document)
     return plain
+
+
+def _search_entry(findings: Findings, history: History) -> dict[str, Any]:
+    """Without the seconds of the history: these differ from run to run."""
+    return {
+        "strategy": history.strategy,
+        "space_size": history.space_size,
+        "tried": len(findings.ranking),
+        **_fates(findings.ranking),
+        "history": [
+            {"config": step.config, "trainings": step.trainings, "loss": step.loss, "best_loss": step.best_loss}
+            for step in history.steps
+        ],
+    }
+
+
+def _fates(ranking: Sequence[ConfigurationResult]) -> dict[str, int]:
+    """How many finished, were dropped, and failed."""
+    dropped = sum(configuration.drop is not None for configuration in ranking)
+    finished = sum(configuration.failure is None for configuration in ranking)
+    return {"finished": finished, "dropped": dropped, "failed": len(ranking) - finished - dropped}
 
 
 def _best_configuration(findings: Findings) -> dict[str, Any] | None:
@@ -141,7 +167,7 @@ def _best_configuration(findings: Findings) -> dict[str, Any] | None:
     file = findings.saved_model_file
     return {
         "config": chosen.config,
-        "num_layers": len(chosen.config),
+        **_layer_counts(chosen.config),
         "final_test_loss": chosen.final_test_loss,
         "final_test_loss_sd": chosen.final_test_loss_sd,
         "honest_test_loss": honest.loss if honest else None,
@@ -151,6 +177,10 @@ def _best_configuration(findings: Findings) -> dict[str, Any] | None:
         "model": model,
         "saved_model": {"file": file, **model} if file and model else None,
     }
+
+
+def _layer_counts(config: Configuration) -> dict[str, int]:
+    return {"num_layers": len(encoder_dims(config)), "num_decoder_layers": len(decoder_dims(config))}
 
 
 def _brief(configuration: ConfigurationResult) -> dict[str, Any]:
@@ -207,10 +237,11 @@ def _probe_entry(probe: Probe) -> dict[str, Any]:
 
 def _configuration_entry(rank: int, configuration: ConfigurationResult, standing: Standing) -> dict[str, Any]:
     folds = {"test_loss_per_fold": configuration.losses} if configuration.is_cross_validated else {}
+    drop = configuration.drop
     return {
         "rank": None if configuration.failure else rank,
         "config": configuration.config,
-        "num_layers": len(configuration.config),
+        **_layer_counts(configuration.config),
         "model_params": configuration.model_params,
         "final_test_loss": configuration.final_test_loss,
         "final_test_loss_sd": configuration.final_test_loss_sd,
@@ -221,14 +252,37 @@ def _configuration_entry(rank: int, configuration: ConfigurationResult, standing
         "tied": standing.is_tied,
         "pareto": standing.on_front,
         "status": configuration.status,
+        "dropped_at_epoch": drop.epoch if drop else None,
+        "loss_when_dropped": drop.loss if drop else None,
+        **_stopping_entry(configuration),
         "test_loss_per_repeat": configuration.test_loss_per_repeat,
         **folds,
         "train_loss_per_repeat": configuration.train_loss_per_repeat,
-        "curves": {
-            "train": [result.train_losses for result in configuration.trials],
-            "test": [result.test_losses for result in configuration.trials],
-        },
+        "curves": _curves_entry(configuration),
     }
+
+
+def _stopping_entry(configuration: ConfigurationResult) -> dict[str, Any]:
+    """By training, where each stopped and which weights it kept; None without early stopping."""
+    trials = configuration.trials
+    if not _stops_early(configuration):
+        return {"stopped_epoch": None, "best_epoch": None}
+    return {
+        "stopped_epoch": [None if r.final_test_loss is None else len(r.test_losses) for r in trials],
+        "best_epoch": [result.best_epoch for result in trials],
+    }
+
+
+def _curves_entry(configuration: ConfigurationResult) -> dict[str, Any]:
+    trials = configuration.trials
+    curves: dict[str, list[Any]] = {"train": [r.train_losses for r in trials], "test": [r.test_losses for r in trials]}
+    if _stops_early(configuration):
+        curves["validation"] = [[] if r.validation_losses is None else r.validation_losses for r in trials]
+    return curves
+
+
+def _stops_early(configuration: ConfigurationResult) -> bool:
+    return any(result.validation_losses is not None for result in configuration.trials)
 
 
 def to_plain(value: Any) -> Any:
@@ -282,124 +336,6 @@ def _leaf(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-# Tables for a spreadsheet
-
-
-CSV_COLUMNS = (
-    *("rank", "configuration", "num_layers", "model_params", "final_test_loss", "final_test_loss_sd"),
-    *("standard_error", "difference_to_best", "difference_low", "difference_high", "probability_best", "tied"),
-)
-
-
-def write_csv(path: Path, findings: Findings) -> None:
-    """The ranking, one row a configuration, then the baselines; what a row lacks is empty.
-
-    A configuration is written `[64, 32]`, brackets and all: a spreadsheet takes `6-4` for a date and
-    `64,32` for a number.
-    """
-    from verdict import Standing
-
-    repeats = max((configuration.repeats for configuration in findings.ranking), default=0)
-    per_repeat = [f"test_loss_repeat_{repeat}" for repeat in range(1, repeats + 1)]
-    verdict = findings.verdict
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [*CSV_COLUMNS, *per_repeat, "pareto", "status"], lineterminator=LINE_END)
-        writer.writeheader()
-        for rank, configuration in enumerate(findings.ranking, start=1):
-            standing = verdict.standings.get(configuration.config, Standing()) if verdict else Standing()
-            row = _csv_row(rank, configuration, standing)
-            writer.writerow(row | dict(zip(per_repeat, configuration.test_loss_per_repeat, strict=False)))
-        for baseline in verdict.baselines if verdict else ():
-            row = {"configuration": baseline.name, "final_test_loss": baseline.loss, "status": "baseline"}
-            low, high = baseline.difference_interval or (None, None)
-            signs = {"difference_to_best": -baseline.difference}
-            signs |= {"difference_low": -high, "difference_high": -low} if low is not None and high is not None else {}
-            writer.writerow(row | signs)
-
-
-def _csv_row(rank: int, configuration: ConfigurationResult, standing: Standing) -> dict[str, Any]:
-    failed = configuration.failure is not None
-    low, high = standing.difference_interval or (None, None)
-    return {
-        "rank": None if failed else rank,
-        "configuration": config_text(configuration.config),
-        "num_layers": len(configuration.config),
-        "model_params": configuration.model_params,
-        "final_test_loss": None if failed else configuration.final_test_loss,
-        "final_test_loss_sd": configuration.final_test_loss_sd,
-        "standard_error": standing.standard_error,
-        "difference_to_best": standing.difference,
-        "difference_low": low,
-        "difference_high": high,
-        "probability_best": standing.probability_best,
-        "tied": standing.is_tied,
-        "pareto": standing.on_front,
-        "status": configuration.status,
-    }
-
-
-def write_latent_codes(
-    path: Path,
-    codes: np.ndarray,
-    errors: np.ndarray,
-    is_test: np.ndarray,
-    row_numbers: np.ndarray,
-    others: pd.DataFrame,
-) -> None:
-    """One row an observation, in the table's order: what the best model makes of it, and who it is.
-
-    codes [N, L] latent coordinates · errors [N] reconstruction error · is_test [N] bool · row_numbers [N] row of
-    the table as a spreadsheet shows it · others: its N rows of ID and label columns. Columns: `row`, `latent_1` …,
-    `reconstruction_error`, `split` (train or test), then `others`, where a name that is taken gets
-    ` (table)` behind it. Text that a spreadsheet would run as a formula gets a `'` in front.
-    """
-    import pandas as pd
-
-    own = pd.DataFrame({"row": row_numbers})
-    for dimension in range(codes.shape[1]):
-        own[f"latent_{dimension + 1}"] = codes[:, dimension]
-    own["reconstruction_error"] = errors
-    own["split"] = np.where(is_test, "test", "train")
-
-    theirs = others.reset_index(drop=True)
-    theirs.columns = pd.Index(free_names([_harmless(str(name)) for name in theirs.columns], taken=list(own.columns)))
-    theirs = theirs.apply(_harmless_column)
-    with replacing(path) as temporary:
-        pd.concat([own, theirs], axis=1).to_csv(temporary, index=False, encoding="utf-8", lineterminator=LINE_END)
-
-
-def free_names(names: Iterable[str], taken: Collection[str]) -> list[str]:
-    """`names`, each followed by ` (table)`, ` (table 2)`, … where it is taken or came before."""
-    used = set(taken)
-    free: list[str] = []
-    for name in names:
-        candidate, attempt = name, 0
-        while candidate in used:
-            attempt += 1
-            candidate = f"{name} (table)" if attempt == 1 else f"{name} (table {attempt})"
-        used.add(candidate)
-        free.append(candidate)
-    return free
-
-
-def _harmless_column(column: pd.Series[Any]) -> pd.Series[Any]:
-    from pandas.api import types
-
-    if types.is_numeric_dtype(column) or types.is_datetime64_any_dtype(column):
-        return column
-    return column.astype(object).map(_harmless, na_action="ignore")
-
-
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-
-
-def _harmless(cell: Any) -> Any:
-    """Text that begins like a formula, with `'` in front; a number in text form stays as it is."""
-    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) and not _NUMBER.fullmatch(cell):
-        return "'" + cell
-    return cell
-
-
 # The best model
 
 
@@ -422,14 +358,19 @@ def closing_summary(
     statement: Sequence[str] = (),
     *,
     is_complete: bool = True,
+    search: str | None = None,
 ) -> str:
-    """The result and the verdict in a few lines, up to "Generating visualizations..."; `best` is the chosen one."""
+    """The result and the verdict in a few lines, up to "Generating visualizations...".
+
+    `best` is the chosen one, `search` what `search_line` says.
+    """
     repeats = best.repeats
     loss = loss_text(best.final_test_loss, best.final_test_loss_sd)
     lines = [
         RULE,
         f"HYPERPARAMETER OPTIMIZATION {'COMPLETED' if is_complete else 'INTERRUPTED'}",
         RULE,
+        *([search] if search else []),
         f"Best configuration: {config_text(best.config)}",
         f"Best final test loss: {loss}" + _averaged_over(best.folds if best.is_cross_validated else 0, repeats),
         f"Best model parameters: {best.model_params}",
@@ -438,6 +379,18 @@ def closing_summary(
         lines.append(f"Best model saved: {saved_model}")
     verdict = ["", *statement] if statement else []
     return "\n".join([*lines, *verdict, "", "Generating visualizations..."])
+
+
+def search_line(findings: Findings) -> str | None:
+    """`Search: halving, 125 of 125 configurations tried, 120 dropped early`; None for the full grid."""
+    history = findings.history
+    if history is None or history.strategy == FULL_GRID:
+        return None
+    fates = _fates(findings.ranking)
+    parts = [f"{len(findings.ranking)} of {count(history.space_size, 'configuration')} tried"]
+    parts += [f"{fates['dropped']} dropped early"] * (fates["dropped"] > 0)
+    parts += [f"{fates['failed']} failed"] * (fates["failed"] > 0)
+    return f"Search: {', '.join([history.strategy, *parts])}"
 
 
 def _averaged_over(folds: int, repeats: int) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement, pairwise, product
+from itertools import accumulate, combinations_with_replacement, pairwise, product
 from math import comb
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +128,11 @@ class Space:
         return halves**2 if self.arrangement == "asymmetric" else halves
 
     def configurations(self) -> Iterator[Configuration]:
-        """All of them, each once: shortest first, then widest first."""
+        """All of them, each once: shortest first, then widest first.
+
+        Of asymmetric ones that is the order of the encoders, and for each encoder that of its decoders, read from the
+        output to the latent.
+        """
         if self.arrangement == "any":
             for layers in range(1, self.max_layers + 1):
                 yield from product(self._descending, repeat=layers)
@@ -142,7 +146,7 @@ class Space:
         """One of them, each as likely as any other."""
         if self.arrangement == "any":
             n = len(self._descending)
-            layers = generator.choices(range(1, self.max_layers + 1), [n**k for k in range(1, self.max_layers + 1)])[0]
+            layers = _draw_depth([n**k for k in range(1, self.max_layers + 1)], generator)
             return tuple(generator.choices(self._descending, k=layers))
         if self.arrangement == "asymmetric":
             return join_dims(self._sample_half(generator), self._sample_half(generator)[::-1])
@@ -159,10 +163,15 @@ class Space:
     def _sample_half(self, generator: random.Random) -> Widths:
         """A multiset of k from n widths is a subset of k from n + k - 1, whose i-th element is lowered by i."""
         widths = self._descending
-        depths = range(1, self.max_layers + 1)
-        layers = generator.choices(depths, [comb(len(widths) + k - 1, k) for k in depths])[0]
+        layers = _draw_depth([comb(len(widths) + k - 1, k) for k in range(1, self.max_layers + 1)], generator)
         chosen = sorted(generator.sample(range(len(widths) + layers - 1), layers))
         return tuple(widths[place - i] for i, place in enumerate(chosen))
+
+
+def _draw_depth(counts: Sequence[int], generator: random.Random) -> int:
+    """A number of layers, from 1, as likely as there are configurations of it, which may be more than a float holds."""
+    drawn = generator.randrange(sum(counts))
+    return 1 + sum(drawn >= below for below in accumulate(counts))
 
 
 def enumerate_configurations(widths: Iterable[int], max_layers: int) -> list[Configuration]:

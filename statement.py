@@ -10,23 +10,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from history import History
 from probe import Probe
-from report import config_text, loss_text, percent
+from report import FULL_GRID, config_text, loss_text, percent
 from selection import ConfigurationResult
 from verdict import Baseline, Estimate, Interval, Verdict
 
 NAMED = 6  # of the tied, by name
+TO_THE_END = " trained to the end"
+
+
+def scope_of(history: History | None, ranking: Sequence[ConfigurationResult]) -> str:
+    """What to add to "configurations" where the verdict does not speak of all there are: ` tried`, for one."""
+    if history is None or history.strategy == FULL_GRID:
+        return ""
+    if any(configuration.drop for configuration in ranking):
+        return TO_THE_END
+    return " tried" if len(ranking) < history.space_size else ""
 
 
 def state(
-    verdict: Verdict, *, latent_dim: int, probe: Probe | None, honest: Estimate | None, n_test: int, time: str = ""
+    verdict: Verdict,
+    *,
+    latent_dim: int,
+    probe: Probe | None,
+    honest: Estimate | None,
+    n_test: int,
+    time: str = "",
+    scope: str = "",
 ) -> list[str]:
     """The verdict, line by line; those after the first are indented.
 
     `honest`: the chosen configuration's loss on the `n_test` test rows where it was chosen on folds.
-    `time`: how long the suggested epochs would take, e.g. "takes about 25 s".
+    `time`: how long the suggested epochs would take, e.g. "takes about 25 s". `scope`: what `scope_of` says.
     """
-    lines = [f"Verdict: {_headline(verdict)}"]
+    lines = [f"Verdict: {_headline(verdict, scope)}"]
     details = []
     if len(verdict.tied) > 1:
         details.append(f"tied ({percent(verdict.confidence)}): {_tied_text(verdict.tied)}")
@@ -34,8 +52,8 @@ def state(
         details.append(f"Recommended: {_recommendation(verdict)}")
     if len(verdict.tied) > 1:
         details.append(_settling(verdict))
-    details += _trust(verdict, honest, n_test)
-    details += [_baselines(verdict, latent_dim)] if verdict.baselines else []
+    details += _trust(verdict, honest, n_test, scope)
+    details += [_baselines(verdict, latent_dim, scope)] if verdict.baselines else []
     details += [_length(probe, time)] if probe else []
     return lines + [f"  {detail}" for detail in details]
 
@@ -51,10 +69,10 @@ def interval_text(interval: Interval, loss: float, *, signed: bool = True) -> st
     return f"[{', '.join(difference_text(bound, loss, signed=signed) for bound in interval)}]"
 
 
-def _headline(verdict: Verdict) -> str:
+def _headline(verdict: Verdict, scope: str) -> str:
     best, count = config_text(verdict.best.config), verdict.n_configurations
     if count == 1:
-        return f"{best} is the only configuration; there is nothing to compare."
+        return f"{best} is the only configuration{scope}; there is nothing to compare."
     if not verdict.is_known and verdict.training_df > 0:
         return f"{best} is the best measured, but it was scored on a single {verdict.resampled.removesuffix('s')}."
     if not verdict.is_known:
@@ -64,10 +82,9 @@ def _headline(verdict: Verdict) -> str:
         )
     if verdict.is_proven:
         others = "the other one" if count == 2 else f"all {count - 1} others"
-        return f"{best} is proven better than {others} ({percent(verdict.confidence)} confidence)."
-    return (
-        f"{best} is the best measured, but not proven: {len(verdict.tied)} of {count} configurations are tied for best."
-    )
+        return f"{best} is proven better than {others}{scope} ({percent(verdict.confidence)} confidence)."
+    tied = f"{len(verdict.tied)} of {count} configurations{scope}"
+    return f"{best} is the best measured, but not proven: {tied} are tied for best."
 
 
 def _tied_text(tied: Sequence[ConfigurationResult]) -> str:
@@ -104,11 +121,16 @@ def _settling(verdict: Verdict) -> str:
     return f"More repeats will not settle it: on {rows}, some of the tied differ too little."
 
 
-def _trust(verdict: Verdict, honest: Estimate | None, n_test: int) -> list[str]:
+def _trust(verdict: Verdict, honest: Estimate | None, n_test: int, scope: str) -> list[str]:
     loss = verdict.best.final_test_loss
     if honest:
         interval = interval_text(honest.interval, loss, signed=False)
         return [f"Honest test loss: {loss_text(honest.loss)} {interval}, on {n_test} test rows that chose nothing."]
+    if scope == TO_THE_END and not verdict.best.is_cross_validated:
+        return [
+            "The best's loss is optimistic by an unknown amount (others were dropped on the rows that score it); "
+            "--cv_folds 5 gives an honest one."
+        ]
     if verdict.optimism is None or verdict.n_configurations == 1:
         return []
     shown = difference_text(max(verdict.optimism, 0.0), loss, signed=False)
@@ -120,8 +142,10 @@ def _trust(verdict: Verdict, honest: Estimate | None, n_test: int) -> list[str]:
     ]
 
 
-def _baselines(verdict: Verdict, latent_dim: int) -> str:
-    texts = [f"{baseline_name(b, latent_dim)} {loss_text(b.loss)} ({_beaten(b, verdict)})" for b in verdict.baselines]
+def _baselines(verdict: Verdict, latent_dim: int, scope: str) -> str:
+    texts = [
+        f"{baseline_name(b, latent_dim)} {loss_text(b.loss)} ({_beaten(b, verdict, scope)})" for b in verdict.baselines
+    ]
     return f"Baselines: {', '.join(texts)}."
 
 
@@ -131,13 +155,13 @@ def baseline_name(baseline: Baseline, latent_dim: int) -> str:
     return f"PCA with {components}" if baseline.name == "PCA" else baseline.name
 
 
-def _beaten(baseline: Baseline, verdict: Verdict) -> str:
+def _beaten(baseline: Baseline, verdict: Verdict, scope: str) -> str:
     count, losers = verdict.n_configurations, baseline.not_beaten_by
     if losers == 0:
-        return "all configurations beat it" if count > 1 else "beaten"
+        return f"all configurations{scope} beat it" if count > 1 else "beaten"
     if losers == count:
-        return "no configuration beats it" if count > 1 else "not beaten"
-    return f"{losers} of {count} configurations {'does' if losers == 1 else 'do'} not beat it"
+        return f"no configuration{scope} beats it" if count > 1 else "not beaten"
+    return f"{losers} of {count} configurations{scope} {'does' if losers == 1 else 'do'} not beat it"
 
 
 def _length(probe: Probe, time: str) -> str:

@@ -29,15 +29,16 @@ from plot_style import (
     INK,
     STYLE,
     WIDTH,
+    Survey,
     baseline_name,
     baseline_text,
-    finished_of,
     loss_ceiling,
     loss_name,
     make_room,
     save,
     set_scale,
     short_name,
+    survey,
     trainings_text,
     wrapped,
 )
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 20
 ROW, TITLE_LINE, LINE = 0.175, 0.18, 0.145  # inches: a row, a line of the title, a line of anything else
 MARGIN, GAP, AXIS = 0.085, 0.16, 0.42  # inches: around the picture, between columns, what the axis takes
+TICK = 0.4  # inches: what a number below the axis takes of its length
 
 TIED: dict[str, Any] = {"color": COLOURS[0], "marker": "o", "markersize": 5.5}
 RECOMMENDED: dict[str, Any] = {"color": COLOURS[2], "marker": "D", "markersize": 5.5}
@@ -78,25 +80,34 @@ def plot_verdict(
     *,
     latent_dim: int,
     note: str | None = None,
+    space_size: int | None = None,
 ) -> None:
     """Writes `draw_verdict`'s picture to `path`."""
-    save(draw_verdict(verdict, ranking, latent_dim=latent_dim, note=note), path)
+    save(draw_verdict(verdict, ranking, latent_dim=latent_dim, note=note, space_size=space_size), path)
 
 
 def draw_verdict(
-    verdict: Verdict, ranking: Sequence[ConfigurationResult], *, latent_dim: int, note: str | None = None
+    verdict: Verdict,
+    ranking: Sequence[ConfigurationResult],
+    *,
+    latent_dim: int,
+    note: str | None = None,
+    space_size: int | None = None,
 ) -> Figure:
     """The best 20 configurations, and the recommended one, by their difference to the best.
 
-    `ranking`: best first, failed ones last. Raises ValueError if no configuration finished.
+    `ranking`: best first, failed ones last. `space_size`: configurations that there were to try, by default those of
+    the ranking. Raises ValueError if no configuration finished.
     """
-    finished = finished_of(ranking)
+    searched = survey(ranking, space_size)
+    finished = searched.finished
     rows = choose_rows(verdict, finished)
     low, high = limits(verdict, rows)
     near = [baseline for baseline in verdict.baselines if low <= -baseline.difference <= high]
     absent = "; ".join(baseline_text(b, latent_dim) for b in verdict.baselines if b not in near)
-    title = wrapped(title_of(verdict, len(ranking)), 0.8 * WIDTH)
-    small_print = [*_explanation(verdict), f"Off the axis: {absent}" if absent else "", note or ""]
+    title = wrapped(title_of(verdict, searched), 0.8 * WIDTH)
+    off_axis = f"Off the axis: {absent}" if absent else ""
+    small_print = [*_explanation(verdict), searched.left_out, off_axis, note or ""]
     below_axes = wrapped("\n".join(filter(None, small_print)), WIDTH)
     levels = _levels(near, high - low)
     has_legend = verdict.is_known and len(finished) > 1
@@ -107,7 +118,7 @@ def draw_verdict(
         total = above + height + below
         figure = _new_figure(total)
         axes = figure.add_axes((0, 0, 1, 1))
-        _write_around(figure, title, _what_is_shown(verdict, ranking, rows, latent_dim), below_axes)
+        _write_around(figure, title, _what_is_shown(verdict, searched, rows, latent_dim), below_axes)
         left, right = _write_columns(axes, verdict, rows)
         axes.set_position((left / WIDTH, below / total, (right - left) / WIDTH, height / total))
         _set_axes(axes, rows, (low, high))
@@ -151,33 +162,36 @@ def limits(verdict: Verdict, rows: Sequence[Row]) -> tuple[float, float]:
     return make_room(float(low), float(high), [-baseline.difference for baseline in verdict.baselines])
 
 
-def title_of(verdict: Verdict, n_all: int) -> str:
-    """The verdict in a sentence; of `n_all` configurations some may have failed."""
+def title_of(verdict: Verdict, searched: Survey) -> str:
+    """The verdict in a sentence, and of which configurations it speaks."""
     name, sure = short_name(verdict.best.config), f"({percent(verdict.confidence)})"
     others, tied = len(verdict.standings) - 1, len(verdict.tied) - 1
-    rest = f"{others:,} others" + (" that finished" if len(verdict.standings) < n_all else "")
+    which = searched.which or ("that finished" if searched.failed else "")
+    which = f" {which}" if which else ""
+    rest = f"{others:,} others{which}"
     everyone = f"both {rest[2:]}" if others == 2 else f"all {rest}"
     if others == 0:
-        alone = "is the only configuration" + (" that finished" if n_all > 1 else "")
-        return f"{name} {alone}: there is nothing to compare it with"
+        return f"{name} is the only configuration{which}: there is nothing to compare it with"
     if not verdict.is_known:
         return f"{name} is the best measured; whether it is better, one training each cannot tell"
     if tied == 0:
-        return f"{name} is proven better than {'the other one' if others == 1 else everyone} {sure}"
-    all_ = f"{others + 1:,} configurations" + (" that finished" if len(verdict.standings) < n_all else "")
-    which = (f"both {all_[2:]}" if others == 1 else f"all {all_}") if tied == others else f"{tied + 1:,} of {all_}"
-    return f"{name} is the best measured; {which} are tied for best {sure}"
+        one = "the other one" + (which if searched.which else "")
+        return f"{name} is proven better than {one if others == 1 else everyone} {sure}"
+    all_ = f"{others + 1:,} configurations{which}"
+    tied_ones = (f"both {all_[2:]}" if others == 1 else f"all {all_}") if tied == others else f"{tied + 1:,} of {all_}"
+    return f"{name} is the best measured; {tied_ones} are tied for best {sure}"
 
 
-def _what_is_shown(
-    verdict: Verdict, ranking: Sequence[ConfigurationResult], rows: Sequence[Row], latent_dim: int
-) -> str:
-    finished = sum(c.failure is None for c in ranking)
-    which = f"The best {MOST_ROWS} of {finished:,} configurations"
-    which += " and the recommended one" if rows[-1].rank >= MOST_ROWS else ""
+def _what_is_shown(verdict: Verdict, searched: Survey, rows: Sequence[Row], latent_dim: int) -> str:
+    finished = len(searched.finished)
+    these = f"{searched.which} (of {searched.space_size:,})" if searched.which else "configurations"
+    which = f"The best {MOST_ROWS} of {finished:,} {these}"
     if finished <= MOST_ROWS:
-        which = {1: "One configuration", 2: "Both configurations"}.get(finished, f"All {finished} configurations")
-    which += f" ({len(ranking) - finished:,} more failed)" if finished < len(ranking) else ""
+        some = ("One", "Both") if not searched.which else ("The one", "Both")
+        which = dict(enumerate(some, start=1)).get(finished, f"All {finished}")
+        which += f" {these.removesuffix('s') if finished == 1 else these}"
+    which += " and the recommended one" if rows[-1].rank >= MOST_ROWS else ""
+    which += f" ({searched.failed:,} more failed)" if searched.failed and not searched.which else ""
     trainings = trainings_text(verdict.best)
     return f"{which}, latent size {latent_dim}; " + (f"means over {trainings}" if trainings else "one training each")
 
@@ -267,7 +281,8 @@ def _write_columns(axes: Axes, verdict: Verdict, rows: Sequence[Row]) -> tuple[f
 
 
 def _set_axes(axes: Axes, rows: Sequence[Row], reach: tuple[float, float]) -> None:
-    set_scale(axes.xaxis, *reach, log=False)
+    room = axes.get_window_extent().width / DPI
+    set_scale(axes.xaxis, *reach, log=False, most_ticks=min(7, int(room / TICK)))
     axes.set_ylim(rows[-1].y + 0.5, -0.5)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)

@@ -2,6 +2,7 @@
 
     ranking = make_ranking(enumerate_configurations([16, 32, 64], 3), repeats=5, epochs=20)
     verdict = make_verdict(ranking)
+    history = make_history(ranking)
 
 Losses follow the figures measured on the real table: about 0.038 for the best, 0.065 for the worst,
 0.001 standard deviation over repeats; PCA has 0.0406, the column means 0.077.
@@ -13,18 +14,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
+from history import History
 from losses import sum_weights
+from probe import Probe
+from report import Findings
 from search import Configuration, Trial, TrialResult, count_parameters, decoder_dims, encoder_dims
-from selection import ConfigurationResult, rank_configurations
+from selection import ConfigurationResult, loss_so_far, rank_configurations
 from uncertainty import ScoredPart, scored_part
-from verdict import Verdict, judge
+from verdict import Estimate, Interval, Verdict, judge
 
 INPUT_DIM = 24
 N_ROWS = 60  # of each part
 BASELINES = MappingProxyType({"column means": 0.077, "PCA": 0.0406})
+PATIENCE = 3  # of those that stop early
+NOTHING = np.zeros(0, np.float32)
 
 
 @cache
@@ -83,14 +90,44 @@ def make_trial(
     )
 
 
+def make_stopped_trial(*trial: Any, loss: float = 0.04, stopped_epoch: int = 12) -> TrialResult:
+    """One that stopped early, `PATIENCE` epochs after it was best: it ends with 1.1 × the loss that it kept."""
+    best = max(1, stopped_epoch - PATIENCE)
+    result = make_trial(*trial, loss=loss, epochs=best)
+    after = np.linspace(1, 1.1, stopped_epoch - best + 1)[1:]
+    return replace(
+        result,
+        train_losses=np.append(result.train_losses, 0.9 * result.train_losses[-1] * after),
+        test_losses=np.append(result.test_losses, loss * after),
+        validation_losses=np.append(1.02 * result.test_losses, loss * after),
+        best_epoch=best,
+    )
+
+
+def pause_trial(result: TrialResult, after: int) -> TrialResult:
+    """What it was when so many epochs were done; the same if it had ended by then."""
+    if len(result.test_losses) < after or result.has_failed:
+        return result
+    return replace(
+        result,
+        train_losses=result.train_losses[:after],
+        test_losses=result.test_losses[:after],
+        final_train_loss=None,
+        final_test_loss=None,
+        row_errors=NOTHING.reshape(0, 2),
+        parameters=NOTHING,
+        seconds=result.seconds * after / len(result.test_losses),
+        is_paused=True,
+    )
+
+
 def make_failed_trial(
     config: Configuration, repeat: int = 0, fold: int | None = None, *, failed_epoch: int = 3
 ) -> TrialResult:
     """A trial that stopped being finite in `failed_epoch`: its curves end before it."""
     curve = np.full(failed_epoch - 1, 0.5)
-    nothing = np.zeros(0, np.float32)
     return TrialResult(
-        Trial(config, repeat, fold), curve, curve, None, None, nothing.reshape(0, 2), nothing, 0.1, failed_epoch
+        Trial(config, repeat, fold), curve, curve, None, None, NOTHING.reshape(0, 2), NOTHING, 0.1, failed_epoch
     )
 
 
@@ -98,14 +135,7 @@ def make_paused_trial(
     config: Configuration, repeat: int = 0, fold: int | None = None, *, epoch: int = 3
 ) -> TrialResult:
     """A trial that was not trained any further after `epoch`."""
-    nothing = np.zeros(0, np.float32)
-    return replace(
-        make_trial(config, repeat, fold, loss=0.06, epochs=epoch),
-        final_train_loss=None,
-        final_test_loss=None,
-        row_errors=nothing.reshape(0, 2),
-        is_paused=True,
-    )
+    return pause_trial(make_trial(config, repeat, fold, loss=0.06, epochs=epoch), epoch)
 
 
 def make_configuration(
@@ -126,10 +156,12 @@ def make_ranking(
     seed: int = 0,
     failed: Sequence[Configuration] = (),
     dropped: Sequence[Configuration] = (),
+    stopped: Mapping[Configuration, int] = MappingProxyType({}),
 ) -> list[ConfigurationResult]:
     """A ranked search: narrow and deep configurations are worse, `failed` ones diverge in their last repeat.
 
-    `dropped` ones were left behind after 3 epochs. Of `folds`, later ones are harder: by 0.002 each.
+    `dropped` ones were left behind after 3 epochs. Of those that `stopped` early the first repeat ended at this epoch,
+    each further one an epoch later. Of `folds`, later ones are harder: by 0.002 each.
     """
     rng = np.random.default_rng(seed)
     widths = {config: encoder_dims(config) + decoder_dims(config) for config in configurations}
@@ -146,9 +178,49 @@ def make_ranking(
                     results.append(make_paused_trial(config, repeat, fold))
                 else:
                     loss = mean + rng.normal(0, 0.001) + 0.002 * (fold or 0)
-                    results.append(make_trial(config, repeat, fold, loss=loss, epochs=epochs))
+                    if config in stopped:
+                        epoch = stopped[config] + repeat
+                        results.append(make_stopped_trial(config, repeat, fold, loss=loss, stopped_epoch=epoch))
+                    else:
+                        results.append(make_trial(config, repeat, fold, loss=loss, epochs=epochs))
     params = {config: count_parameters(INPUT_DIM, latent_dim, config) for config in configurations}
     return rank_configurations(results, params)
+
+
+def halve(ranking: Sequence[ConfigurationResult], rungs: Sequence[int], factor: int = 3) -> list[ConfigurationResult]:
+    """What successive halving leaves of a ranked search: after each of these epochs it goes on with the best part."""
+    params = {c.config: c.model_params for c in ranking}
+    results = []
+    running = list(ranking)
+    for after in rungs:
+        paused = [replace(c, trials=tuple(pause_trial(result, after) for result in c.trials)) for c in running]
+        by_loss = np.argsort([loss_so_far(c) for c in paused], kind="stable")
+        n_kept = -(-len(running) // factor)
+        results += [result for place in by_loss[n_kept:] for result in paused[place].trials]
+        running = [running[place] for place in sorted(by_loss[:n_kept])]
+    results += [result for c in running for result in c.trials]
+    return rank_configurations(results, params)
+
+
+def make_history(
+    ranking: Sequence[ConfigurationResult],
+    strategy: str = "grid",
+    *,
+    space_size: int | None = None,
+    epochs: int = 20,
+    threads: int = 2,
+    seed: int = 0,
+) -> History:
+    """How this search went; the order is drawn. After each epoch at which something was dropped, all paused."""
+    history = History(strategy, space_size or len(ranking), epochs, threads)
+    order = [ranking[place] for place in np.random.default_rng(seed).permutation(len(ranking))]
+    for after in sorted({c.drop.epoch for c in ranking if c.drop}):
+        for c in order:
+            history.add(replace(c, trials=tuple(pause_trial(result, after) for result in c.trials)))
+        order = [c for c in order if not c.failure or (c.drop and c.drop.epoch > after)]
+    for c in order:
+        history.add(c)
+    return history
 
 
 def make_verdict(
@@ -165,3 +237,42 @@ def make_verdict(
         name: [make_row_errors(loss, fold, list(name.encode())) for fold in numbers] for name, loss in baselines.items()
     }
     return judge(ranking, make_parts(folds), errors, confidence=confidence, seed=0, objectives=objectives)
+
+
+MODEL_INFO = {
+    "input_dim": 24,
+    "latent_dim": 3,
+    "hidden_dims": (64, 64),
+    "dropout": 0.1,
+    "total_params": 12491,
+    "encoder_params": 6000,
+    "decoder_params": 6443,
+}
+PROBE = Probe(
+    epochs=(20, 40, 80),
+    repeats=3,
+    configs=((64, 64), (64,)),
+    is_cross_validated=False,
+    losses=np.array([[0.04, 0.03, 0.025], [0.05, 0.03, 0.02]]),
+    noise=0.001,
+    overtaking=None,
+    suggested_epochs=300,
+)
+
+
+def make_findings(ranking: Sequence[ConfigurationResult]) -> Findings:
+    """What the command makes of a made-up ranking, with a saved model."""
+    if ranking[0].failure:
+        return Findings(ranking)
+    verdict = make_verdict(ranking)
+    return Findings(
+        ranking=ranking,
+        verdict=verdict,
+        statement=["Verdict: as it is."],
+        chosen=verdict.best,
+        trained=verdict.best.best_trained,
+        honest=Estimate(0.041, 0.001, Interval(0.039, 0.043)) if verdict.best.is_cross_validated else None,
+        probe=PROBE,
+        model_info=MODEL_INFO,
+        saved_model_file="best_model_latent3.pth",
+    )

@@ -14,6 +14,7 @@ import kernel
 from losses import sparse_aware_loss
 from models import DynamicAutoencoder, flatten, load_flat
 from randomness import dropout_threshold
+from search import Configuration, decoder_dims, encoder_dims
 from training import TrainingSettings, dropout_masks, forward_with_masks, make_optimizer, reference_step
 
 STEPS = 100
@@ -28,7 +29,7 @@ UPDATE_TOLERANCE = 2e-7  # of a parameter, absolute, where its gradient is more 
 
 @dataclass(frozen=True)
 class Case:
-    hidden: tuple[int, ...]
+    hidden: Configuration
     latent: int = 3
     features: int = 24
     dropout: float = 0.0
@@ -51,6 +52,11 @@ CASES = [
     Case((24,), latent=7, features=10, nonzero=0.0),
     Case((12, 12), latent=2, features=6, nonzero=0.0, missing=0.5, dropout=0.3),
     Case((127, 128, 129), latent=3, features=25, batch_size=17, n_rows=17),
+    Case((8, 64, 16), dropout=0.3, missing=0.1),
+    Case(((64, 32), (16, 48, 96)), dropout=0.3),
+    Case(((130, 17, 5), (9,)), latent=4, features=60, dropout=0.3, missing=0.2, batch_size=48, n_rows=31),
+    Case(((5,), (7, 33, 140)), latent=6, features=9, dropout=0.1, missing=0.3, n_rows=7),
+    Case(((2, 1), (3,)), latent=2, features=3, dropout=0.3),
 ]
 
 
@@ -91,7 +97,12 @@ class Compiled:
 
 def model_of(case: Case) -> DynamicAutoencoder:
     model = DynamicAutoencoder(
-        case.features, case.latent, case.hidden, case.dropout, generator=torch.Generator().manual_seed(11)
+        case.features,
+        case.latent,
+        encoder_dims(case.hidden),
+        case.dropout,
+        decoder_dims=decoder_dims(case.hidden),
+        generator=torch.Generator().manual_seed(11),
     )
     random = np.random.default_rng(3)  # gains and shifts of their own, not the 1 and 0 that they start with
     vector = flatten(model)
@@ -161,7 +172,9 @@ def test_each_of_100_steps_matches_the_reference(case: Case) -> None:
             continue
         compared += 1
         gradient, moment2 = gradient_of(model), adamw_state(optimizer, model, "exp_avg_sq")
-        tolerance = NARROW_TOLERANCE if min(case.hidden) <= 2 else GRADIENT_TOLERANCE
+        tolerance = (
+            NARROW_TOLERANCE if min(encoder_dims(case.hidden) + decoder_dims(case.hidden)) <= 2 else GRADIENT_TOLERANCE
+        )
         noise = tolerance * np.abs(gradient).max() + 1e-12
         assert abs(compiled_loss - loss) <= OUTPUT_TOLERANCE * (loss + 2 * loss**0.5)
         np.testing.assert_allclose(compiled.work.gradient, gradient, rtol=0, atol=noise)
@@ -230,9 +243,10 @@ def test_matmul_adds_the_product_and_touches_nothing_else(
     assert np.all(C[:, columns:] == 1)
 
 
-def test_layer_table_lays_the_state_dict_end_to_end() -> None:
-    model = DynamicAutoencoder(7, 2, [5, 3])
-    table = kernel.layer_table(7, 2, (5, 3))
+@pytest.mark.parametrize("config", [(5, 3), ((5, 3), (4, 6, 8)), ((5, 6), (4,))])
+def test_layer_table_lays_the_state_dict_end_to_end(config: Configuration) -> None:
+    model = DynamicAutoencoder(7, 2, encoder_dims(config), decoder_dims=decoder_dims(config))
+    table = kernel.layer_table(7, 2, config)
     random = np.random.default_rng(1)
     load_flat(model, random.normal(size=flatten(model).shape).astype(np.float32))
     vector = flatten(model)
@@ -244,8 +258,15 @@ def test_layer_table_lays_the_state_dict_end_to_end() -> None:
         bias = layer.bias.detach().numpy()
         assert np.array_equal(vector[row[kernel.BIAS] :][: len(bias)], bias)
     state = model.state_dict()
-    assert np.array_equal(vector[table[0, kernel.GAIN] :][:5], state["encoder.1.weight"].numpy())
-    assert np.array_equal(vector[table[0, kernel.SHIFT] :][:5], state["encoder.1.bias"].numpy())
+    latent, output = len(encoder_dims(config)), len(linear) - 1
+    for number, row in enumerate(table):
+        if number in (latent, output):
+            assert row[kernel.GAIN] == row[kernel.SHIFT] == 0, "no LayerNorm there"
+            continue
+        name = f"encoder.{4 * number + 1}" if number < latent else f"decoder.{4 * (number - latent - 1) + 1}"
+        gain, shift = (state[f"{name}.{kind}"].numpy() for kind in ("weight", "bias"))
+        assert np.array_equal(vector[row[kernel.GAIN] :][: len(gain)], gain)
+        assert np.array_equal(vector[row[kernel.SHIFT] :][: len(shift)], shift)
 
 
 def _doubled(x):  # type: ignore[no-untyped-def]

@@ -17,11 +17,10 @@ from conftest import ROOT
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.transforms import Bbox
 from pictures import NOTE, assert_readable, assert_sharp_and_small, texts_of, words_in
 
 import plots
-from plot_style import DPI, MARKERS, free_box, loss_ceiling, make_room, spread_out
+from plot_style import MARKERS
 from search import Configuration, enumerate_configurations
 from selection import ConfigurationResult
 from verdict import Verdict
@@ -132,7 +131,7 @@ def test_drawing_leaves_global_settings_alone() -> None:
     assert dict(mpl.rcParams) == before
 
 
-@pytest.mark.parametrize("module", ["plots", "verdict_plot", "latent_plots"])
+@pytest.mark.parametrize("module", ["plots", "history_plot", "verdict_plot", "latent_plots"])
 def test_importing_plots_does_not_import_pyplot_torch_or_pandas(module: str) -> None:
     heavy = "{'matplotlib.pyplot', 'torch', 'pandas', 'scipy'}"
     code = f"import {module}, sys; sys.exit(bool({heavy} & set(sys.modules)))"
@@ -186,20 +185,6 @@ def test_a_band_that_reaches_below_zero_fits_a_log_axis() -> None:
     axes = plots.draw_search(ranking, latent_dim=3, verdict=make_verdict(ranking)).axes[0]
     assert axes.get_ylim()[0] > 0
     assert_readable(axes.figure)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("wanted", "gap", "placed"),
-    [
-        ([0.2, 0.8], 0.1, [0.2, 0.8]),
-        ([0.5, 0.5], 0.2, [0.4, 0.6]),
-        ([0.6, 0.5, 0.1], 0.2, [0.65, 0.45, 0.1]),
-        ([0.0, 0.0, 0.0], 0.2, [0.1, 0.3, 0.5]),
-        ([1.0, 1.0], 0.2, [0.7, 0.9]),
-    ],
-)
-def test_labels_move_apart_as_little_as_possible(wanted: list[float], gap: float, placed: list[float]) -> None:
-    assert spread_out(wanted, gap) == pytest.approx(placed)
 
 
 # All configurations
@@ -360,14 +345,6 @@ def test_a_baseline_far_from_the_curves_is_left_to_the_caption() -> None:
     assert_readable(figure)
 
 
-@pytest.mark.parametrize(
-    ("wanted", "room"),
-    [([], (0, 10)), ([4], (0, 10)), ([15], (0, 15)), ([-5, 12], (-5, 12)), ([15.1, -5.1], (0, 10))],
-)
-def test_room_is_made_for_what_is_at_most_half_the_range_away(wanted: list[float], room: tuple[float, float]) -> None:
-    assert make_room(0, 10, wanted) == room
-
-
 # Folds
 
 
@@ -423,20 +400,6 @@ def test_an_outlier_is_set_apart_and_does_not_squash_the_rest() -> None:
     assert np.concatenate(heights).max() < figure.axes[0].get_ylim()[1]
 
 
-@pytest.mark.parametrize(
-    ("losses", "ceiling"),
-    [
-        ([0.04, 0.05, 0.9], 0.06),
-        ([0.04, 0.9], np.inf),
-        ([0.04, 0.05, 0.06], np.inf),
-        ([0.04, 0.04, 0.04], np.inf),
-        ([0.04, 0.05, *[0.9] * 2], np.inf),  # two of four are no exception
-    ],
-)
-def test_only_rare_and_far_losses_are_off_the_scale(losses: list[float], ceiling: float) -> None:
-    assert loss_ceiling(np.array(losses)) == pytest.approx(ceiling)
-
-
 def test_no_loss_below_zero_is_marked_on_the_axis() -> None:
     ranking = [make_configuration((64,), [0.0, 0.04]), make_configuration((32,), [0.03, 0.05])]
     axes = plots.draw_configurations(ranking, latent_dim=3, verdict=make_verdict(ranking)).axes[0]
@@ -452,23 +415,3 @@ def test_the_best_is_named_without_hiding_a_point() -> None:
     assert str(list(best.config)) in label.get_text()
     points = [(c.model_params, c.final_test_loss) for c in RANKINGS["34 × 5, one failed"] if c.failure is None]
     assert not any(box.contains(*axes.transData.transform(point)) for point in points)
-
-
-def test_a_label_keeps_off_points_other_labels_and_the_frame() -> None:
-    axes = Figure(dpi=DPI).add_axes((0.0, 0.0, 1.0, 1.0))
-    frame = axes.get_window_extent()
-    size = np.array([200.0, 60.0])
-    point = np.array([frame.x1 - 30.0, 480.0])  # no room to the right
-    above = np.array([[frame.x0, point[1] + 40.0, frame.x1, frame.y1]])  # another label
-    below = np.array([[frame.x0, frame.y0, frame.x1, point[1] - 40.0]])
-    left = point - [100.0, 0.0]
-
-    box = free_box(axes, point, size, left[None], above, required=False)
-    assert box is not None
-    assert frame.x0 < box[0] < box[2] < frame.x1
-    assert box[3] < above[0, 1]
-    assert not Bbox.from_extents(*box).contains(*left)
-
-    both = np.vstack([above, below])
-    assert free_box(axes, point, size, left[None], both, required=False) is None
-    assert free_box(axes, point, size, left[None], both, required=True) is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 import json
 import subprocess
 import sys
@@ -14,17 +13,14 @@ from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from builders import make_configuration, make_ranking, make_verdict
+from builders import MODEL_INFO, halve, make_configuration, make_findings, make_history, make_ranking
 
 import report
-from probe import Probe
 from report import Findings
-from search import enumerate_configurations
+from search import Configuration, Trial, enumerate_configurations, no_memory_for
 from selection import ConfigurationResult
-from verdict import Estimate, Interval
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = json.loads((ROOT / "results_schema.json").read_text(encoding="utf-8"))
@@ -38,54 +34,15 @@ def ranking() -> list[ConfigurationResult]:
     return make_ranking(SEARCHED, repeats=3, epochs=4, failed=[FAILED], seed=4)
 
 
-MODEL_INFO = {
-    "input_dim": 24,
-    "latent_dim": 3,
-    "hidden_dims": (64, 64),
-    "dropout": 0.1,
-    "total_params": 12491,
-    "encoder_params": 6000,
-    "decoder_params": 6443,
-}
-PROBE = Probe(
-    epochs=(20, 40, 80),
-    repeats=3,
-    configs=((64, 64), (64,)),
-    is_cross_validated=False,
-    losses=np.array([[0.04, 0.03, 0.025], [0.05, 0.03, 0.02]]),
-    noise=0.001,
-    overtaking=None,
-    suggested_epochs=300,
-)
-
-
-def findings_on(ranking: list[ConfigurationResult]) -> Findings:
-    """What the command makes of this ranking, with a saved model."""
-    if ranking[0].failure:
-        return Findings(ranking)
-    verdict = make_verdict(ranking)
-    return Findings(
-        ranking=ranking,
-        verdict=verdict,
-        statement=["Verdict: as it is."],
-        chosen=verdict.best,
-        trained=verdict.best.best_trained,
-        honest=Estimate(0.041, 0.001, Interval(0.039, 0.043)) if verdict.best.is_cross_validated else None,
-        probe=PROBE,
-        model_info=MODEL_INFO,
-        saved_model_file="best_model_latent3.pth",
-    )
-
-
 @pytest.fixture
 def findings(ranking: list[ConfigurationResult]) -> Findings:
-    return findings_on(ranking)
+    return make_findings(ranking)
 
 
 @pytest.fixture
 def in_folds() -> Findings:
     """Of a search with two folds, in which one configuration failed."""
-    return findings_on(make_ranking(SEARCHED, repeats=3, folds=2, epochs=4, failed=[FAILED]))
+    return make_findings(make_ranking(SEARCHED, repeats=3, folds=2, epochs=4, failed=[FAILED]))
 
 
 def document_of(findings: Findings, **changes: Any) -> dict[str, Any]:
@@ -116,12 +73,12 @@ def test_document_matches_its_schema(findings: Findings, in_folds: Findings) -> 
     jsonschema.validate(document_of(findings), SCHEMA)
     jsonschema.validate(document_of(in_folds), SCHEMA)
     jsonschema.validate(document_of(replace(findings, saved_model_file=None, probe=None), timestamp=None), SCHEMA)
-    jsonschema.validate(document_of(findings_on(make_ranking(SEARCHED, repeats=1, epochs=1))), SCHEMA)
-    jsonschema.validate(document_of(findings_on(make_ranking([(16,)], repeats=1, folds=2, epochs=1))), SCHEMA)
+    jsonschema.validate(document_of(make_findings(make_ranking(SEARCHED, repeats=1, epochs=1))), SCHEMA)
+    jsonschema.validate(document_of(make_findings(make_ranking([(16,)], repeats=1, folds=2, epochs=1))), SCHEMA)
 
 
 def test_document_of_a_search_in_which_all_failed_matches_the_schema() -> None:
-    document = document_of(findings_on(make_ranking(SEARCHED, epochs=2, failed=SEARCHED)))
+    document = document_of(make_findings(make_ranking(SEARCHED, epochs=2, failed=SEARCHED)))
     jsonschema.validate(document, SCHEMA)
     assert (document["best_configuration"], document["verdict"], document["pareto_front"]) == (None, None, [])
     assert not any(entry["pareto"] or entry["tied"] for entry in document["all_results"])
@@ -146,6 +103,18 @@ BREAKS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "loss as text": lambda d: d["all_results"][0].update(final_test_loss="0.04"),
     "negative loss": lambda d: d["all_results"][0].update(final_test_loss=-1.0),
     "empty configuration": lambda d: d["all_results"][0].update(config=[]),
+    "a configuration of three halves": lambda d: d["all_results"][0].update(config=[[8], [8], [8]]),
+    "half a pair": lambda d: d["all_results"][0].update(config=[[8, 8], []]),
+    "a pair and a width": lambda d: d["all_results"][0].update(config=[[8], 8]),
+    "best without its decoder's layers": lambda d: d["best_configuration"].pop("num_decoder_layers"),
+    "unknown strategy": lambda d: d["search"].update(strategy="luck"),
+    "seconds in the history": lambda d: d["search"]["history"][0].update(seconds=1.0),
+    "no word on what was dropped": lambda d: d["search"].pop("dropped"),
+    "dropped before the first epoch": lambda d: d["all_results"][0].update(dropped_at_epoch=0),
+    "dropped for no reason": lambda d: d["all_results"][0].update(status="dropped"),
+    "one epoch for all trainings": lambda d: d["all_results"][0].update(stopped_epoch=7),
+    "best before the first epoch": lambda d: d["all_results"][0].update(best_epoch=[0]),
+    "curve of unknown losses": lambda d: d["all_results"][0]["curves"].update(training=[]),
     "unknown status": lambda d: d["all_results"][0].update(status="fine"),
     "curve of text": lambda d: d["all_results"][0]["curves"]["test"].append(["x"]),
     "best without a size": lambda d: d["best_configuration"].pop("model_params"),
@@ -171,7 +140,8 @@ BREAKS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 @pytest.mark.parametrize("name", BREAKS)
 def test_broken_document_fails_the_schema(name: str, findings: Findings) -> None:
-    document = document_of(findings)
+    document = document_of(replace(findings, history=make_history(findings.ranking)))
+    jsonschema.validate(document, SCHEMA)
     BREAKS[name](document)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(document, SCHEMA)
@@ -258,7 +228,7 @@ UNKNOWN_STANDING = ("standard_error", "difference_to_best", "difference_interval
 
 def test_what_failed_or_was_trained_once_has_no_standing(findings: Findings) -> None:
     failed = document_of(findings)["all_results"][-1]
-    once = document_of(findings_on(make_ranking(SEARCHED, repeats=1, epochs=2)))
+    once = document_of(make_findings(make_ranking(SEARCHED, repeats=1, epochs=2)))
     for entry in [failed, *once["all_results"]]:
         assert [entry[name] for name in UNKNOWN_STANDING] == [None] * len(UNKNOWN_STANDING)
     assert failed["pareto"] is False
@@ -294,6 +264,142 @@ def test_the_chosen_configuration_is_the_best_of_the_document_whatever_its_rank(
     }
     assert best["model"] == expected
     assert best["saved_model"] == {"file": "best_model_latent3.pth", **expected}
+
+
+# Decoders of their own
+
+PAIR = ((64, 32), (16, 64, 64))
+FREE: list[Configuration] = [(64, 64), PAIR, (16, 64), ((16,), (64,))]
+
+
+@pytest.fixture
+def free() -> Findings:
+    """Of a search with decoders that are no mirror image."""
+    ranking = make_ranking(FREE, repeats=2, epochs=3, failed=[FREE[-1]])
+    pair = next(configuration for configuration in ranking if configuration.config == PAIR)
+    info = {**MODEL_INFO, "hidden_dims": PAIR[0], "decoder_dims": PAIR[1]}
+    return replace(make_findings(ranking), chosen=pair, trained=pair.trials[0], model_info=info)
+
+
+def test_a_decoder_of_its_own_is_named_behind_its_encoder() -> None:
+    assert report.config_text((64, 32)) == "[64, 32]"
+    assert report.config_text((8,)) == "[8]"
+    assert report.config_text(PAIR) == "[64, 32] -> [16, 64, 64]"
+    assert "Best configuration: [64, 32] -> [16, 64, 64]\n" in report.closing_summary(make_configuration(PAIR, [0.04]))
+
+
+def test_a_pair_is_two_lists_in_the_document(free: Findings) -> None:
+    document = document_of(free)
+    jsonschema.validate(document, SCHEMA)
+    best = document["best_configuration"]
+    assert best["config"] == [[64, 32], [16, 64, 64]]
+    assert (best["num_layers"], best["num_decoder_layers"]) == (2, 3)
+    layers = {str(e["config"]): (e["num_layers"], e["num_decoder_layers"]) for e in document["all_results"]}
+    assert layers == {
+        "[64, 64]": (2, 2), "[[64, 32], [16, 64, 64]]": (2, 3), "[16, 64]": (2, 2), "[[16], [64]]": (1, 1),
+    }  # fmt: skip
+    assert free.verdict is not None
+    plain = [report.to_plain(c.config) for c in free.verdict.tied]
+    assert document["verdict"]["tied"] == plain
+    assert [brief["config"] for brief in document["pareto_front"]] == [
+        report.to_plain(c.config) for c in free.verdict.front
+    ]
+
+
+# Strategies
+
+
+def searched_with(strategy: str, ranking: list[ConfigurationResult], **given: Any) -> Findings:
+    return replace(make_findings(ranking), history=make_history(ranking, strategy, **given))
+
+
+@pytest.fixture
+def halved() -> Findings:
+    """Of nine configurations one failed before the others were halved after 3 epochs: five were dropped."""
+    ranking = halve(make_ranking(SEARCHED, repeats=2, folds=2, epochs=9, failed=[FAILED]), rungs=[3])
+    return searched_with("halving", ranking, epochs=9)
+
+
+def test_what_was_dropped_says_where_and_at_what_loss(halved: Findings) -> None:
+    document = document_of(halved)
+    jsonschema.validate(document, SCHEMA)
+    dropped = {str(c.config): c.drop for c in halved.ranking if c.drop}
+    assert len(dropped) == 5
+    for rank, entry in enumerate(document["all_results"], start=1):
+        drop = dropped.get(str(tuple(entry["config"])))
+        is_ranked = entry["status"] == "ok"
+        assert entry["rank"] == (rank if is_ranked else None)
+        assert (entry["final_test_loss"] is None) == (not is_ranked)
+        assert (entry["dropped_at_epoch"], entry["loss_when_dropped"]) == ((3, drop.loss) if drop else (None, None))
+        assert not drop or entry["status"].startswith("dropped at epoch 3 (loss 0.")
+        assert not drop or [len(curve) for curve in entry["curves"]["test"]] == [3] * 4
+        assert "validation" not in entry["curves"]
+        assert entry["stopped_epoch"] is entry["best_epoch"] is None
+
+
+def test_the_search_says_what_it_tried_and_what_became_of_it(halved: Findings) -> None:
+    search = document_of(halved)["search"]
+    assert halved.history is not None
+    steps = halved.history.steps
+    history = search.pop("history")
+    assert search == {
+        "strategy": "halving", "space_size": 9, "tried": 9, "finished": 3, "dropped": 5, "failed": 1,
+    }  # fmt: skip
+    assert len(history) == len(steps) > 9
+    for entry, step in zip(history, steps, strict=True):
+        expected = {"config": list(step.config), "trainings": step.trainings, "loss": step.loss}
+        assert entry == expected | {"best_loss": step.best_loss}
+
+
+def test_the_search_is_not_in_the_document_where_it_was_not_recorded(findings: Findings) -> None:
+    assert document_of(findings)["search"] is None
+
+
+def test_early_stopping_lists_its_epochs_and_curves_by_training() -> None:
+    ranking = make_ranking(SEARCHED, repeats=2, folds=2, epochs=9, stopped=dict.fromkeys(SEARCHED, 6))
+    first = ranking[0]
+    broken = (replace(first.trials[0], final_test_loss=None, best_epoch=None, failed_epoch=7), *first.trials[1:])
+    ranking = [*ranking[1:], replace(first, trials=broken)]
+    document = document_of(make_findings(ranking))
+    jsonschema.validate(document, SCHEMA)
+    best, failed = document["all_results"][0], document["all_results"][-1]
+    assert (best["stopped_epoch"], best["best_epoch"]) == ([6, 6, 7, 7], [3, 3, 4, 4])
+    assert (failed["stopped_epoch"], failed["best_epoch"]) == ([None, 6, 7, 7], [None, 3, 4, 4])
+    assert [len(curve) for curve in best["curves"]["validation"]] == [6, 6, 7, 7]
+    assert best["curves"]["validation"][2] == report.to_plain(ranking[0].trials[2].validation_losses)
+
+
+def test_early_stopping_of_what_never_fitted_into_memory_has_an_empty_curve() -> None:
+    (configuration,) = make_ranking([(64,)], repeats=2, epochs=9, stopped={(64,): 6})
+    configuration = replace(configuration, trials=(configuration.trials[0], no_memory_for(Trial((64,), 1))))
+    document = document_of(Findings([configuration]))
+    jsonschema.validate(document, SCHEMA)
+    (entry,) = document["all_results"]
+    assert [len(curve) for curve in entry["curves"]["validation"]] == [6, 0]
+    assert entry["stopped_epoch"] == [6, None]
+
+
+def test_the_summary_says_how_much_of_the_space_was_tried_unless_it_is_the_full_grid(halved: Findings) -> None:
+    ranking = make_ranking(SEARCHED, repeats=2)
+    assert report.search_line(searched_with("grid", ranking)) is None
+    assert report.search_line(make_findings(ranking)) is None
+    assert report.search_line(searched_with("random", ranking, space_size=125)) == (
+        "Search: random, 9 of 125 configurations tried"
+    )
+    line = "Search: halving, 9 of 9 configurations tried, 5 dropped early, 1 failed"
+    assert report.search_line(halved) == line
+    best = halved.ranking[0]
+    lines = report.closing_summary(best, search=line).splitlines()
+    assert lines[2:5] == [report.RULE, line, f"Best configuration: {report.config_text(best.config)}"]
+    assert [text for text in lines if text != line] == report.closing_summary(best).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.1, "about 1 s"), (89, "about 89 s"), (90, "about 2 min"), (5399, "about 90 min"), (9000, "about 2 h")],
+)
+def test_durations_are_rounded_to_what_can_be_planned_with(seconds: float, text: str) -> None:
+    assert report.duration_text(seconds) == text
 
 
 # JSON
@@ -346,136 +452,6 @@ def test_old_json_stays_when_writing_fails(tmp_path: Path) -> None:
         report.write_json(path, {"new": object()})
     assert json.loads(path.read_text(encoding="utf-8")) == {"old": True}
     assert list(tmp_path.iterdir()) == [path]
-
-
-# CSV
-
-
-def csv_rows(path: Path, findings: Findings) -> list[dict[str, str]]:
-    """What `write_csv` writes, as text."""
-    report.write_csv(path, findings)
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_csv_holds_the_ranking(tmp_path: Path, findings: Findings) -> None:
-    rows, verdict = csv_rows(tmp_path / "x.csv", findings), findings.verdict
-    assert verdict is not None
-    second = findings.ranking[1]
-    standing = verdict.standings[second.config]
-    assert standing.difference_interval is not None
-    assert rows[1] == {
-        "rank": "2",
-        "configuration": report.config_text(second.config),
-        "num_layers": str(len(second.config)),
-        "model_params": str(second.model_params),
-        "final_test_loss": repr(second.final_test_loss),
-        "final_test_loss_sd": repr(second.final_test_loss_sd),
-        "standard_error": repr(standing.standard_error),
-        "difference_to_best": repr(standing.difference),
-        "difference_low": repr(standing.difference_interval.low),
-        "difference_high": repr(standing.difference_interval.high),
-        "probability_best": repr(standing.probability_best),
-        "tied": "True",
-        "test_loss_repeat_1": repr(second.test_loss_per_repeat[0]),
-        "test_loss_repeat_2": repr(second.test_loss_per_repeat[1]),
-        "test_loss_repeat_3": repr(second.test_loss_per_repeat[2]),
-        "pareto": str(standing.on_front),
-        "status": "ok",
-    }
-    failed = rows[len(SEARCHED) - 1]
-    assert (failed["rank"], failed["final_test_loss"], failed["final_test_loss_sd"]) == ("", "", "")
-    assert (failed["tied"], failed["difference_low"], failed["probability_best"]) == ("", "", "")
-    assert (failed["test_loss_repeat_3"], failed["pareto"]) == ("", "False")
-    assert failed["status"].startswith("failed")
-    ranked = [report.config_text(c.config) for c in findings.ranking]
-    assert [row["configuration"] for row in rows] == [*ranked, "column means", "PCA"]
-
-
-def test_a_baseline_stands_behind_the_ranking_with_its_difference_to_the_best(
-    tmp_path: Path, findings: Findings
-) -> None:
-    *_, pca = csv_rows(tmp_path / "x.csv", findings)
-    assert findings.verdict is not None
-    baseline = findings.verdict.baselines[1]
-    assert {name: cell for name, cell in pca.items() if cell} == {
-        "configuration": "PCA",
-        "final_test_loss": repr(baseline.loss),
-        "difference_to_best": repr(-baseline.difference),  # as of the configurations: above 0 where it is worse
-        "difference_low": pca["difference_low"],
-        "difference_high": pca["difference_high"],
-        "status": "baseline",
-    }
-    bounds = [float(pca[name]) for name in ("difference_low", "difference_to_best", "difference_high")]
-    assert bounds == sorted(bounds)
-    assert bounds[1] == pytest.approx(baseline.loss - findings.ranking[0].final_test_loss)
-
-
-def test_csv_of_one_repeat_or_of_failures_alone_claims_nothing(tmp_path: Path) -> None:
-    once = findings_on(make_ranking(SEARCHED, repeats=1, epochs=2))
-    failed = Findings(make_ranking(SEARCHED, epochs=2, failed=SEARCHED))
-    for name, expected in (("once", len(SEARCHED) + 2), ("failed", len(SEARCHED))):
-        rows = csv_rows(tmp_path / f"{name}.csv", {"once": once, "failed": failed}[name])
-        assert len(rows) == expected
-        assert not any(row[column] for row in rows for column in ("tied", "difference_low", "probability_best"))
-
-
-def test_csv_of_folds_has_a_column_a_repeat(tmp_path: Path, in_folds: Findings) -> None:
-    first = csv_rows(tmp_path / "x.csv", in_folds)[0]
-    assert [name for name in first if name.startswith("test_loss")] == [f"test_loss_repeat_{n}" for n in (1, 2, 3)]
-    assert float(first["test_loss_repeat_2"]) == in_folds.ranking[0].test_loss_per_repeat[1]
-
-
-@pytest.fixture
-def codes_csv(tmp_path: Path) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    def write_and_read(others: pd.DataFrame) -> pd.DataFrame:
-        n = len(others)
-        codes = np.arange(2 * n, dtype=np.float32).reshape(n, 2) / 3
-        errors = np.linspace(0, 1, n)
-        report.write_latent_codes(
-            tmp_path / "codes.csv", codes, errors, np.arange(n) % 2 == 1, np.arange(2, n + 2), others
-        )
-        return pd.read_csv(tmp_path / "codes.csv", keep_default_na=False, dtype=str)
-
-    return write_and_read
-
-
-def test_latent_codes_stand_beside_who_they_belong_to(codes_csv: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    others = pd.DataFrame({"Instructor ID": [7.0, np.nan, 9.0], "Bcluster": ["Lecture", None, "é, ü"]}, index=[5, 3, 1])
-    table = codes_csv(others)
-    own = ["row", "latent_1", "latent_2", "reconstruction_error", "split"]
-    assert list(table.columns) == [*own, "Instructor ID", "Bcluster"]
-    assert table["row"].tolist() == ["2", "3", "4"]
-    assert table["split"].tolist() == ["train", "test", "train"]
-    assert table["reconstruction_error"].astype(float).tolist() == [0.0, 0.5, 1.0]
-    assert table["latent_2"].astype(np.float32).tolist() == (np.array([1, 3, 5], np.float32) / 3).tolist()
-    assert table["Instructor ID"].tolist() == ["7.0", "", "9.0"]
-    assert table["Bcluster"].tolist() == ["Lecture", "", "é, ü"]
-
-
-@pytest.mark.parametrize("dtype", ["object", "str", "category"])
-def test_formulas_in_text_are_disarmed(dtype: str, codes_csv: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    bad = ["=1+1", "+A1", "-A1", "@SUM(A1)", "\t=1", "\r=1"]
-    good = ["a=1", "-1.5", "+3", "-2e-3", " x", "'=1", ""]
-    table = codes_csv(pd.DataFrame({"note": pd.Series(bad + good, dtype=dtype), "number": -1.5}))
-    assert table["note"].tolist() == ["'" + text for text in bad] + good
-    assert set(table["number"]) == {"-1.5"}
-    assert table["latent_1"].tolist()[0] == "0.0"
-
-
-def test_formulas_in_column_names_are_disarmed(codes_csv: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    assert codes_csv(pd.DataFrame({"=HYPERLINK()": [1, 2]})).columns[-1] == "'=HYPERLINK()"
-
-
-def test_columns_with_our_names_are_kept_under_another(codes_csv: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    others = pd.DataFrame([["a", "b", "c", "d"]] * 2, columns=["split", "split (table)", "latent_1", "row"])
-    table = codes_csv(others)
-    assert list(table.columns[5:]) == ["split (table)", "split (table) (table)", "latent_1 (table)", "row (table)"]
-    assert table.iloc[0, 5:].tolist() == ["a", "b", "c", "d"]
-
-
-def test_table_without_other_columns_still_gets_its_codes(codes_csv: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    assert codes_csv(pd.DataFrame(index=range(4))).shape == (4, 5)
 
 
 # The model

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import make_configuration, make_verdict
+from builders import make_configuration, make_history, make_ranking, make_verdict
 
 from probe import Probe
 from report import percent
 from search import Configuration
-from statement import difference_text, interval_text, state
+from statement import TO_THE_END, difference_text, interval_text, scope_of, state
 from verdict import Baseline, Estimate, Interval, Standing, Verdict
 
 BEST, SIMPLEST = (64, 64, 64), (64,)
@@ -161,6 +161,57 @@ def test_a_baseline_says_who_beats_it(tied: Verdict, not_beaten_by: int, text: s
     baselines = (replace(PCA, not_beaten_by=not_beaten_by),)
     lines = said(replace(tied, baselines=baselines), latent_dim=1)
     assert line("  Baselines", lines) == f"  Baselines: PCA with 1 component 0.0393 ({text})."
+
+
+# Searches that did not train all there is to the end
+
+
+@pytest.mark.parametrize("scope", [" tried", " trained to the end"])
+def test_the_verdict_speaks_only_of_what_was_trained(tied: Verdict, proven: Verdict, scope: str) -> None:
+    assert said(tied, scope=scope)[0].endswith(f"not proven: 4 of 5 configurations{scope} are tied for best.")
+    assert said(proven, scope=scope)[0].endswith(f"proven better than all 4 others{scope} (95 % confidence).")
+    two, alone = (replace(proven, n_configurations=n) for n in (2, 1))
+    assert said(two, scope=scope)[0].endswith(f"proven better than the other one{scope} (95 % confidence).")
+    assert said(alone, scope=scope)[0].endswith(f"is the only configuration{scope}; there is nothing to compare.")
+    baselines = tuple(replace(PCA, not_beaten_by=n) for n in (0, 1, 5))
+    assert line("  Baselines", said(replace(tied, baselines=baselines), scope=scope)) == (
+        f"  Baselines: PCA with 3 components 0.0393 (all configurations{scope} beat it), PCA with 3 components 0.0393 "
+        f"(1 of 5 configurations{scope} does not beat it), PCA with 3 components 0.0393 (no configuration{scope} beats "
+        "it)."
+    )
+
+
+def test_where_others_were_dropped_on_the_same_rows_optimism_is_not_measured(tied: Verdict, unknown: Verdict) -> None:
+    expected = (
+        "  The best's loss is optimistic by an unknown amount (others were dropped on the rows that score it); "
+        "--cv_folds 5 gives an honest one."
+    )
+    for verdict in (tied, replace(tied, optimism=0.0), replace(tied, n_configurations=1), unknown):
+        assert line("  The best's loss", said(verdict, scope=TO_THE_END)) == expected
+    assert "about 0.0009" in line("  The best's loss", said(tied, scope=" tried"))
+    honest = Estimate(0.0391, 0.001, Interval(0.0361, 0.04239))
+    assert line("  Honest", said(tied, honest=honest, scope=TO_THE_END))
+    (in_folds,) = make_ranking([BEST], folds=2)
+    assert not any("optimis" in text for text in said(replace(tied, best=in_folds, optimism=None), scope=TO_THE_END))
+
+
+def test_the_scope_is_all_of_a_grid_what_was_tried_or_what_was_trained_to_the_end() -> None:
+    def scope(strategy: str, space_size: int, dropped: Sequence[Configuration] = ()) -> str:
+        ranking = make_ranking(list(LOSSES), dropped=dropped)
+        return scope_of(make_history(ranking, strategy, space_size=space_size), ranking)
+
+    assert scope_of(None, RANKING) == scope("grid", 125) == scope("random", 5) == scope("bayesian", 5) == ""
+    assert scope("random", 125) == scope("bayesian", 6) == " tried"
+    assert scope("halving", 5, [SIMPLEST]) == TO_THE_END == " trained to the end"
+    assert scope("halving", 5) == "", "none was dropped"
+
+
+def test_decoders_of_their_own_are_named(tied: Verdict) -> None:
+    pair = make_configuration(((64, 32), (16, 64)), [0.0384, 0.0384])
+    standings = {**tied.standings, pair.config: tied.standings[SIMPLEST]}
+    lines = said(replace(tied, tied=(*tied.tied[:2], pair), simplest=pair, standings=standings))
+    assert line("  tied", lines).endswith(f" · [64, 64] 12491 · [64, 32] -> [16, 64] {pair.model_params}")
+    assert line("  Recommended", lines).startswith("  Recommended: [64, 32] -> [16, 64], the smallest of the tied (")
 
 
 LENGTHS = {

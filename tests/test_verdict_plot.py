@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import make_configuration, make_ranking, make_verdict
+from builders import halve, make_configuration, make_ranking, make_verdict
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pictures import NOTE, assert_readable, assert_sharp_and_small, words_in
 
 import verdict_plot
+from plot_style import survey
 from search import enumerate_configurations
 from selection import ConfigurationResult
 from verdict import Verdict
@@ -33,7 +34,9 @@ RANKINGS: dict[str, list[ConfigurationResult]] = {
         enumerate_configurations([16, 32, 64, 128], 3), repeats=3, folds=5, failed=[(64, 16, 16)]
     ),
     "125": make_ranking(enumerate_configurations([8, 16, 32, 64, 128], 4)[:125], repeats=2),
+    "halving": halve(make_ranking(enumerate_configurations([8, 16, 32, 64, 128], 4)[:125], repeats=2), [2, 6, 18]),
     "one": make_ranking([(64, 64)]),
+    "one dropped": make_ranking([(64, 64), (16,)], dropped=[(16,)]),
     "one of two": make_ranking([(64, 64), (16,)], failed=[(16,)]),
     "two": make_ranking([(64, 64), (16,)]),
     "once": make_ranking(ONE_TO_THREE, repeats=1),
@@ -54,8 +57,9 @@ def verdict_on(name: str) -> Verdict:
     return make_verdict(RANKINGS[name])
 
 
-def draw(name: str, verdict: Verdict | None = None, note: str | None = None) -> Figure:
-    return verdict_plot.draw_verdict(verdict or verdict_on(name), RANKINGS[name], latent_dim=3, note=note)
+def draw(name: str, verdict: Verdict | None = None, note: str | None = None, space_size: int | None = None) -> Figure:
+    options: dict[str, Any] = {"note": note, "space_size": space_size}
+    return verdict_plot.draw_verdict(verdict or verdict_on(name), RANKINGS[name], latent_dim=3, **options)
 
 
 def markers(figure: Figure, look: dict[str, Any]) -> list[list[float]]:
@@ -163,8 +167,48 @@ def test_names_sizes_losses_and_words_stand_beside_the_rows() -> None:
     ],
 )
 def test_the_title_states_the_verdict(name: str, title: str) -> None:
-    assert title_of(verdict_on(name), len(RANKINGS[name])).startswith(title)
+    assert title_of(verdict_on(name), survey(RANKINGS[name])).startswith(title)
     assert title.split(";")[0] in " ".join(words_in(draw(name)).split())
+
+
+@pytest.mark.parametrize(
+    ("name", "space_size", "title", "shown", "left_out"),
+    [
+        (
+            "halving",
+            None,
+            "all 5 configurations trained to the end are tied for best (95 %)",
+            "All 5 trained to the end (of 125), latent size 3; means over 2 repeats",
+            "Left out: 120 dropped early",
+        ),
+        (
+            "19",
+            125,
+            "3 of 19 configurations tried are tied for best (95 %)",
+            "All 19 tried (of 125), latent size 3; means over 5 repeats",
+            "Left out: 106 not tried",
+        ),
+        (
+            "34, folds, one failed",
+            125,
+            "2 of 33 configurations that finished are tied for best (95 %)",
+            "The best 20 of 33 that finished (of 125), latent size 3",
+            "Left out: 1 failed, 91 not tried",
+        ),
+        ("proven", 10, "proven better than all 4 others tried", "All 5 tried (of 10)", "Left out: 5 not tried"),
+        ("two", 3, "proven better than the other one tried", "Both tried (of 3)", "Left out: 1 not tried"),
+        ("one", 3, "is the only configuration tried", "The one tried (of 3)", "Left out: 2 not tried"),
+        ("one dropped", None, "is the only configuration trained to the end", "The one trained", "1 dropped early"),
+    ],
+)
+def test_it_speaks_only_of_those_trained_to_the_end(
+    name: str, space_size: int | None, title: str, shown: str, left_out: str
+) -> None:
+    figure = draw(name, space_size=space_size)
+    assert_readable(figure)
+    for words in (title, shown, left_out):
+        assert words in " ".join(words_in(figure).split())
+    assert "Left out" not in words_in(draw("19"))
 
 
 def test_of_many_the_best_20_are_drawn() -> None:
