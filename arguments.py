@@ -24,6 +24,8 @@ SUFFIXES = (".csv", ".tsv", ".tab", ".xlsx", ".parquet")
 OBJECTIVES = ("loss", "params", "time")
 LARGEST = 2**31 - 1
 LARGEST_MODEL = 100_000_000  # parameters; a training keeps 16 bytes for each
+LARGEST_SEARCH = 1_000_000  # trainings; each keeps its curves and its rows' errors
+NO_TEXT = re.compile("[\ud800-\udfff]")
 NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
 
 
@@ -58,6 +60,11 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line instead of argparse's usage and message."""
         _exit_with([f"{message}; see --help"])
+
+
+def _quoted(text: str) -> str:
+    """For messages: in quotes, on one line, and cut where it is long."""
+    return repr(text if len(text) <= 80 else text[:79] + "…")
 
 
 def _exit_with(faults: Sequence[str]) -> NoReturn:
@@ -154,8 +161,9 @@ def _split_off_valueless(argv: Sequence[str], parser: argparse.ArgumentParser) -
     given: list[str] = []
     valueless = []
     for text, following in zip(argv, [*argv, "--"][1:], strict=True):
-        if text in valued and following.startswith("--"):
-            valueless.append(text)
+        flag, _, value = text.partition("=")
+        if (text in valued and following.startswith("--")) or (flag in valued and value == "--"):
+            valueless.append(flag)
         else:
             given.append(text)
     return given, valueless
@@ -167,9 +175,9 @@ def _unknown_faults(unknown: Sequence[str], parser: argparse.ArgumentParser) -> 
     for text, previous in zip(unknown, ["", *unknown], strict=False):
         if text.startswith("-") and not NEGATIVE.match(text):
             meant = _closest(text.split("=")[0].replace("-", "_").strip("_"), flags)
-            faults.append(f"unknown argument {text!r}; " + (f"did you mean {meant}?" if meant else "see --help"))
+            faults.append(f"unknown argument {_quoted(text)}; " + (f"did you mean {meant}?" if meant else "see --help"))
         elif not previous.startswith("--"):  # else the value of an unknown flag
-            faults.append(f"unexpected {text!r}: belongs to no argument; put a value that has spaces in quotes")
+            faults.append(f"unexpected {_quoted(text)}: belongs to no argument; put a value that has spaces in quotes")
     return faults
 
 
@@ -189,10 +197,10 @@ def find_faults(arguments: argparse.Namespace) -> list[str]:
     check.whole("epochs", 1, 1_000_000)
     check.whole("batch_size", 1, LARGEST)
     check.whole("threads", 0, 4096)
-    check.number("initial_lr", "above 0", lambda x: x > 0)
+    check.number("initial_lr", "above 0 and up to 1e30", lambda x: 0 < x <= 1e30)
     check.number("eta_min", "of at least 0", lambda x: x >= 0)
     check.number("dropout", "from 0 to below 1", lambda x: 0 <= x < 1)
-    check.number("weight_decay", "of at least 0", lambda x: x >= 0)
+    check.number("weight_decay", "from 0 to 1e30", lambda x: 0 <= x <= 1e30)
     check.number("confidence", "above 0 and up to 0.9999", lambda x: 0 < x <= 0.9999)
     check.whole("cv_folds", 0, 1000)
     check.choice("select", ("best", "simplest"))
@@ -201,7 +209,7 @@ def find_faults(arguments: argparse.Namespace) -> list[str]:
     check.faults += _device_faults(arguments) + _space_faults(arguments)
     check.faults += _verdict_faults(arguments)
     if not any(name.strip() for name in arguments.columns.split(",")):
-        check.faults.append(f"--columns {arguments.columns!r}: give copus, numeric, or column names")
+        check.faults.append(f"--columns {_quoted(arguments.columns)}: give copus, numeric, or column names")
     if check.is_fine("initial_lr", "eta_min") and arguments.eta_min > arguments.initial_lr:
         check.faults.append(f"--eta_min {arguments.eta_min} is above --initial_lr {arguments.initial_lr}; lower it")
     return check.faults + _path_faults(arguments) + _text_faults(arguments)
@@ -235,7 +243,7 @@ class _Checker:
 
     def _add(self, name: str, value: object, remedy: str) -> None:
         self.faulty.add(name)
-        shown = repr(str(value)) if isinstance(value, str) else value
+        shown = _quoted(value) if isinstance(value, str) else value
         self.faults.append(f"--{name} {shown}: {remedy}")
 
 
@@ -249,7 +257,7 @@ def read_widths(text: str) -> list[int]:
     for part in text.split(","):
         width = _whole(part)
         if isinstance(width, str) or not 1 <= width <= 65_536:
-            raise ValueError(f"{part.strip()!r} is no width; give whole numbers from 1 to 65536, like 16,32,64")
+            raise ValueError(f"{_quoted(part.strip())} is no width; give whole numbers from 1 to 65536, like 16,32,64")
         widths.append(width)
     return list(dict.fromkeys(widths))
 
@@ -264,24 +272,41 @@ def _space_faults(arguments: argparse.Namespace) -> list[str]:
     try:
         widths = read_widths(arguments.hidden_dims_search)
     except ValueError as error:
-        return [f"--hidden_dims_search {arguments.hidden_dims_search!r}: {error}"]
+        return [f"--hidden_dims_search {_quoted(arguments.hidden_dims_search)}: {error}"]
     layers, latent, limit = arguments.max_layers, arguments.latent_dim, arguments.max_configurations
     if any(isinstance(value, str) or value < 1 for value in (layers, latent, limit)) or layers > 100 or latent > 10_000:
         return []
     faults = []
     count = count_configurations(len(widths), layers)
     if count > limit:
-        faults.append(
-            f"--max_layers {layers} with {len(widths)} widths gives {count} configurations, more than "
-            f"--max_configurations {limit}; narrow the search, or raise it to {count}"
-        )
+        fault = f"--max_layers {layers} with {len(widths)} widths gives {_at_most(count)} configurations, more than "
+        fault += f"--max_configurations {limit}; narrow the search"
+        faults.append(fault + (f", or raise it to {count}" if count <= LARGEST else ""))
+    else:
+        faults += _amount_faults(arguments, count)
     size = count_parameters(1, latent, [max(widths)] * layers)
     if size > LARGEST_MODEL:
         faults.append(
-            f"--hidden_dims_search {arguments.hidden_dims_search!r}: {layers} x {max(widths)} units have {size} "
+            f"--hidden_dims_search {_quoted(arguments.hidden_dims_search)}: {layers} x {max(widths)} units have {size} "
             f"parameters, more than {LARGEST_MODEL}; give smaller widths or a lower --max_layers"
         )
     return faults
+
+
+def _at_most(count: int) -> str:
+    return str(count) if count <= LARGEST else f"more than {LARGEST}"
+
+
+def _amount_faults(arguments: argparse.Namespace, configurations: int) -> list[str]:
+    repeats, folds = arguments.repeats, arguments.cv_folds
+    if any(isinstance(value, str) for value in (repeats, folds)) or not (1 <= repeats <= 10_000 and 0 <= folds <= 1000):
+        return []
+    per_repeat = configurations * max(folds, 1)
+    if per_repeat * repeats <= LARGEST_SEARCH:
+        return []
+    trainings = f"{configurations} configurations x {repeats} repeats" + (f" x {folds} folds" if folds else "")
+    remedy = f"give at most {LARGEST_SEARCH // per_repeat}" if per_repeat <= LARGEST_SEARCH else "narrow the search"
+    return [f"--repeats {repeats}: {trainings} are more than {LARGEST_SEARCH} trainings; {remedy}"]
 
 
 def read_objectives(text: str) -> list[str]:
@@ -291,7 +316,7 @@ def read_objectives(text: str) -> list[str]:
         ValueError: says what is wrong with them.
     """
     objectives = list(dict.fromkeys(part.strip() for part in text.split(",")))
-    unknown = [repr(objective) for objective in objectives if objective not in OBJECTIVES]
+    unknown = [_quoted(objective) for objective in objectives if objective not in OBJECTIVES]
     if unknown:
         raise ValueError(f"{unknown[0]} is no objective; give some of {', '.join(OBJECTIVES)}")
     if "loss" not in objectives or len(objectives) == 1:
@@ -304,7 +329,7 @@ def _verdict_faults(arguments: argparse.Namespace) -> list[str]:
     try:
         read_objectives(arguments.objectives)
     except ValueError as error:
-        faults.append(f"--objectives {arguments.objectives!r}: {error}")
+        faults.append(f"--objectives {_quoted(arguments.objectives)}: {error}")
     if arguments.cv_folds == 1:
         faults.append("--cv_folds 1: one fold leaves nothing to train on; give 2 or more, or 0 for none")
     if arguments.select == "simplest" and arguments.repeats == 1 and arguments.cv_folds == 0:
@@ -314,8 +339,8 @@ def _verdict_faults(arguments: argparse.Namespace) -> list[str]:
 
 def _device_faults(arguments: argparse.Namespace) -> list[str]:
     device = arguments.device
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", device):
-        return [f"--device {device!r}: give auto, cpu, cuda or cuda:N"]
+    if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]?))?", device):  # torch takes 256 for 0
+        return [f"--device {_quoted(device)}: give auto, cpu, cuda or cuda:N"]
     if device.startswith("cuda") and arguments.engine == "compiled":
         return [f"--engine compiled runs on the CPU; give --engine reference, or --device cpu instead of {device}"]
     return []
@@ -323,7 +348,7 @@ def _device_faults(arguments: argparse.Namespace) -> list[str]:
 
 def _path_faults(arguments: argparse.Namespace) -> list[str]:
     faults = []
-    if arguments.data_path is not DEFAULT_DATA_PATH:
+    if arguments.data_path is not DEFAULT_DATA_PATH and not NO_TEXT.search(arguments.data_path):
         faults += _file_faults(arguments.data_path)
     return faults + _folder_faults(arguments.output_dir)
 
@@ -345,8 +370,12 @@ def _file_faults(path: str) -> list[str]:
         return [f"--data_path {path!r}: there is no such file"]
     if Path(path).is_dir():
         return [f"--data_path {path!r} is a folder; give a file ({', '.join(SUFFIXES)})"]
+    if not Path(path).is_file():
+        return [f"--data_path {path!r} is a pipe or a device; save the table to a file"]
     if Path(path).suffix.lower() not in SUFFIXES:
         return [f"--data_path {path!r}: cannot tell its format; give a file that ends in {', '.join(SUFFIXES)}"]
+    if not os.access(path, os.R_OK):
+        return [f"--data_path {path!r} cannot be read; change its permissions"]
     return []
 
 
@@ -355,7 +384,7 @@ def _text_faults(arguments: argparse.Namespace) -> list[str]:
     return [
         f"--{name} {value!r}: not valid UTF-8; rename it"
         for name, value in vars(arguments).items()
-        if isinstance(value, str) and not isinstance(value, _Unreadable) and re.search("[\ud800-\udfff]", value)
+        if isinstance(value, str) and not isinstance(value, _Unreadable) and NO_TEXT.search(value)
     ]
 
 

@@ -28,6 +28,7 @@ from arguments import PROG, parse_arguments, read_widths
 from console import Console, Stopwatch, UsageError, count
 from interruption import Interrupted, Interruption
 from search import Configuration, Trial, count_parameters, enumerate_configurations, plan_trials
+from workers import available_cores, is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -60,18 +61,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         except UsageError as error:
             return _fail(str(error), 2)
         except Interrupted:
-            print(f"{PROG}: interrupted", file=sys.stderr)
+            _tell("interrupted")
             status = 0
         except OSError as error:
             return _fail(f"{error}; what was there before is as it was, and what is trained is kept", 1)
-        except MemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             return _fail("out of memory; narrow the search, or give fewer --threads", 1)
         return interruption.status or status
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"{PROG}: error: {message}", file=sys.stderr)
+    _tell(f"error: {message}")
     return status
+
+
+def _tell(message: str) -> None:
+    with suppress(OSError, ValueError):  # the terminal may be gone
+        print(f"{PROG}: {message}", file=sys.stderr, flush=True)
 
 
 def search(argv: Sequence[str] | None, interruption: Interruption) -> int:
@@ -112,6 +120,7 @@ def run(
     identity = search_identity(arguments, loaded.dataset.sha256, device, engine)
     folder = make_folder(arguments)
     notices: list[str] = []
+    interruption.is_deferred = True
     try:
         with (
             exclusive(folder),
@@ -125,7 +134,6 @@ def run(
                 training, journal=journal, stops=interruption.is_requested, on_fewer=_tell_fewer(console)
             )
             stopwatch.lap("start_up")
-            interruption.is_deferred = True
             return train_and_report(arguments, configurations, loaded, training, device, console, stopwatch)
     except OccupiedError as error:
         raise UsageError(
@@ -232,7 +240,6 @@ def training_settings(arguments: argparse.Namespace) -> TrainingSettings:
 def plan_training(arguments: argparse.Namespace, loaded: Loaded, engine: str, console: Console) -> Training:
     """Settings, tables, engine and threads together."""
     from training import Training
-    from workers import available_cores
 
     threads = 1 if engine == "reference" else arguments.threads or available_cores()
     if arguments.threads > threads:
@@ -296,6 +303,7 @@ def write_report(
     """
     from conclusion import state_findings
     from files import publishing
+    from headless import headless
     from loading import describe_data
     from report import closing_files, closing_summary, results_document, save_state_dict, write_csv, write_json
     from training import trained_model
@@ -316,9 +324,10 @@ def write_report(
             time = _time_text(findings, training)
             statement = state_findings(findings, loaded, arguments.latent_dim, time)
             console.summarize(closing_summary(chosen, saved, statement, is_complete=findings.is_complete))
-            write_pictures(arguments, loaded, findings.ranking, verdict, drafts)
-            if model:
-                write_latent_space(arguments, loaded, chosen, model, drafts)
+            with headless(draft_folder):
+                write_pictures(arguments, loaded, findings.ranking, verdict, drafts)
+                if model:
+                    write_latent_space(arguments, loaded, chosen, model, drafts)
         write_csv(drafts.csv, findings)
         stopwatch.lap("report")
         timing = stopwatch.timing()
@@ -445,8 +454,11 @@ def _first_failure(ranking: Sequence[ConfigurationResult]) -> str:
 
 
 if __name__ == "__main__":
-    status = main()
-    with suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
+    try:
+        status: Any = main()
+    except SystemExit as exit_:
+        status = exit_.code
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, AttributeError):  # it may be gone, or never have been there
+            stream.flush()
     os._exit(status)  # everything is written: taking torch apart costs 0.7 s more, waiting for cut-off trainings longer

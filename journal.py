@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import os
 import time
@@ -33,6 +34,7 @@ from search import Trial, TrialResult, TrialState
 
 SYNC_SECONDS = 1.0  # after which what is appended is surely on the disk, a power cut notwithstanding
 NOTHING = np.empty(0, dtype=np.float32)
+UNREADABLE = (ValueError, KeyError, TypeError)  # what a damaged line raises, or one that another program has made
 Identity = Mapping[str, Any]  # all that shapes a trial, by name, in what JSON knows
 
 
@@ -51,7 +53,8 @@ class Records:
     results: dict[Key, TrialResult] = field(default_factory=dict)  # without weights
     weights: dict[Key, np.ndarray] = field(default_factory=dict)  # [P] float32
     finished: dict[Key, str] = field(default_factory=dict)  # when, ISO 8601 with an offset
-    n_damaged: int = 0
+    n_damaged: int = 0  # lines that were dropped
+    is_sound: bool = True  # every line is whole
 
 
 def open_journal(folder: Path, latent_dim: int, identity: Identity, *, fresh: bool, notices: list[str]) -> Journal:
@@ -88,7 +91,7 @@ class Journal:
         self._final_path = final_path
         self._records = records
         self._digest = _digest(_to_json(dict(records.identity)))
-        if records.n_damaged:
+        if not records.is_sound:
             write_records(path, records)
         self._open()
 
@@ -102,7 +105,7 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._unsynced_since is not None:
+        if self._unsynced_since is not None and not self._file.closed:
             with suppress(OSError):
                 os.fsync(self._file.fileno())
         self._file.close()
@@ -142,13 +145,17 @@ class Journal:
             self._records.weights[key] = result.parameters
             self._write(_encode_weights(key, result.parameters))
 
-    def sync(self) -> None:
+    def sync(self, *, at_once: bool = False) -> None:
         """Brings what was appended more than `SYNC_SECONDS` ago to the disk; to be called every now and then.
+
+        `at_once`: whatever its age.
 
         Raises:
             OSError: it could not; or another process has put a file in the journal's place.
         """
-        if self._unsynced_since is None or time.monotonic() - self._unsynced_since < SYNC_SECONDS:
+        if self._unsynced_since is None:
+            return
+        if time.monotonic() - self._unsynced_since < SYNC_SECONDS and not at_once:
             return
         self._unsynced_since = None
         os.fsync(self._file.fileno())
@@ -216,19 +223,19 @@ class Checkpoints:
     def load(self, trial: Trial) -> TrialState | None:
         """The state that was saved last; None if there is none of this search, or it is damaged."""
         try:
-            record = _decode(self._path(trial).read_bytes().rstrip(b"\n"))
-        except OSError:
+            record = _decode(self._path(trial).read_bytes())
+            if record["search"] != self.search or _key_of(record) != Key(trial, self.epochs):
+                return None
+            return TrialState(
+                epoch=record["epoch"],
+                train_losses=_array(record["train_losses"], "<f8"),
+                test_losses=_array(record["test_losses"], "<f8"),
+                parameters=_array(record["parameters"], "<f4"),
+                moments=_array(record["moments"], "<f4").reshape(2, -1),
+                seconds=record["seconds"],
+            )
+        except (OSError, *UNREADABLE):
             return None
-        if record is None or record["search"] != self.search or _key_of(record) != Key(trial, self.epochs):
-            return None
-        return TrialState(
-            epoch=record["epoch"],
-            train_losses=_array(record["train_losses"], "<f8"),
-            test_losses=_array(record["test_losses"], "<f8"),
-            parameters=_array(record["parameters"], "<f4"),
-            moments=_array(record["moments"], "<f4").reshape(2, -1),
-            seconds=record["seconds"],
-        )
 
     def save(self, trial: Trial, state: TrialState) -> None:
         """Keeps it in place of the last. Raises OSError; the last one is then as it was."""
@@ -268,16 +275,17 @@ def write_records(path: Path, records: Records) -> None:
 def read_records(path: Path) -> Records | None:
     """Reads a journal, without its damaged lines; None if its first line is one of them."""
     with open(path, "rb") as file:
-        first = _decode(file.readline().rstrip(b"\n"))
-        if first is None or first["kind"] != "search":
+        line = file.readline()
+        try:
+            records = Records(dict(_decode(line)["identity"]))
+        except UNREADABLE:
             return None
-        records = Records(first["identity"])
         for line in file:
-            record = _decode(line.rstrip(b"\n"))
-            if record is None or not line.endswith(b"\n"):
+            try:
+                _take(records, _decode(line))
+            except UNREADABLE:
                 records.n_damaged += 1
-            if record is not None:
-                _take(records, record)
+    records.is_sound = line.endswith(b"\n") and not records.n_damaged
     records.weights = {key: weights for key, weights in records.weights.items() if key in records.results}
     return records
 
@@ -285,7 +293,8 @@ def read_records(path: Path) -> Records | None:
 def _read_or_set_aside(path: Path, notices: list[str]) -> Records | None:
     records = read_records(path)
     if records is None:
-        aside = path.with_suffix(".damaged")
+        names = (path.with_suffix(f".damaged{number or ''}") for number in itertools.count())
+        aside = next(name for name in names if not name.exists())
         os.replace(path, aside)
         notices.append(f"{path} is damaged at its start and was set aside as {aside.name}; all is trained again")
     elif records.n_damaged:
@@ -299,7 +308,6 @@ def _take(records: Records, record: Mapping[str, Any]) -> None:
     if record["kind"] == "weights":
         records.weights[key] = _array(record["parameters"], "<f4")
         return
-    records.finished[key] = record["finished"]
     records.results[key] = TrialResult(
         trial=key.trial,
         train_losses=_array(record["train_losses"], "<f8"),
@@ -311,6 +319,7 @@ def _take(records: Records, record: Mapping[str, Any]) -> None:
         seconds=record["seconds"],
         failed_epoch=record["failed_epoch"],
     )
+    records.finished[key] = record["finished"]
 
 
 # Lines
@@ -350,14 +359,11 @@ def _encode(record: Mapping[str, Any]) -> bytes:
     return f"{_digest(text)} {text}\n".encode()
 
 
-def _decode(line: bytes) -> dict[str, Any] | None:
-    """The record of a line without its end; None where it is damaged."""
-    try:
-        digest, _, text = line.decode().partition(" ")
-    except UnicodeDecodeError:
-        return None
+def _decode(line: bytes) -> dict[str, Any]:
+    """The record of a line. Raises ValueError where it is damaged."""
+    digest, _, text = line.decode().rstrip("\n").partition(" ")
     if digest != _digest(text):
-        return None
+        raise ValueError("the checksum is wrong")
     record: dict[str, Any] = json.loads(text)
     return record
 
@@ -374,6 +380,6 @@ def _difference(theirs: Identity, ours: Identity) -> str:
     """`--epochs 50, now 20`, for all that differs."""
     differing = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
     return "; ".join(
-        f"another {name}" if name in ("table", "program") else f"{name} {theirs.get(name)}, now {ours.get(name)}"
+        f"another {name}" if name in ("table", "program") else f"{name} {theirs.get(name)!r}, now {ours.get(name)!r}"
         for name in differing
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Any, Self, TextIO
 
 from console import Console
 
@@ -25,20 +25,27 @@ class Progress:
         self.console = console
         self.stream = stream or sys.stdout
         self.started = time.monotonic()
-        self.live = self.stream.isatty()
         self.next_line = self._line_after(done)
         self.bar = None
-        if self.live and not console.quiet and done < total:
-            from tqdm import tqdm
+        if not console.quiet and done < total:
+            with console.printing(self.stream):
+                self.bar = self._bar()
 
-            self.bar = tqdm(
-                total=total,
-                initial=done,
-                file=self.stream,
-                dynamic_ncols=True,
-                smoothing=0.1,
-                bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} trainings, {remaining} left{postfix}",
-            )
+    def _bar(self) -> Any:
+        """The live bar; None where nobody would see it live."""
+        if not (self.stream and self.stream.isatty()):
+            return None
+        from tqdm import tqdm
+
+        tqdm.monitor_interval = 0  # no thread of its own, which would not survive a terminal that closes
+        return tqdm(
+            total=self.total,
+            initial=self.done,
+            file=self.stream,
+            dynamic_ncols=True,
+            smoothing=0.1,
+            bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} trainings, {remaining} left{postfix}",
+        )
 
     def update(self, best: str) -> None:
         """One more training is done; `best` says what leads, and is empty while nothing does."""

@@ -190,6 +190,8 @@ class Training:
                 with_weights = result.seconds > CHECKPOINT_SECONDS
                 self.journal.append(result, factor * self.settings.epochs, with_weights=with_weights)
             yield result
+        if self.journal:
+            self.journal.sync(at_once=True)  # it may be a while until someone asks whether to stop
 
     def kept(self, trials: Sequence[Trial], factor: int = 1) -> dict[Trial, TrialResult]:
         """Those that the journal holds."""

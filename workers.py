@@ -47,6 +47,7 @@ def run_trials(
     for trial in trials:
         waiting.put(trial)
     working = min(threads, len(trials))
+    alone = set(trials) if working == 1 else set()  # the trials that have nothing beside them when they are tried
     for _ in range(working):
         _start(train, waiting, done)
     try:
@@ -56,13 +57,16 @@ def run_trials(
             if finished is None:
                 return
             trial, outcome = finished
-            if outcome is None and working > 1:
-                working -= 1
-                on_fewer(working)
-                waiting.put(trial)
-                continue
             if outcome is None:
-                _start(train, waiting, done)  # instead of the one that has just given up
+                if working > 1:
+                    working -= 1
+                    on_fewer(working)
+                else:
+                    _start(train, waiting, done)  # instead of the one that has just given up
+                if trial not in alone:
+                    alone |= {trial} if working == 1 else set()
+                    waiting.put(trial)
+                    continue
                 outcome = no_memory_for(trial)
             if isinstance(outcome, BaseException):
                 raise outcome
