@@ -60,7 +60,8 @@ def conclude(
         pass
     elif final.failure:
         name = config_text(chosen.config)
-        console.warn(f"{name} {final.failure} when trained on all training rows: it has no honest test loss")
+        lacks = "it has no honest test loss" if chosen.is_cross_validated else "there is no model of it"
+        console.warn(f"{name} {final.failure} when trained on all training rows: {lacks}")
     elif chosen.is_cross_validated:
         honest = estimate(final, loaded.part(None), verdict, confidence=arguments.confidence, seed=arguments.seed)
     stopwatch.lap("retrain")

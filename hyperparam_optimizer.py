@@ -108,7 +108,7 @@ def run(
 ) -> int:
     """From checked arguments to results on disk; returns the exit status."""
     from environment import search_identity
-    from files import OccupiedError, exclusive
+    from files import HeldError, exclusive
     from journal import open_journal
     from loading import announce, load
 
@@ -116,8 +116,8 @@ def run(
     stopwatch.lap("start_up")
     loaded = load(arguments, device)  # before the kernel: a fault in the table need not wait for a compiler
     stopwatch.lap("load")
-    engine = choose_engine(arguments.engine, device, loaded.notices, console)
-    identity = search_identity(arguments, loaded.dataset.sha256, device, engine)
+    engine, arithmetic = choose_engine(arguments.engine, device, loaded.notices, console)
+    identity = search_identity(arguments, loaded.dataset.sha256, loaded.digest, arithmetic, device, engine)
     folder = make_folder(arguments)
     notices: list[str] = []
     interruption.is_deferred = True
@@ -135,10 +135,8 @@ def run(
             )
             stopwatch.lap("start_up")
             return train_and_report(arguments, configurations, loaded, training, device, console, stopwatch)
-    except OccupiedError as error:
-        raise UsageError(
-            f"--output_dir {arguments.output_dir!r}: another run is at work there ({error}); wait, or give another"
-        ) from None
+    except HeldError as error:
+        raise UsageError(f"--output_dir {arguments.output_dir!r}: {error}") from None
 
 
 def train_and_report(
@@ -198,27 +196,31 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_engine(name: str, device: torch.device, notices: list[str], console: Console) -> str:
-    """The engine that `--engine` names, compiled if need be; `notices` gets a line where it is not the usual one."""
-    from training import compile_kernel
+def choose_engine(name: str, device: torch.device, notices: list[str], console: Console) -> tuple[str, str]:
+    """The engine that `--engine` names, ready to train, and the digest of its arithmetic here.
 
-    if name == "reference" or (name == "auto" and device.type != "cpu"):
-        return "reference"
+    `notices` gets a line where it is not the usual one.
+    """
+    from training import try_out
+
     if device.type != "cpu":
-        raise UsageError(f"--engine compiled runs on the CPU, not on {device}; give --device cpu")
+        if name == "compiled":
+            raise UsageError(f"--engine compiled runs on the CPU, not on {device}; give --device cpu")
+        return "reference", "not compared"
+    if name == "reference":
+        return name, try_out(name)
     patience = threading.Timer(2.5, console.say, [KERNEL_NOTE])
     patience.daemon = True
     patience.start()
     try:
-        compile_kernel()
+        return "compiled", try_out("compiled")
     except ImportError as error:
         if name == "compiled":
             raise UsageError(f"--engine compiled needs Numba ({error}); give --engine reference") from None
         notices.append("Numba is not installed; training with the reference engine, which is many times slower")
-        return "reference"
+        return "reference", try_out("reference")
     finally:
         patience.cancel()
-    return "compiled"
 
 
 def training_settings(arguments: argparse.Namespace) -> TrainingSettings:
@@ -302,7 +304,7 @@ def write_report(
     complete results: its files go to a folder `interrupted` beside them.
     """
     from conclusion import state_findings
-    from files import publishing
+    from files import INTERRUPTED, publishing
     from headless import headless
     from loading import describe_data
     from report import closing_files, closing_summary, results_document, save_state_dict, write_csv, write_json
@@ -310,7 +312,7 @@ def write_report(
 
     folder = Path(arguments.output_dir)
     if not findings.is_complete and holds_complete_results(output_files(folder, arguments.latent_dim).results):
-        folder = folder / "interrupted"
+        folder = folder / INTERRUPTED
     files = output_files(folder, arguments.latent_dim)
     chosen, verdict = findings.chosen, findings.verdict
     model = trained_model(findings.trained, loaded.table, training.settings) if findings.trained else None
@@ -342,7 +344,8 @@ def write_report(
         console.summarize(closing_files(*pictures, files.results, latent_plot))
     if not findings.is_complete:
         done = f"{len(findings.ranking)} of {count(findings.n_configurations, 'configuration')} trained"
-        console.warn(f"interrupted, {done}; the same command goes on from here")
+        same = "the same command" + (" without --fresh" if arguments.fresh else "")
+        console.warn(f"interrupted, {done}; {same} goes on from here")
 
 
 class OutputFiles(NamedTuple):
@@ -375,6 +378,8 @@ def output_files(folder: Path, latent_dim: int) -> OutputFiles:
 
 def make_folder(arguments: argparse.Namespace) -> Path:
     """`--output_dir`, made if need be, with nothing in the way of what is going to be written there."""
+    from files import INTERRUPTED
+
     folder = Path(arguments.output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -383,6 +388,8 @@ def make_folder(arguments: argparse.Namespace) -> Path:
     for path in output_files(folder, arguments.latent_dim):
         if path.is_dir():
             raise UsageError(f"--output_dir {arguments.output_dir!r}: {path} is a folder; move it, or give another")
+    if os.path.lexists(folder / INTERRUPTED) and not (folder / INTERRUPTED).is_dir():
+        raise UsageError(f"--output_dir {arguments.output_dir!r}: {folder / INTERRUPTED} is in the way; move it")
     return folder
 
 

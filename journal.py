@@ -7,7 +7,7 @@
 One file, `journal_latent3.jsonl`, a record a line: JSON behind a checksum. The first says which search it belongs to.
 A kill can only tear the last line; a line with a wrong checksum is dropped and its trial trained again. Weights are
 kept where to train them again would take long, and of the chosen model. The state of a trial that takes long lies in a
-file of its own, `checkpoint_latent3_….jsonl`, until it is finished.
+file of its own (`checkpoints.py`) until it is finished.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import hashlib
 import itertools
 import json
 import os
+import secrets
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -28,14 +29,16 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from checkpoints import Checkpoints
 from console import UsageError, count
 from files import replacing
-from search import Trial, TrialResult, TrialState
+from search import Trial, TrialResult
 
-SYNC_SECONDS = 1.0  # after which what is appended is surely on the disk, a power cut notwithstanding
+SYNC_SECONDS = 1.0  # after which what is appended is on the disk, as far as the system's fsync goes
 NOTHING = np.empty(0, dtype=np.float32)
 UNREADABLE = (ValueError, KeyError, TypeError)  # what a damaged line raises, or one that another program has made
 Identity = Mapping[str, Any]  # all that shapes a trial, by name, in what JSON knows
+WORDING = "because"  # in an identity: not compared, but says why the data may differ
 
 
 class Key(NamedTuple):
@@ -50,6 +53,7 @@ class Records:
     """What a journal holds."""
 
     identity: Identity
+    run: str  # random; a search that is started anew gets another
     results: dict[Key, TrialResult] = field(default_factory=dict)  # without weights
     weights: dict[Key, np.ndarray] = field(default_factory=dict)  # [P] float32
     finished: dict[Key, str] = field(default_factory=dict)  # when, ISO 8601 with an offset
@@ -70,15 +74,20 @@ def open_journal(folder: Path, latent_dim: int, identity: Identity, *, fresh: bo
     new = folder / f"journal_latent{latent_dim}.new.jsonl"
     others: list[str] = []
     for candidate in () if fresh else (new, path):
-        records = _read_or_set_aside(candidate, notices) if candidate.exists() else None
-        if records is not None and records.identity == identity:
+        theirs = _identity_or_set_aside(candidate, notices) if candidate.exists() else None
+        if theirs is None:
+            continue
+        if _compared(theirs) == _compared(identity):
+            records = read_records(candidate)
+            if records.n_damaged:
+                dropped = count(records.n_damaged, "record")
+                notices.append(f"{candidate}: {dropped} damaged at its end or within, and dropped; it is made again")
             return Journal(candidate, path, records)
-        if records is not None:
-            others.append(f"{candidate} belongs to another search ({_difference(records.identity, identity)})")
+        others.append(f"{candidate} belongs to another search ({_difference(theirs, identity)})")
     if others:
         raise UsageError(f"{others[-1]}; give another --output_dir, or --fresh to train anew")
-    start = new if fresh and path.exists() else path
-    records = Records(identity)
+    start = new if fresh and (path.exists() or new.exists()) else path
+    records = Records(identity, secrets.token_hex(8))
     write_records(start, records)
     return Journal(start, path, records)
 
@@ -90,14 +99,13 @@ class Journal:
         self.path = path
         self._final_path = final_path
         self._records = records
-        self._digest = _digest(_to_json(dict(records.identity)))
         if not records.is_sound:
             write_records(path, records)
         self._open()
 
     def _open(self) -> None:
         self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - closed by __exit__
-        self._unsynced_since: float | None = None
+        self._is_synced, self._last_sync = True, time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -105,9 +113,9 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._unsynced_since is not None and not self._file.closed:
+        if not self._file.closed:
             with suppress(OSError):
-                os.fsync(self._file.fileno())
+                self.sync(at_once=True)
         self._file.close()
 
     @property
@@ -146,19 +154,19 @@ class Journal:
             self._write(_encode_weights(key, result.parameters))
 
     def sync(self, *, at_once: bool = False) -> None:
-        """Brings what was appended more than `SYNC_SECONDS` ago to the disk; to be called every now and then.
+        """Brings what was appended to the disk, if that was not done in the last `SYNC_SECONDS`.
 
-        `at_once`: whatever its age.
+        To be called every now and then. A journal that has vanished is written anew. `at_once`: do not wait.
 
         Raises:
             OSError: it could not; or another process has put a file in the journal's place.
         """
-        if self._unsynced_since is None:
+        if not at_once and time.monotonic() - self._last_sync < SYNC_SECONDS:
             return
-        if time.monotonic() - self._unsynced_since < SYNC_SECONDS and not at_once:
-            return
-        self._unsynced_since = None
-        os.fsync(self._file.fileno())
+        self._last_sync = time.monotonic()
+        if not self._is_synced:
+            os.fsync(self._file.fileno())
+            self._is_synced = True
         if not self.path.exists():
             self._rewrite()  # someone removed it, or the whole folder
         elif not os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno())):
@@ -175,21 +183,27 @@ class Journal:
             del self._records.weights[key]
         if superfluous:
             self._rewrite()
+        done_with = f"{self._checkpoint_prefix}*.npz"
         if self.path != self._final_path:
             self._file.close()
             os.replace(self.path, self._final_path)
             self.path = self._final_path
             self._open()
-        for left in self._final_path.parent.glob(f"{self._checkpoint_prefix}*.jsonl"):
+            done_with = f"{self._checkpoints}*.npz"  # of the search that this one has replaced, too
+        for left in self.path.parent.glob(done_with):
             left.unlink(missing_ok=True)
 
     def checkpoints(self, epochs: int) -> Checkpoints:
         """Where the states of trials of so many epochs are kept while they are trained."""
-        return Checkpoints(self.path.parent, self._checkpoint_prefix, self._digest, epochs)
+        return Checkpoints(self.path.parent, self._checkpoint_prefix, epochs)
+
+    @property
+    def _checkpoints(self) -> str:
+        return self._final_path.stem.replace("journal", "checkpoint") + "_"
 
     @property
     def _checkpoint_prefix(self) -> str:
-        return self._final_path.stem.replace("journal", "checkpoint") + "_"
+        return self._checkpoints + self._records.run
 
     def _write(self, line: bytes) -> None:
         size = os.fstat(self._file.fileno()).st_size
@@ -201,8 +215,7 @@ class Journal:
             with suppress(OSError):
                 self._file.truncate(size)
             raise OSError(error.errno, error.strerror, str(self.path)) from None
-        if self._unsynced_since is None:
-            self._unsynced_since = time.monotonic()
+        self._is_synced = False
 
     def _rewrite(self) -> None:
         self._file.close()
@@ -211,75 +224,25 @@ class Journal:
         self._open()
 
 
-@dataclass(frozen=True)
-class Checkpoints:
-    """The states of trials that are being trained, a file each. For any thread."""
-
-    folder: Path
-    prefix: str
-    search: str  # the digest of its identity
-    epochs: int
-
-    def load(self, trial: Trial) -> TrialState | None:
-        """The state that was saved last; None if there is none of this search, or it is damaged."""
-        try:
-            record = _decode(self._path(trial).read_bytes())
-            if record["search"] != self.search or _key_of(record) != Key(trial, self.epochs):
-                return None
-            return TrialState(
-                epoch=record["epoch"],
-                train_losses=_array(record["train_losses"], "<f8"),
-                test_losses=_array(record["test_losses"], "<f8"),
-                parameters=_array(record["parameters"], "<f4"),
-                moments=_array(record["moments"], "<f4").reshape(2, -1),
-                seconds=record["seconds"],
-            )
-        except (OSError, *UNREADABLE):
-            return None
-
-    def save(self, trial: Trial, state: TrialState) -> None:
-        """Keeps it in place of the last. Raises OSError; the last one is then as it was."""
-        record = {
-            "kind": "checkpoint",
-            "search": self.search,
-            **_key_fields(Key(trial, self.epochs)),
-            "epoch": state.epoch,
-            "seconds": state.seconds,
-            **{name: _text(getattr(state, name)) for name in ("train_losses", "test_losses", "parameters", "moments")},
-        }
-        with replacing(self._path(trial)) as temporary:
-            temporary.write_bytes(_encode(record))
-
-    def remove(self, trial: Trial) -> None:
-        """The trial is finished."""
-        self._path(trial).unlink(missing_ok=True)
-
-    def _path(self, trial: Trial) -> Path:
-        name = _digest(repr((trial.config, trial.repeat, trial.fold, self.epochs)))
-        return self.folder / f"{self.prefix}{name}.jsonl"
-
-
 # Files
 
 
 def write_records(path: Path, records: Records) -> None:
     """Writes a whole journal, in place of the one that may be there."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        file.write(_encode({"kind": "search", "identity": records.identity}))
+        file.write(_encode({"kind": "search", "identity": records.identity, "run": records.run}))
         for key, result in records.results.items():
             file.write(_encode_result(key, result, records.finished[key]))
         for key, weights in records.weights.items():
             file.write(_encode_weights(key, weights))
 
 
-def read_records(path: Path) -> Records | None:
-    """Reads a journal, without its damaged lines; None if its first line is one of them."""
+def read_records(path: Path) -> Records:
+    """Reads a journal without its damaged lines. Raises one of UNREADABLE if the first is among them."""
     with open(path, "rb") as file:
         line = file.readline()
-        try:
-            records = Records(dict(_decode(line)["identity"]))
-        except UNREADABLE:
-            return None
+        first = _decode(line)
+        records = Records(dict(first["identity"]), first["run"])
         for line in file:
             try:
                 _take(records, _decode(line))
@@ -290,17 +253,19 @@ def read_records(path: Path) -> Records | None:
     return records
 
 
-def _read_or_set_aside(path: Path, notices: list[str]) -> Records | None:
-    records = read_records(path)
-    if records is None:
+def _identity_or_set_aside(path: Path, notices: list[str]) -> Identity | None:
+    """Which search a journal belongs to. One whose first line does not tell is renamed; `notices` gets a line."""
+    try:
+        with open(path, "rb") as file:
+            first = _decode(file.readline())
+        str(first["run"])
+        return dict(first["identity"])
+    except UNREADABLE:
         names = (path.with_suffix(f".damaged{number or ''}") for number in itertools.count())
         aside = next(name for name in names if not name.exists())
         os.replace(path, aside)
         notices.append(f"{path} is damaged at its start and was set aside as {aside.name}; all is trained again")
-    elif records.n_damaged:
-        dropped = count(records.n_damaged, "record")
-        notices.append(f"{path}: {dropped} damaged at its end or within, and dropped; it is made again")
-    return records
+        return None
 
 
 def _take(records: Records, record: Mapping[str, Any]) -> None:
@@ -376,10 +341,28 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+def _compared(identity: Identity) -> Identity:
+    return {name: value for name, value in identity.items() if name != WORDING}
+
+
 def _difference(theirs: Identity, ours: Identity) -> str:
     """`--epochs 50, now 20`, for all that differs."""
-    differing = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
-    return "; ".join(
-        f"another {name}" if name in ("table", "program") else f"{name} {theirs.get(name)!r}, now {ours.get(name)!r}"
-        for name in differing
-    )
+    differences = []
+    for name in _differing(_compared(theirs), _compared(ours)):
+        if name != "data":
+            differences.append(_difference_in(name, theirs, ours))
+            continue
+        reasons = [reason.get(WORDING, {}) for reason in (theirs, ours)]
+        causes = [_difference_in(cause, *reasons) for cause in _differing(*reasons)]
+        differences += causes or ["the table, read in another way"]
+    return "; ".join(differences)
+
+
+def _differing(theirs: Identity, ours: Identity) -> list[str]:
+    return [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+
+
+def _difference_in(name: str, theirs: Identity, ours: Identity) -> str:
+    if name in ("table", "program", "arithmetic"):
+        return f"another {name}"
+    return f"{name} {theirs.get(name)!r}, now {ours.get(name)!r}"

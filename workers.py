@@ -42,18 +42,19 @@ def run_trials(
     comes. That, closing the iterator, or an exception, drops the trials that have not started and does not wait for
     the others.
     """
+    if not trials or stops():
+        return
     waiting: SimpleQueue[Trial | None] = SimpleQueue()
     done: SimpleQueue[tuple[Trial, Outcome]] = SimpleQueue()
     for trial in trials:
         waiting.put(trial)
-    working = min(threads, len(trials))
-    alone = set(trials) if working == 1 else set()  # the trials that have nothing beside them when they are tried
-    for _ in range(working):
-        _start(train, waiting, done)
+    working = 0
     try:
+        working = _start_many(min(threads, len(trials)), train, waiting, done)
+        alone = set(trials) if working == 1 else set()  # the trials that have nothing beside them when they are tried
         missing = len(trials)
         while missing:
-            finished = _next(done, stops)
+            finished = _next(waiting, done, stops)
             if finished is None:
                 return
             trial, outcome = finished
@@ -78,6 +79,23 @@ def run_trials(
             waiting.put(None)
 
 
+def _start_many(
+    n: int,
+    train: Callable[[Trial], TrialResult],
+    waiting: SimpleQueue[Trial | None],
+    done: SimpleQueue[tuple[Trial, Outcome]],
+) -> int:
+    """Starts as many threads as the system allows, up to `n`; returns how many. Raises RuntimeError if it is none."""
+    for started in range(n):
+        try:
+            _start(train, waiting, done)
+        except RuntimeError:
+            if not started:
+                raise
+            return started
+    return n
+
+
 def _start(
     train: Callable[[Trial], TrialResult],
     waiting: SimpleQueue[Trial | None],
@@ -99,10 +117,14 @@ def _start(
     threading.Thread(target=work, daemon=True, name="trainer").start()
 
 
-def _next(done: SimpleQueue[tuple[Trial, Outcome]], stops: Callable[[], bool]) -> tuple[Trial, Outcome] | None:
+def _next(
+    waiting: SimpleQueue[Trial | None], done: SimpleQueue[tuple[Trial, Outcome]], stops: Callable[[], bool]
+) -> tuple[Trial, Outcome] | None:
     """The next that is done; None if none is and it is time to stop."""
     while True:
         stopping = stops()
+        if stopping:
+            _drop(waiting)
         try:
             return done.get(block=not stopping, timeout=POLL_SECONDS)
         except Empty:

@@ -35,9 +35,9 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402 - the project's modules lie one folder up
 
 from environment import describe_environment  # noqa: E402
-from files import HOLDER  # noqa: E402
+from files import DRAFTS, HOLDER  # noqa: E402
 from journal import Records, read_records  # noqa: E402
-from training import compile_kernel  # noqa: E402
+from training import try_out  # noqa: E402
 from workers import available_cores  # noqa: E402
 
 SEARCHES = MappingProxyType(
@@ -126,7 +126,7 @@ def phase_of(folder: Path, pid: int) -> str:
     holder = folder / HOLDER
     if not holder.exists() or f"process {pid}," not in holder.read_text(encoding="utf-8"):
         return "start-up"
-    if (folder / f".draft.{pid}.tmp").exists():
+    if list(folder.glob(f"{DRAFTS}*")):  # its own: it has removed what others left
         return "report"
     if list(folder.glob("hyperparam_results_*.json")):
         return "end"
@@ -218,7 +218,7 @@ def soak(
     data_path: Path, kills: int, seed: int, searches: Mapping[str, Sequence[str]] = SEARCHES, most: int = MOST
 ) -> Soak:
     """Strikes at least `kills` times; see the top of this file."""
-    compile_kernel()  # so that no search has to wait for it
+    try_out("compiled")  # so that no search has to wait for it
     done, chance = Soak(), random.Random(seed)
     whole: dict[str, tuple[float, dict[str, object]]] = {}
     with tempfile.TemporaryDirectory(prefix="soak") as name:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from faults import (
     snapshot,
 )
 
+import checkpoints
 import files
 import journal
 import latent_plots
@@ -92,14 +94,14 @@ def test_where_drafts_go_the_old_results_stay(
     folder = tmp_path / "output"
     shutil.copytree(searched, folder)
     before = snapshot(folder)
-    make = Path.mkdir
+    make = tempfile.mkdtemp
 
-    def refuse(path: Path, *arguments: Any, **named: Any) -> None:
-        if path.name.startswith(".draft"):
-            raise OSError(28, "No space left on device", str(path))
-        make(path, *arguments, **named)
+    def refuse(*, prefix: str, dir: Path) -> str:
+        if prefix == files.DRAFTS:
+            raise OSError(28, "No space left on device", str(dir / prefix))
+        return make(prefix=prefix, dir=dir)
 
-    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
     assert "No space left on device" in assert_one_line(run(folder, "--data_path", table, *MORE), 1)
     assert snapshot(folder) == before
 
@@ -142,7 +144,7 @@ def test_at_a_checkpoint_the_search_ends_and_goes_on(
     monkeypatch.setattr(training, "CALL_SECONDS", 0.0)
     search = ["--data_path", table, *SMALL, "--max_layers", 1, "--threads", 1, "--engine", engine]
     with monkeypatch.context() as patches:
-        during_call(patches, journal.Checkpoints, "save", partial(files_limited_to, ROOM))
+        during_call(patches, checkpoints.Checkpoints, "save", partial(files_limited_to, ROOM))
         done = run(tmp_path / "full", *search)
     said = assert_one_line(done, 1)
     assert str(tmp_path / "full" / "checkpoint_latent3_") in said
@@ -232,13 +234,13 @@ def test_on_a_full_disk_the_search_ends_and_with_room_it_goes_on(finished: Run, 
     assert_same_results(small_disk, finished.folder)
 
 
-@pytest.mark.parametrize("inodes", [1, 2, 3, 4])
+@pytest.mark.parametrize(("inodes", "status"), [(1, 2), (2, 1), (3, 1), (4, 1)])
 def test_on_a_disk_that_takes_no_more_files_nothing_breaks(
-    inodes: int, finished: Run, table: Path, small_disk: Path
+    inodes: int, status: int, finished: Run, table: Path, small_disk: Path
 ) -> None:
     resize(small_disk, f"nr_inodes={inodes}")
     search = [small_disk, "--data_path", table, "--save_models", *SMALL]
-    said = assert_one_line(run(*search), 1)  # type: ignore[arg-type]
+    said = assert_one_line(run(*search), status)  # type: ignore[arg-type]
     assert "No space left on device" in said
     assert str(small_disk) in said
     assert_nothing_is_left_over(small_disk)

@@ -30,6 +30,7 @@ from resumption import (
 import environment
 import hyperparam_optimizer
 import journal
+from files import DRAFTS
 from search import Trial
 
 
@@ -77,18 +78,19 @@ def test_a_run_that_ends_while_its_reports_are_put_in_place_is_put_right_by_the_
     replace, moved = os.replace, [0]
 
     def replace_some(source: Path, target: Path) -> None:
-        if ".draft" in str(source) and Path(target).parent == tmp_path:
+        if DRAFTS in str(source) and Path(target).parent == tmp_path:
             moved[0] += 1
-            if moved[0] > number:
-                raise KilledError
-        replace(source, target)
+        if moved[0] == number + 1:
+            raise KilledError
+        if moved[0] <= number:  # who is killed does not clean up
+            replace(source, target)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", replace_some)
-        patch.setattr("shutil.rmtree", lambda *_, **__: None)  # who is killed does not clean up
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)
         with pytest.raises(KilledError):
             run(tmp_path, "--data_path", table, *SEARCHES["plain"])
-    assert any(".draft" in path.name for path in tmp_path.iterdir())
+    assert list(tmp_path.glob(f"{DRAFTS}*"))
     assert run(tmp_path, "--data_path", table, *SEARCHES["plain"]).status == 0
     assert outputs(tmp_path) == outputs(whole.folder)
 

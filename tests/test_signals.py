@@ -254,7 +254,7 @@ def test_the_second_leaves_while_a_picture_is_drawn_and_the_old_results_stay(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("owner", "stage"), [(loading, "load"), (training, "compile_kernel")])
+@pytest.mark.parametrize(("owner", "stage"), [(loading, "load"), (training, "try_out")])
 def test_while_it_starts_it_just_ends(
     kind: str,
     owner: object,

@@ -243,7 +243,15 @@ def test_help_that_nobody_can_read_is_no_error(place: str) -> None:
     command = [sys.executable, "-c", DRIVER.format(prepare=""), "--help"]
     if place == "closed":
         command = ["sh", "-c", 'exec "$0" "$@" >&-', *command]
-    done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(
+        command,
+        env=environment({}),
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
     os.close(stdout)
     assert done.returncode == 0
     assert "Traceback" not in done.stderr
@@ -257,7 +265,7 @@ NOWHERE = {
     "DISPLAY": "",
     "PYTHONDONTWRITEBYTECODE": "",
 }
-UNSET = ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "NUMBA_CACHE_DIR", "WAYLAND_DISPLAY")
+UNSET = ("PYTHONUNBUFFERED", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "NUMBA_CACHE_DIR", "WAYLAND_DISPLAY")
 
 
 def read_only(program: Path, command: list[str]) -> list[str]:
