@@ -14,6 +14,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -68,8 +69,9 @@ def _quoted(text: str) -> str:
 
 
 def _exit_with(faults: Sequence[str]) -> NoReturn:
-    for fault in faults:
-        print(f"{PROG}: error: {fault}", file=sys.stderr)
+    with suppress(OSError):  # the terminal may be gone
+        for fault in faults:
+            print(f"{PROG}: error: {fault}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -250,7 +250,7 @@ def _checked(cells: pd.Series, where: str, *, percentages: bool) -> np.ndarray:
     values = _to_numbers(cells)
     faults = {
         "is not a number": np.isnan(values) & cells.notna().to_numpy(),
-        "is not finite in single precision": ~(np.abs(values) < LARGEST) & ~np.isnan(values),
+        f"is not finite, or beyond {LARGEST:g}": ~(np.abs(values) < LARGEST) & ~np.isnan(values),
         "is negative, which a percentage of intervals cannot be": percentages & (values < 0),
     }
     for complaint, wrong in faults.items():

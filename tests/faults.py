@@ -115,6 +115,13 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "make_trainer", lambda *_: train)
 
 
+def let_trainings_end() -> None:
+    """What goes on in threads that nobody waits for ends with the process; here it is waited for."""
+    for thread in threading.enumerate():
+        if thread.name == "trainer":
+            thread.join(WAITING_SECONDS)
+
+
 def snapshot(folder: Path) -> dict[str, bytes]:
     """The bytes of every result, by its path below `folder`."""
     paths = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(HOUSEKEEPING)]

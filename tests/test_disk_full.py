@@ -21,6 +21,7 @@ from faults import (
     can_mount,
     during_call,
     files_limited_to,
+    let_trainings_end,
     nothing_is_trained,
     snapshot,
 )
@@ -146,6 +147,7 @@ def test_at_a_checkpoint_the_search_ends_and_goes_on(
     with monkeypatch.context() as patches:
         during_call(patches, checkpoints.Checkpoints, "save", partial(files_limited_to, ROOM))
         done = run(tmp_path / "full", *search)
+        let_trainings_end()
     said = assert_one_line(done, 1)
     assert str(tmp_path / "full" / "checkpoint_latent3_") in said
     assert_nothing_is_left_over(tmp_path)

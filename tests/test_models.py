@@ -219,6 +219,21 @@ def test_results_that_make_no_sense_are_refused(tmp_path: Path, name: str, value
     refusal(tmp_path, tmp_path / "hyperparam_results_latent2.json")
 
 
+def test_results_whose_scaling_does_not_fit_are_refused(tmp_path: Path) -> None:
+    leave_behind(tmp_path)
+    path = tmp_path / "hyperparam_results_latent2.json"
+    sound = path.read_text(encoding="utf-8")
+    for old, new in {
+        '"robust"': '"log"',
+        '"low": [0.0, ': '"low": [',
+        '"a", ': "",
+        '"low": [0.0': '"low": ["x"',
+    }.items():
+        assert old in sound
+        path.write_text(sound.replace(old, new), encoding="utf-8")
+        refusal(tmp_path, path)
+
+
 def test_results_that_claim_a_huge_model_take_no_memory(tmp_path: Path) -> None:
     size = 10**9  # a layer of 4 exabytes
     info = {"input_dim": 4, "latent_dim": 2, "hidden_dims": [size, size], "dropout": 0.1}
