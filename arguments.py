@@ -13,17 +13,21 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from search import Space, count_parameters
+from search import ARRANGEMENTS, Space, count_parameters
 
 PROG = "hyperparam_optimizer.py"
 SUFFIXES = (".csv", ".tsv", ".tab", ".xlsx", ".parquet")
+STRATEGIES = ("grid", "random", "halving", "bayesian")
 OBJECTIVES = ("loss", "params", "time")
 LARGEST = 2**31 - 1
 LARGEST_MODEL = 100_000_000  # parameters; a training keeps 16 bytes for each
+LARGEST_SEARCH = 1_000_000  # trainings; each keeps its curves and its rows' errors
+NO_TEXT = re.compile("[\ud800-\udfff]")
 NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
 
 
@@ -32,6 +36,7 @@ class _Default(str):
 
 
 DEFAULT_DATA_PATH = _Default("data/stains.csv")
+DEFAULT_OBJECTIVES = _Default("loss,params")  # of the front alone; given by the user, Bayesian search pursues them
 SAMPLE_PATH = Path(__file__).resolve().parent / "data" / "sample.csv"
 
 
@@ -60,9 +65,15 @@ class _Parser(argparse.ArgumentParser):
         _exit_with([f"{message}; see --help"])
 
 
+def _quoted(text: str) -> str:
+    """For messages: in quotes, on one line, and cut where it is long."""
+    return repr(text if len(text) <= 80 else text[:79] + "…")
+
+
 def _exit_with(faults: Sequence[str]) -> NoReturn:
-    for fault in faults:
-        print(f"{PROG}: error: {fault}", file=sys.stderr)
+    with suppress(OSError):  # the terminal may be gone
+        for fault in faults:
+            print(f"{PROG}: error: {fault}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -87,7 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--objectives",
         _text,
-        "loss,params",
+        DEFAULT_OBJECTIVES,
         "what the Pareto front weighs: loss and any of params, time (a training's)",
     )
 
@@ -96,6 +107,21 @@ def build_parser() -> argparse.ArgumentParser:
     add("--confidence", _number, 0.95, "of the verdict and of all intervals")
     add("--cv_folds", _whole, 0, "select on so many folds of the training rows, not on the test rows; 0 is off")
     group.add_argument("--no_probe", action="store_true", help="do not try longer training (default: off)")
+
+    group = parser.add_argument_group("searching with less")
+    add = _adder(group)
+    add("--search", _text, "grid", "grid (all), random, halving (drop the worse part early) or bayesian (Optuna)")
+    add("--trials", _whole, 0, "configurations to try, random and bayesian search")
+    text = "print the configurations, their sizes and estimated times, and train nothing (default: off)"
+    group.add_argument("--list_configurations", action="store_true", help=text)
+    add("--patience", _whole, 0, "stop a training after so many epochs without improvement; 0 is off")
+    add("--min_delta", _number, 0.0, "a smaller fall of the validation loss is no improvement")
+    add("--validation_fraction", _number, 0.1, "share of the training rows that decide when to stop")
+    add("--halving_factor", _whole, 3, "at each rung one in so many goes on, halving")
+    add("--min_epochs", _whole, 0, "epochs before the first rung, halving", "a tenth of --epochs")
+    add("--batch_trials", _whole, 0, "configurations proposed at a time, bayesian", "as many as fill the cores")
+    add("--width_range", _text, None, "any width low:high[:step] instead of --hidden_dims_search", "none")
+    add("--arrangement", _text, "decreasing", "of widths: decreasing, any, or asymmetric (the decoder has its own)")
 
     add = _adder(parser.add_argument_group("data"))
     add("--data_path", _text, DEFAULT_DATA_PATH, "the table, one observation a row: " + ", ".join(SUFFIXES))
@@ -143,6 +169,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     arguments, unknown = parser.parse_known_args(given)
     faults = [f"{flag}: give a value; see --help" for flag in valueless]
     faults += _unknown_faults(unknown, parser) + find_faults(arguments)
+    faults += _unused_faults(arguments, {text.partition("=")[0] for text in given})
     if faults:
         _exit_with(faults)
     return arguments
@@ -154,8 +181,9 @@ def _split_off_valueless(argv: Sequence[str], parser: argparse.ArgumentParser) -
     given: list[str] = []
     valueless = []
     for text, following in zip(argv, [*argv, "--"][1:], strict=True):
-        if text in valued and following.startswith("--"):
-            valueless.append(text)
+        flag, _, value = text.partition("=")
+        if (text in valued and following.startswith("--")) or (flag in valued and value == "--"):
+            valueless.append(flag)
         else:
             given.append(text)
     return given, valueless
@@ -167,9 +195,9 @@ def _unknown_faults(unknown: Sequence[str], parser: argparse.ArgumentParser) -> 
     for text, previous in zip(unknown, ["", *unknown], strict=False):
         if text.startswith("-") and not NEGATIVE.match(text):
             meant = _closest(text.split("=")[0].replace("-", "_").strip("_"), flags)
-            faults.append(f"unknown argument {text!r}; " + (f"did you mean {meant}?" if meant else "see --help"))
+            faults.append(f"unknown argument {_quoted(text)}; " + (f"did you mean {meant}?" if meant else "see --help"))
         elif not previous.startswith("--"):  # else the value of an unknown flag
-            faults.append(f"unexpected {text!r}: belongs to no argument; put a value that has spaces in quotes")
+            faults.append(f"unexpected {_quoted(text)}: belongs to no argument; put a value that has spaces in quotes")
     return faults
 
 
@@ -189,19 +217,29 @@ def find_faults(arguments: argparse.Namespace) -> list[str]:
     check.whole("epochs", 1, 1_000_000)
     check.whole("batch_size", 1, LARGEST)
     check.whole("threads", 0, 4096)
-    check.number("initial_lr", "above 0", lambda x: x > 0)
+    check.number("initial_lr", "above 0 and up to 1e30", lambda x: 0 < x <= 1e30)
     check.number("eta_min", "of at least 0", lambda x: x >= 0)
     check.number("dropout", "from 0 to below 1", lambda x: 0 <= x < 1)
-    check.number("weight_decay", "of at least 0", lambda x: x >= 0)
+    check.number("weight_decay", "from 0 to 1e30", lambda x: 0 <= x <= 1e30)
     check.number("confidence", "above 0 and up to 0.9999", lambda x: 0 < x <= 0.9999)
     check.whole("cv_folds", 0, 1000)
+    check.choice("search", STRATEGIES)
+    check.choice("arrangement", ARRANGEMENTS)
+    check.whole("trials", 0, LARGEST)
+    check.whole("patience", 0, 1_000_000)
+    check.number("min_delta", "of at least 0", lambda x: x >= 0)
+    check.number("validation_fraction", "above 0 and below 1", lambda x: 0 < x < 1)
+    check.whole("halving_factor", 2, 1000)
+    check.whole("min_epochs", 0, 1_000_000)
+    check.whole("batch_trials", 0, 10_000)
     check.choice("select", ("best", "simplest"))
     check.choice("scaling", ("robust", "percent", "none"))
     check.choice("engine", ("auto", "compiled", "reference"))
     check.faults += _device_faults(arguments) + _space_faults(arguments)
     check.faults += _verdict_faults(arguments)
+    check.faults += _strategy_faults(arguments)
     if not any(name.strip() for name in arguments.columns.split(",")):
-        check.faults.append(f"--columns {arguments.columns!r}: give copus, numeric, or column names")
+        check.faults.append(f"--columns {_quoted(arguments.columns)}: give copus, numeric, or column names")
     if check.is_fine("initial_lr", "eta_min") and arguments.eta_min > arguments.initial_lr:
         check.faults.append(f"--eta_min {arguments.eta_min} is above --initial_lr {arguments.initial_lr}; lower it")
     return check.faults + _path_faults(arguments) + _text_faults(arguments)
@@ -235,7 +273,7 @@ class _Checker:
 
     def _add(self, name: str, value: object, remedy: str) -> None:
         self.faulty.add(name)
-        shown = repr(str(value)) if isinstance(value, str) else value
+        shown = _quoted(value) if isinstance(value, str) else value
         self.faults.append(f"--{name} {shown}: {remedy}")
 
 
@@ -249,7 +287,7 @@ def read_widths(text: str) -> list[int]:
     for part in text.split(","):
         width = _whole(part)
         if isinstance(width, str) or not 1 <= width <= 65_536:
-            raise ValueError(f"{part.strip()!r} is no width; give whole numbers from 1 to 65536, like 16,32,64")
+            raise ValueError(f"{_quoted(part.strip())} is no width; give whole numbers from 1 to 65536, like 16,32,64")
         widths.append(width)
     return list(dict.fromkeys(widths))
 
@@ -260,28 +298,112 @@ def duplicate_widths(text: str) -> list[int]:
     return sorted({width for width in widths if widths.count(width) > 1})
 
 
+def read_width_range(text: str) -> range:
+    """`"4:256:4"` -> range(4, 257, 4).
+
+    Raises:
+        ValueError: says what is wrong with it.
+    """
+    numbers = [number for number in map(_whole, text.split(":")) if isinstance(number, int)]
+    if len(numbers) not in (2, 3) or len(numbers) != text.count(":") + 1:
+        raise ValueError("give low:high or low:high:step, like 4:256 or 16:256:16")
+    low, high, step = (*numbers, 1)[:3]
+    if not 1 <= low <= 65_536 or not 1 <= high <= 65_536 or step < 1:
+        raise ValueError("give widths from 1 to 65536 and a step of at least 1, like 16:256:16")
+    if low > high:
+        raise ValueError(f"it ends below its start; give {high}:{low}")
+    return range(low, high + 1, step)
+
+
+def read_space(arguments: argparse.Namespace) -> Space:
+    """The space that checked arguments span."""
+    widths = arguments.width_range and read_width_range(arguments.width_range)
+    return Space(widths or read_widths(arguments.hidden_dims_search), arguments.max_layers, arguments.arrangement)
+
+
+def _strategy_faults(arguments: argparse.Namespace) -> list[str]:
+    faults = []
+    samples, trials = arguments.search in ("random", "bayesian"), arguments.trials
+    if arguments.width_range is not None:
+        try:
+            read_width_range(arguments.width_range)
+        except ValueError as error:
+            faults.append(f"--width_range {_quoted(arguments.width_range)}: {error}")
+    if samples and trials == 0:
+        faults.append(f"--search {arguments.search} needs to know how many to try; give --trials 40, for example")
+    if arguments.search == "bayesian" and "time" in arguments.objectives.split(","):
+        faults.append("--objectives: bayesian search does not weigh time, which is never twice the same; leave it out")
+    return faults
+
+
+def _unused_faults(arguments: argparse.Namespace, given: Collection[str]) -> list[str]:
+    """Flags that were given and that what was chosen does not use."""
+    search = arguments.search
+    users = {
+        "--trials": ("--search random or bayesian", search in ("random", "bayesian")),
+        "--batch_trials": ("--search bayesian", search == "bayesian"),
+        "--halving_factor": ("--search halving", search == "halving"),
+        "--min_epochs": ("--search halving", search == "halving"),
+        "--min_delta": ("--patience", arguments.patience != 0),
+        "--validation_fraction": ("--patience", arguments.patience != 0),
+    }
+    faults = [
+        f"{flag} goes with {user}; leave it out" for flag, (user, uses) in users.items() if flag in given and not uses
+    ]
+    if {"--width_range", "--hidden_dims_search"} <= set(given):
+        faults.append("--width_range and --hidden_dims_search exclude each other; leave one out")
+    return faults
+
+
 def _space_faults(arguments: argparse.Namespace) -> list[str]:
     try:
-        widths = read_widths(arguments.hidden_dims_search)
+        widths = list(read_width_range(arguments.width_range)) if arguments.width_range else []
+    except ValueError:
+        return []  # said elsewhere
+    try:
+        widths = widths or read_widths(arguments.hidden_dims_search)
     except ValueError as error:
-        return [f"--hidden_dims_search {arguments.hidden_dims_search!r}: {error}"]
+        return [f"--hidden_dims_search {_quoted(arguments.hidden_dims_search)}: {error}"]
     layers, latent, limit = arguments.max_layers, arguments.latent_dim, arguments.max_configurations
     if any(isinstance(value, str) or value < 1 for value in (layers, latent, limit)) or layers > 100 or latent > 10_000:
         return []
     faults = []
-    count = Space(widths, layers).size
+    if arguments.arrangement not in ARRANGEMENTS or arguments.search not in STRATEGIES:
+        return []
+    count = Space(widths, layers, arguments.arrangement).size
+    if arguments.search in ("random", "bayesian") and not isinstance(arguments.trials, str):
+        count = min(count, max(arguments.trials, 1))
+        if count > limit:
+            return [f"--trials {count}: more than --max_configurations {limit}; give fewer, or raise it to {count}"]
     if count > limit:
-        faults.append(
-            f"--max_layers {layers} with {len(widths)} widths gives {count} configurations, more than "
-            f"--max_configurations {limit}; narrow the search, or raise it to {count}"
-        )
+        fault = f"--max_layers {layers} with {len(widths)} widths gives {_at_most(count)} configurations, more than "
+        fault += f"--max_configurations {limit}; narrow the search, or try some with --search bayesian --trials 40"
+        faults.append(fault + (f", or raise it to {count}" if count <= LARGEST else ""))
+    else:
+        faults += _amount_faults(arguments, count)
     size = count_parameters(1, latent, (max(widths),) * layers)
     if size > LARGEST_MODEL:
         faults.append(
-            f"--hidden_dims_search {arguments.hidden_dims_search!r}: {layers} x {max(widths)} units have {size} "
+            f"--hidden_dims_search {_quoted(arguments.hidden_dims_search)}: {layers} x {max(widths)} units have {size} "
             f"parameters, more than {LARGEST_MODEL}; give smaller widths or a lower --max_layers"
         )
     return faults
+
+
+def _at_most(count: int) -> str:
+    return str(count) if count <= LARGEST else f"more than {LARGEST}"
+
+
+def _amount_faults(arguments: argparse.Namespace, configurations: int) -> list[str]:
+    repeats, folds = arguments.repeats, arguments.cv_folds
+    if any(isinstance(value, str) for value in (repeats, folds)) or not (1 <= repeats <= 10_000 and 0 <= folds <= 1000):
+        return []
+    per_repeat = configurations * max(folds, 1)
+    if per_repeat * repeats <= LARGEST_SEARCH:
+        return []
+    trainings = f"{configurations} configurations x {repeats} repeats" + (f" x {folds} folds" if folds else "")
+    remedy = f"give at most {LARGEST_SEARCH // per_repeat}" if per_repeat <= LARGEST_SEARCH else "narrow the search"
+    return [f"--repeats {repeats}: {trainings} are more than {LARGEST_SEARCH} trainings; {remedy}"]
 
 
 def read_objectives(text: str) -> list[str]:
@@ -291,7 +413,7 @@ def read_objectives(text: str) -> list[str]:
         ValueError: says what is wrong with them.
     """
     objectives = list(dict.fromkeys(part.strip() for part in text.split(",")))
-    unknown = [repr(objective) for objective in objectives if objective not in OBJECTIVES]
+    unknown = [_quoted(objective) for objective in objectives if objective not in OBJECTIVES]
     if unknown:
         raise ValueError(f"{unknown[0]} is no objective; give some of {', '.join(OBJECTIVES)}")
     if "loss" not in objectives or len(objectives) == 1:
@@ -304,7 +426,7 @@ def _verdict_faults(arguments: argparse.Namespace) -> list[str]:
     try:
         read_objectives(arguments.objectives)
     except ValueError as error:
-        faults.append(f"--objectives {arguments.objectives!r}: {error}")
+        faults.append(f"--objectives {_quoted(arguments.objectives)}: {error}")
     if arguments.cv_folds == 1:
         faults.append("--cv_folds 1: one fold leaves nothing to train on; give 2 or more, or 0 for none")
     if arguments.select == "simplest" and arguments.repeats == 1 and arguments.cv_folds == 0:
@@ -314,8 +436,8 @@ def _verdict_faults(arguments: argparse.Namespace) -> list[str]:
 
 def _device_faults(arguments: argparse.Namespace) -> list[str]:
     device = arguments.device
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", device):
-        return [f"--device {device!r}: give auto, cpu, cuda or cuda:N"]
+    if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]?))?", device):  # torch takes 256 for 0
+        return [f"--device {_quoted(device)}: give auto, cpu, cuda or cuda:N"]
     if device.startswith("cuda") and arguments.engine == "compiled":
         return [f"--engine compiled runs on the CPU; give --engine reference, or --device cpu instead of {device}"]
     return []
@@ -323,7 +445,7 @@ def _device_faults(arguments: argparse.Namespace) -> list[str]:
 
 def _path_faults(arguments: argparse.Namespace) -> list[str]:
     faults = []
-    if arguments.data_path is not DEFAULT_DATA_PATH:
+    if arguments.data_path is not DEFAULT_DATA_PATH and not NO_TEXT.search(arguments.data_path):
         faults += _file_faults(arguments.data_path)
     return faults + _folder_faults(arguments.output_dir)
 
@@ -345,8 +467,12 @@ def _file_faults(path: str) -> list[str]:
         return [f"--data_path {path!r}: there is no such file"]
     if Path(path).is_dir():
         return [f"--data_path {path!r} is a folder; give a file ({', '.join(SUFFIXES)})"]
+    if not Path(path).is_file():
+        return [f"--data_path {path!r} is a pipe or a device; save the table to a file"]
     if Path(path).suffix.lower() not in SUFFIXES:
         return [f"--data_path {path!r}: cannot tell its format; give a file that ends in {', '.join(SUFFIXES)}"]
+    if not os.access(path, os.R_OK):
+        return [f"--data_path {path!r} cannot be read; change its permissions"]
     return []
 
 
@@ -355,7 +481,7 @@ def _text_faults(arguments: argparse.Namespace) -> list[str]:
     return [
         f"--{name} {value!r}: not valid UTF-8; rename it"
         for name, value in vars(arguments).items()
-        if isinstance(value, str) and not isinstance(value, _Unreadable) and re.search("[\ud800-\udfff]", value)
+        if isinstance(value, str) and not isinstance(value, _Unreadable) and NO_TEXT.search(value)
     ]
 
 

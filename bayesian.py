@@ -18,11 +18,15 @@ import random
 import warnings
 from collections.abc import Callable, Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState as StudyState
 
+from console import UsageError
 from randomness import stream_key
 from search import Configuration, Space, Widths, decoder_dims, encoder_dims, join_dims
 from selection import ConfigurationResult
@@ -54,6 +58,31 @@ def make_study(seed: int, objectives: list[str], storage: BaseStorage | None = N
         )
         study.set_metric_names(objectives)
     return study
+
+
+def open_storage(path: Path, search: str, *, fresh: bool) -> BaseStorage:
+    """An empty journal file for Optuna, in place of the one of an earlier run of the same `search`.
+
+    What it held comes again: everything is told from the start. `optuna-dashboard PATH` shows it, also meanwhile.
+
+    Raises:
+        UsageError: the file is another search's.
+    """
+    if path.exists():
+        if not fresh and _search_of(path) != search:
+            raise UsageError(
+                f"{path} is the study of another search; give another --output_dir, or --fresh to start anew"
+            )
+        path.unlink()
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+def _search_of(path: Path) -> str | None:
+    try:
+        study = optuna.load_study(study_name=STUDY_NAME, storage=JournalStorage(JournalFileBackend(str(path))))
+        return str(study.user_attrs.get("search"))
+    except Exception:  # whatever Optuna makes of a file that is none of its own, or damaged
+        return None
 
 
 def bayesian(

@@ -19,8 +19,9 @@ from loading import Loaded
 from probe import Probe, plan_probe, read_probe
 from report import Findings, config_text
 from search import Trial
+from searching import Search
 from selection import ConfigurationResult
-from statement import state
+from statement import scope_of, state
 from training import Training, build_model, nominal_seconds
 from uncertainty import ScoredPart
 from verdict import Verdict, estimate, judge
@@ -30,7 +31,7 @@ def conclude(
     arguments: argparse.Namespace,
     loaded: Loaded,
     training: Training,
-    ranking: list[ConfigurationResult],
+    search: Search,
     stopwatch: Stopwatch,
     console: Console,
 ) -> Findings:
@@ -38,9 +39,11 @@ def conclude(
 
     A search that was interrupted gets its verdict, and nothing more is trained.
     """
+    ranking = search.ranking
+    findings = Findings(ranking, history=search.history, n_configurations=search.n_configurations)
     if not ranking or ranking[0].failure:
         stopwatch.lap("select")
-        return Findings(ranking, is_complete=not training.stops())
+        return replace(findings, is_complete=not training.stops())
     parts = [loaded.part(fold) for fold in loaded.folds]
     by_fold = [baseline_errors(loaded.tables[fold], arguments.latent_dim) for fold in loaded.folds]
     verdict = judge(
@@ -60,15 +63,16 @@ def conclude(
         pass
     elif final.failure:
         name = config_text(chosen.config)
-        console.warn(f"{name} {final.failure} when trained on all training rows: it has no honest test loss")
+        lacks = "it has no honest test loss" if chosen.is_cross_validated else "there is no model of it"
+        console.warn(f"{name} {final.failure} when trained on all training rows: {lacks}")
     elif chosen.is_cross_validated:
         honest = estimate(final, loaded.part(None), verdict, confidence=arguments.confidence, seed=arguments.seed)
     stopwatch.lap("retrain")
     probe = None if arguments.no_probe else probe_longer(verdict, ranking, training, parts[0], console)
     stopwatch.lap("probe")
     trained = final.best_trained if final else None
-    findings = Findings(
-        ranking=ranking,
+    findings = replace(
+        findings,
         verdict=verdict,
         chosen=chosen,
         trained=None if trained is None or trained.has_failed else trained,
@@ -90,6 +94,7 @@ def state_findings(findings: Findings, loaded: Loaded, latent_dim: int, time: st
         honest=findings.honest,
         n_test=len(loaded.table.test),
         time=time,
+        scope=scope_of(findings.history, findings.ranking),
     )
 
 
@@ -114,6 +119,10 @@ def train_chosen(
     return replace(chosen, trials=tuple(again if result is best else result for result in chosen.trials))
 
 
+def _full_trainings(configuration: ConfigurationResult, training: Training) -> float:
+    return sum(len(result.test_losses) for result in configuration.trials) / training.settings.epochs
+
+
 def probe_longer(
     verdict: Verdict, ranking: list[ConfigurationResult], training: Training, part: ScoredPart, console: Console
 ) -> Probe | None:
@@ -125,7 +134,7 @@ def probe_longer(
     if training.stops():
         return None
     n_rows = len(training.tables[verdict.best.trials[0].trial.fold].train)
-    search_cost = sum(cost(configuration) * len(configuration.trials) for configuration in ranking)
+    search_cost = sum(cost(configuration) * _full_trainings(configuration, training) for configuration in ranking)
     plan = plan_probe(verdict, ranking, cost, search_cost)
     if plan is None:
         console.say("Longer training is not probed: even once would cost more than a tenth of the search")

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from splits import Split, fold_rows, leak_notice, mark_rows, split_rows, validation_rows
 from tables import DataError as DataError  # offered here too, since COPUSDataset raises it
-from tables import Sheet, Table, listing, one_line, read_table, with_header
+from tables import Sheet, Table, listing, one_line, read_table, shortened, with_header
 
 # The 24 features, in the order of the published table; T_O is a code and a column there, but no feature.
 STUDENT_CODES = ("L", "Ind", "CG", "WG", "OG", "S_Anq", "SQ", "WC", "PRD", "SP", "TQ", "S_W", "S_O")
@@ -41,6 +41,7 @@ INSTRUCTOR_CODES = ("Lec", "RTW", "FUP", "T_PQ", "CQ", "T_ANQ", "MG", "ONE_O_ONE
 COPUS_CODES = STUDENT_CODES + INSTRUCTOR_CODES
 LABEL_COLUMNS = ("Bcluster", "Cluster")  # looked for in this order
 MIN_ROWS = 10
+LARGEST = 1e38  # of a cell, either side of 0: the span of a column is then finite in single precision
 
 
 # --- Choosing columns ------------------------------------------------------------------------------
@@ -142,9 +143,15 @@ def _is_id(name: str) -> bool:
 
 def _choose_listed(frame: pd.DataFrame, where: str, columns: str, notices: list[str]) -> dict[str, str]:
     """The columns named, in that order: exact names first, then other spellings. Raises DataError."""
-    wanted = [name.strip() for name in next(csv.reader([columns], skipinitialspace=True), []) if name.strip()]
+    # Quotes keep a comma in a name. Names of a file have no line breaks, see `with_header`.
+    shown = shortened(columns, 80)
+    try:
+        cells = next(csv.reader([one_line(columns)], skipinitialspace=True), [])
+    except csv.Error as error:
+        raise DataError(f"--columns '{shown}': {error}; give names, comma-separated") from None
+    wanted = [name.strip() for name in cells if name.strip()]
     if not wanted:
-        raise DataError(f"--columns '{columns}': names no column")
+        raise DataError(f"--columns '{shown}': names no column; give copus, numeric, or column names")
     chosen: dict[str, str] = {}
     for name in wanted:
         same = [name] if name in frame.columns else [other for other in frame.columns if _same_column(name, other)]
@@ -153,7 +160,7 @@ def _choose_listed(frame: pd.DataFrame, where: str, columns: str, notices: list[
         if not same:
             raise DataError(f"{where}: --columns: no column '{name}' ({_closest([name], frame.columns)})")
         if same[0] in chosen:
-            raise DataError(f"--columns '{columns}': names the column '{same[0]}' twice")
+            raise DataError(f"--columns '{shown}': names the column '{same[0]}' twice; leave one out")
         chosen[same[0]] = name
     if respelled := [f"'{column}' for {name}" for column, name in chosen.items() if column != name]:
         notices.append(f"columns found under another spelling: {listing(respelled, quote='')}")
@@ -228,9 +235,11 @@ def _to_numbers(cells: pd.Series) -> np.ndarray:
     """[N] float64; NaN where a cell is missing or no number. True/False and dates are no numbers."""
     if pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_bool_dtype(cells):
         return cells.to_numpy(np.float64, na_value=np.nan)
-    cells = cells.astype(object)
-    allowed = cells.map(lambda cell: isinstance(cell, str | Real | Decimal) and not isinstance(cell, bool | np.bool_))
-    return np.asarray(pd.to_numeric(cells.where(allowed), errors="coerce"), dtype=np.float64)
+    if not isinstance(cells.dtype, pd.StringDtype):
+        cells = cells.astype(object)
+        allowed = (isinstance(cell, str | Real | Decimal) and not isinstance(cell, bool | np.bool_) for cell in cells)
+        cells = cells.where(np.fromiter(allowed, bool, len(cells)))
+    return pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan)
 
 
 def _checked(cells: pd.Series, where: str, *, percentages: bool) -> np.ndarray:
@@ -239,11 +248,9 @@ def _checked(cells: pd.Series, where: str, *, percentages: bool) -> np.ndarray:
     A negative value is a fault in `percentages` only; any other table may hold some.
     """
     values = _to_numbers(cells)
-    with np.errstate(over="ignore"):
-        values32 = values.astype(np.float32)
     faults = {
         "is not a number": np.isnan(values) & cells.notna().to_numpy(),
-        "is not finite in single precision": np.isinf(values32),
+        f"is not finite, or beyond {LARGEST:g}": ~(np.abs(values) < LARGEST) & ~np.isnan(values),
         "is negative, which a percentage of intervals cannot be": percentages & (values < 0),
     }
     for complaint, wrong in faults.items():
@@ -257,7 +264,7 @@ def _checked(cells: pd.Series, where: str, *, percentages: bool) -> np.ndarray:
             raise DataError(f"{where}: row {cells.index[first]}, column '{cells.name}': '{cell:.40}' {complaint}")
     if np.isnan(values).all():
         raise DataError(f"{where}: column '{cells.name}' has no value in any row; fill it or leave it out of --columns")
-    return values32
+    return values.astype(np.float32)
 
 
 def _describe(values: np.ndarray, columns: Sequence[str], *, percentages: bool) -> list[str]:
@@ -270,6 +277,11 @@ def _describe(values: np.ndarray, columns: Sequence[str], *, percentages: bool) 
         notices.append(
             f"no value exceeds {high.max():g}, so these are fractions or 0/1 marks, not percentages;"
             " do not use --scaling percent, which divides by 100"
+        )
+    elif percentages and (small := [columns[i] for i in np.flatnonzero((high > 0) & (high <= 1)).tolist()]):
+        notices.append(
+            f"mixed scales: no value exceeds 1 in {listing(small, limit=24, quote='')}, while others go up to"
+            f" {high.max():g}; if these are fractions among percentages, multiply them by 100"
         )
     if percentages and (above := int((values > 100).sum())):
         notices.append(f"{above} cell{'s' * (above > 1)} above 100 % (up to {high.max():g}), used as they are")
@@ -350,7 +362,9 @@ class COPUSDataset:
         self.data = torch.from_numpy(values).to(device)
         self.row_numbers = frame.index.to_numpy()
         others = frame.drop(columns=list(self.sources.values())).reset_index(drop=True)
-        self.others = others.assign(**{str(name): _plain_types(cells) for name, cells in others.items()})
+        for name, cells in others.items():
+            others[name] = _plain_types(cells)
+        self.others = others
         self._groups, self._strata = mark_rows(self.others, group_column, stratify_column, where)
         self.groups = self._groups.numbers if self._groups else None
         self.n_groups = self._groups.n_values if self._groups else None
@@ -473,7 +487,9 @@ class Scaling:
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Scaling:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`. Raises ValueError for an unknown kind."""
+        if saved["kind"] not in SCALINGS:
+            raise ValueError(f"no scaling is called {saved['kind']!r}")
         low, high = (np.array(saved[bound], dtype=np.float32) for bound in ("low", "high"))
         return cls(saved["kind"], low, high)
 

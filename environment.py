@@ -12,30 +12,16 @@ from typing import Any
 
 import torch
 
+from journal import WORDING
+
 PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "numba")
 
 # What shapes a trial. Anything else may change and a search still goes on where it was.
-ARGUMENTS = (
-    *("latent_dim", "epochs", "batch_size", "initial_lr", "eta_min", "dropout", "weight_decay", "seed"),
-    *("columns", "scaling", "cv_folds", "group_column", "stratify_column"),
-)
-VERSIONS = ("torch", "numpy", "pandas", "scikit-learn")
-MODULES = (
-    *(
-        "dataset",
-        "journal",
-        "kernel",
-        "loading",
-        "losses",
-        "models",
-        "randomness",
-        "search",
-        "splits",
-        "tables",
-        "tile",
-    ),
-    "training",
-)
+ARGUMENTS = ("latent_dim", "epochs", "batch_size", "initial_lr", "eta_min", "dropout", "weight_decay", "seed")
+DATA_ARGUMENTS = ("columns", "label_column", "scaling", "cv_folds", "group_column", "stratify_column")
+VERSIONS = ("torch", "numpy")
+COMPILER_VERSIONS = ("numba", "llvmlite")
+MODULES = ("checkpoints", "journal", "kernel", "losses", "models", "randomness", "search", "tile", "training")
 
 
 def describe_environment(device: torch.device, engine: str, threads: int) -> dict[str, Any]:
@@ -56,21 +42,25 @@ def describe_environment(device: torch.device, engine: str, threads: int) -> dic
     }
 
 
-def search_identity(arguments: argparse.Namespace, sha256: str, device: torch.device, engine: str) -> dict[str, Any]:
+def search_identity(
+    arguments: argparse.Namespace, sha256: str, data: str, arithmetic: str, device: torch.device, engine: str
+) -> dict[str, Any]:
     """What two runs must share for the trials of one to be those of the other, bit for bit; ready for JSON.
 
-    `sha256`: of the table's file.
+    `data`: the digest of all that is trained on; `sha256` of the table's file and the arguments that choose from it
+    only say why it may differ. `arithmetic`: the digest of a small training here.
     """
-    extra = ["numba"] if engine == "compiled" else []
     return {
-        "table": sha256,
+        "data": data,
         **{f"--{name}": getattr(arguments, name) for name in ARGUMENTS},
         "program": _program_digest(),
         "engine": engine,
-        "device": str(device),
+        "device": device.type,
         "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "system": f"{platform.system()} {platform.machine()}",
-        **{package: _version(package) for package in (*VERSIONS, *extra)},
+        **{name: _version(name) for name in (*VERSIONS, *(COMPILER_VERSIONS if engine == "compiled" else ()))},
+        "arithmetic": arithmetic,
+        WORDING: {"table": sha256} | {f"--{name}": getattr(arguments, name) for name in DATA_ARGUMENTS},
     }
 
 

@@ -1,20 +1,28 @@
 """Being asked to stop: Ctrl-C, a terminal that closes, a system that shuts down.
 
 with Interruption() as interruption:
-    ...                             # a signal raises Interrupted
+    ...                             # a signal ends the process at once: there is nothing to lose yet
     interruption.is_deferred = True
     ...                             # now it only sets `status`: whoever trains stops and reports; a second one raises
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from arguments import PROG
+
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # Windows has no SIGHUP, others have no SIGBREAK
 READER_GONE = 141  # the exit status that shells give for SIGPIPE
+ONCE_SECONDS = 0.3  # in which a second signal is the first: `timeout` and shells send it twice; a person is slower
+RETRY_SECONDS = 0.05
+WORDS = f"{PROG}: interrupted\n"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -27,13 +35,15 @@ class Interruption:
     def __init__(self) -> None:
         self.status: int | None = None
         self.is_deferred = False
+        self._signalled: float | None = None  # when, by the monotonic clock
+        self._retry: threading.Timer | None = None
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # no other may set handlers
             for number in [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]:
                 former = signal.getsignal(number)
-                if former is not signal.SIG_IGN:  # as under nohup
+                if former not in (signal.SIG_IGN, None):  # as under nohup; None: somebody else's, not Python's
                     self._former[number] = former
                     signal.signal(number, self._handle)
         return self
@@ -41,6 +51,8 @@ class Interruption:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._retry:
+            self._retry.cancel()
         for number, former in self._former.items():
             signal.signal(number, former)
 
@@ -53,7 +65,26 @@ class Interruption:
         self.status = self.status or status
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        again = self.is_requested()
         self.request(128 + number)
-        if again or not self.is_deferred:
+        if not self.is_deferred:  # an exception would be lost, or worse, in the midst of an import
+            with suppress(OSError):
+                os.write(2, WORDS.encode())  # a handler may not print: that may be what it interrupts
+            os._exit(self.status or 1)
+        now = time.monotonic()
+        if self._signalled is None or now - self._signalled < ONCE_SECONDS:
+            self._signalled = self._signalled or now
+        elif _is_importing(frame):
+            self._retry = threading.Timer(RETRY_SECONDS, signal.raise_signal, [number])
+            self._retry.daemon = True
+            self._retry.start()
+        else:
+            self._signalled = now  # leaves time to clean up
             raise Interrupted
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False

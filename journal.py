@@ -7,15 +7,17 @@
 One file, `journal_latent3.jsonl`, a record a line: JSON behind a checksum. The first says which search it belongs to.
 A kill can only tear the last line; a line with a wrong checksum is dropped and its trial trained again. Weights are
 kept where to train them again would take long, and of the chosen model. The state of a trial that takes long lies in a
-file of its own, `checkpoint_latent3_….jsonl`, until it is finished.
+file of its own (`checkpoints.py`) until it is finished.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import os
+import secrets
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -27,13 +29,16 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from checkpoints import Checkpoints
 from console import UsageError, count
 from files import replacing
-from search import Trial, TrialResult, TrialState
+from search import Configuration, Trial, TrialResult
 
-SYNC_SECONDS = 1.0  # after which what is appended is surely on the disk, a power cut notwithstanding
+SYNC_SECONDS = 1.0  # after which what is appended is on the disk, as far as the system's fsync goes
 NOTHING = np.empty(0, dtype=np.float32)
+UNREADABLE = (ValueError, KeyError, TypeError)  # what a damaged line raises, or one that another program has made
 Identity = Mapping[str, Any]  # all that shapes a trial, by name, in what JSON knows
+WORDING = "because"  # in an identity: not compared, but says why the data may differ
 
 
 class Key(NamedTuple):
@@ -49,10 +54,12 @@ class Records:
     """What a journal holds."""
 
     identity: Identity
+    run: str  # random; a search that is started anew gets another
     results: dict[Key, TrialResult] = field(default_factory=dict)  # without weights
     weights: dict[Key, np.ndarray] = field(default_factory=dict)  # [P] float32
     finished: dict[Key, str] = field(default_factory=dict)  # when, ISO 8601 with an offset
-    n_damaged: int = 0
+    n_damaged: int = 0  # lines that were dropped
+    is_sound: bool = True  # every line is whole
 
 
 def open_journal(folder: Path, latent_dim: int, identity: Identity, *, fresh: bool, notices: list[str]) -> Journal:
@@ -68,15 +75,20 @@ def open_journal(folder: Path, latent_dim: int, identity: Identity, *, fresh: bo
     new = folder / f"journal_latent{latent_dim}.new.jsonl"
     others: list[str] = []
     for candidate in () if fresh else (new, path):
-        records = _read_or_set_aside(candidate, notices) if candidate.exists() else None
-        if records is not None and records.identity == identity:
+        theirs = _identity_or_set_aside(candidate, notices) if candidate.exists() else None
+        if theirs is None:
+            continue
+        if _compared(theirs) == _compared(identity):
+            records = read_records(candidate)
+            if records.n_damaged:
+                dropped = count(records.n_damaged, "record")
+                notices.append(f"{candidate}: {dropped} damaged at its end or within, and dropped; it is made again")
             return Journal(candidate, path, records)
-        if records is not None:
-            others.append(f"{candidate} belongs to another search ({_difference(records.identity, identity)})")
+        others.append(f"{candidate} belongs to another search ({_difference(theirs, identity)})")
     if others:
         raise UsageError(f"{others[-1]}; give another --output_dir, or --fresh to train anew")
-    start = new if fresh and path.exists() else path
-    records = Records(identity)
+    start = new if fresh and (path.exists() or new.exists()) else path
+    records = Records(identity, secrets.token_hex(8))
     write_records(start, records)
     return Journal(start, path, records)
 
@@ -88,14 +100,13 @@ class Journal:
         self.path = path
         self._final_path = final_path
         self._records = records
-        self._digest = _digest(_to_json(dict(records.identity)))
-        if records.n_damaged:
+        if not records.is_sound:
             write_records(path, records)
         self._open()
 
     def _open(self) -> None:
         self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - closed by __exit__
-        self._unsynced_since: float | None = None
+        self._is_synced, self._last_sync = True, time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -103,9 +114,9 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._unsynced_since is not None:
+        if not self._file.closed:
             with suppress(OSError):
-                os.fsync(self._file.fileno())
+                self.sync(at_once=True)
         self._file.close()
 
     @property
@@ -113,14 +124,23 @@ class Journal:
         """When the last training was finished. Raises ValueError where none is."""
         return max(map(datetime.fromisoformat, self._records.finished.values()))
 
-    def find(self, trial: Trial, epochs: int) -> TrialResult | None:
+    @property
+    def n_finished(self) -> int:
+        """How many trainings it holds."""
+        return len(self._records.results)
+
+    @property
+    def digest(self) -> str:
+        """Which search it belongs to."""
+        return _digest(_to_json(_compared(self._records.identity)))
+
+    def find(self, key: Key) -> TrialResult | None:
         """The result of this training, with its weights where they were kept; None if there is none."""
-        key = Key(trial, epochs)
         result = self._records.results.get(key)
         weights = self._records.weights.get(key)
         return result if result is None or weights is None else replace(result, parameters=weights)
 
-    def append(self, result: TrialResult, epochs: int, *, with_weights: bool) -> None:
+    def append(self, key: Key, result: TrialResult, *, with_weights: bool) -> None:
         """Keeps the result of a training. One for which there was no memory is not kept: there may be more next time.
 
         Raises:
@@ -128,31 +148,33 @@ class Journal:
         """
         if result.out_of_memory:
             return
-        key, now = Key(result.trial, epochs), datetime.now().astimezone().isoformat(timespec="seconds")
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
         self._records.results[key] = replace(result, parameters=NOTHING)
         self._records.finished[key] = now
         self._write(_encode_result(key, result, now))
         if with_weights:
-            self.append_weights(result, epochs)
-        self.checkpoints(epochs).remove(result.trial)
+            self.append_weights(key, result)
 
-    def append_weights(self, result: TrialResult, epochs: int) -> None:
+    def append_weights(self, key: Key, result: TrialResult) -> None:
         """Keeps the weights of a training whose result is kept."""
-        key = Key(result.trial, epochs)
         if result.parameters.size and key not in self._records.weights:
             self._records.weights[key] = result.parameters
             self._write(_encode_weights(key, result.parameters))
 
-    def sync(self) -> None:
-        """Brings what was appended more than `SYNC_SECONDS` ago to the disk; to be called every now and then.
+    def sync(self, *, at_once: bool = False) -> None:
+        """Brings what was appended to the disk, if that was not done in the last `SYNC_SECONDS`.
+
+        To be called every now and then. A journal that has vanished is written anew. `at_once`: do not wait.
 
         Raises:
             OSError: it could not; or another process has put a file in the journal's place.
         """
-        if self._unsynced_since is None or time.monotonic() - self._unsynced_since < SYNC_SECONDS:
+        if not at_once and time.monotonic() - self._last_sync < SYNC_SECONDS:
             return
-        self._unsynced_since = None
-        os.fsync(self._file.fileno())
+        self._last_sync = time.monotonic()
+        if not self._is_synced:
+            os.fsync(self._file.fileno())
+            self._is_synced = True
         if not self.path.exists():
             self._rewrite()  # someone removed it, or the whole folder
         elif not os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno())):
@@ -169,21 +191,27 @@ class Journal:
             del self._records.weights[key]
         if superfluous:
             self._rewrite()
+        done_with = f"{self._checkpoint_prefix}*.npz"
         if self.path != self._final_path:
             self._file.close()
             os.replace(self.path, self._final_path)
             self.path = self._final_path
             self._open()
-        for left in self._final_path.parent.glob(f"{self._checkpoint_prefix}*.jsonl"):
+            done_with = f"{self._checkpoints}*.npz"  # of the search that this one has replaced, too
+        for left in self.path.parent.glob(done_with):
             left.unlink(missing_ok=True)
 
     def checkpoints(self, epochs: int) -> Checkpoints:
         """Where the states of trials of so many epochs are kept while they are trained."""
-        return Checkpoints(self.path.parent, self._checkpoint_prefix, self._digest, epochs)
+        return Checkpoints(self.path.parent, self._checkpoint_prefix, epochs)
+
+    @property
+    def _checkpoints(self) -> str:
+        return self._final_path.stem.replace("journal", "checkpoint") + "_"
 
     @property
     def _checkpoint_prefix(self) -> str:
-        return self._final_path.stem.replace("journal", "checkpoint") + "_"
+        return self._checkpoints + self._records.run
 
     def _write(self, line: bytes) -> None:
         size = os.fstat(self._file.fileno()).st_size
@@ -195,8 +223,7 @@ class Journal:
             with suppress(OSError):
                 self._file.truncate(size)
             raise OSError(error.errno, error.strerror, str(self.path)) from None
-        if self._unsynced_since is None:
-            self._unsynced_since = time.monotonic()
+        self._is_synced = False
 
     def _rewrite(self) -> None:
         self._file.close()
@@ -205,94 +232,48 @@ class Journal:
         self._open()
 
 
-@dataclass(frozen=True)
-class Checkpoints:
-    """The states of trials that are being trained, a file each. For any thread."""
-
-    folder: Path
-    prefix: str
-    search: str  # the digest of its identity
-    epochs: int
-
-    def load(self, trial: Trial) -> TrialState | None:
-        """The state that was saved last; None if there is none of this search, or it is damaged."""
-        try:
-            record = _decode(self._path(trial).read_bytes().rstrip(b"\n"))
-        except OSError:
-            return None
-        if record is None or record["search"] != self.search or _key_of(record) != Key(trial, self.epochs):
-            return None
-        return TrialState(
-            epoch=record["epoch"],
-            train_losses=_array(record["train_losses"], "<f8"),
-            test_losses=_array(record["test_losses"], "<f8"),
-            parameters=_array(record["parameters"], "<f4"),
-            moments=_array(record["moments"], "<f4").reshape(2, -1),
-            seconds=record["seconds"],
-        )
-
-    def save(self, trial: Trial, state: TrialState) -> None:
-        """Keeps it in place of the last. Raises OSError; the last one is then as it was."""
-        record = {
-            "kind": "checkpoint",
-            "search": self.search,
-            **_key_fields(Key(trial, self.epochs)),
-            "epoch": state.epoch,
-            "seconds": state.seconds,
-            **{name: _text(getattr(state, name)) for name in ("train_losses", "test_losses", "parameters", "moments")},
-        }
-        with replacing(self._path(trial)) as temporary:
-            temporary.write_bytes(_encode(record))
-
-    def remove(self, trial: Trial) -> None:
-        """The trial is finished."""
-        self._path(trial).unlink(missing_ok=True)
-
-    def _path(self, trial: Trial) -> Path:
-        name = _digest(repr((trial.config, trial.repeat, trial.fold, self.epochs)))
-        return self.folder / f"{self.prefix}{name}.jsonl"
-
-
 # Files
 
 
 def write_records(path: Path, records: Records) -> None:
     """Writes a whole journal, in place of the one that may be there."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        file.write(_encode({"kind": "search", "identity": records.identity}))
+        file.write(_encode({"kind": "search", "identity": records.identity, "run": records.run}))
         for key, result in records.results.items():
             file.write(_encode_result(key, result, records.finished[key]))
         for key, weights in records.weights.items():
             file.write(_encode_weights(key, weights))
 
 
-def read_records(path: Path) -> Records | None:
-    """Reads a journal, without its damaged lines; None if its first line is one of them."""
+def read_records(path: Path) -> Records:
+    """Reads a journal without its damaged lines. Raises one of UNREADABLE if the first is among them."""
     with open(path, "rb") as file:
-        first = _decode(file.readline().rstrip(b"\n"))
-        if first is None or first["kind"] != "search":
-            return None
-        records = Records(first["identity"])
+        line = file.readline()
+        first = _decode(line)
+        records = Records(dict(first["identity"]), first["run"])
         for line in file:
-            record = _decode(line.rstrip(b"\n"))
-            if record is None or not line.endswith(b"\n"):
+            try:
+                _take(records, _decode(line))
+            except UNREADABLE:
                 records.n_damaged += 1
-            if record is not None:
-                _take(records, record)
+    records.is_sound = line.endswith(b"\n") and not records.n_damaged
     records.weights = {key: weights for key, weights in records.weights.items() if key in records.results}
     return records
 
 
-def _read_or_set_aside(path: Path, notices: list[str]) -> Records | None:
-    records = read_records(path)
-    if records is None:
-        aside = path.with_suffix(".damaged")
+def _identity_or_set_aside(path: Path, notices: list[str]) -> Identity | None:
+    """Which search a journal belongs to. One whose first line does not tell is renamed; `notices` gets a line."""
+    try:
+        with open(path, "rb") as file:
+            first = _decode(file.readline())
+        str(first["run"])
+        return dict(first["identity"])
+    except UNREADABLE:
+        names = (path.with_suffix(f".damaged{number or ''}") for number in itertools.count())
+        aside = next(name for name in names if not name.exists())
         os.replace(path, aside)
         notices.append(f"{path} is damaged at its start and was set aside as {aside.name}; all is trained again")
-    elif records.n_damaged:
-        dropped = count(records.n_damaged, "record")
-        notices.append(f"{path}: {dropped} damaged at its end or within, and dropped; it is made again")
-    return records
+        return None
 
 
 def _take(records: Records, record: Mapping[str, Any]) -> None:
@@ -300,7 +281,7 @@ def _take(records: Records, record: Mapping[str, Any]) -> None:
     if record["kind"] == "weights":
         records.weights[key] = _array(record["parameters"], "<f4")
         return
-    records.finished[key] = record["finished"]
+    validation = record["validation_losses"]
     records.results[key] = TrialResult(
         trial=key.trial,
         train_losses=_array(record["train_losses"], "<f8"),
@@ -311,16 +292,25 @@ def _take(records: Records, record: Mapping[str, Any]) -> None:
         parameters=NOTHING,
         seconds=record["seconds"],
         failed_epoch=record["failed_epoch"],
+        is_paused=record["is_paused"],
+        best_epoch=record["best_epoch"],
+        validation_losses=None if validation is None else _array(validation, "<f8"),
     )
+    records.finished[key] = record["finished"]
 
 
 # Lines
 
 
+PLAIN = ("final_train_loss", "final_test_loss", "seconds", "failed_epoch", "is_paused", "best_epoch")
+ARRAYS = ("train_losses", "test_losses", "validation_losses", "row_errors")
+
+
 def _encode_result(key: Key, result: TrialResult, finished: str) -> bytes:
-    arrays = {name: _text(getattr(result, name)) for name in ("train_losses", "test_losses", "row_errors")}
-    plain = {name: getattr(result, name) for name in ("final_train_loss", "final_test_loss", "seconds", "failed_epoch")}
-    return _encode({"kind": "trial", **_key_fields(key), "finished": finished, **plain, **arrays})
+    plain = {name: getattr(result, name) for name in PLAIN}
+    arrays = {name: getattr(result, name) for name in ARRAYS}
+    texts = {name: None if array is None else _text(array) for name, array in arrays.items()}
+    return _encode({"kind": "trial", **_key_fields(key), "finished": finished, **plain, **texts})
 
 
 def _encode_weights(key: Key, weights: np.ndarray) -> bytes:
@@ -328,12 +318,16 @@ def _encode_weights(key: Key, weights: np.ndarray) -> bytes:
 
 
 def _key_fields(key: Key) -> dict[str, Any]:
-    trial = key.trial
-    return {"config": trial.config, "repeat": trial.repeat, "fold": trial.fold, "epochs": key.epochs}
+    return {**key.trial.__dict__, "epochs": key.epochs, "pause_after": key.pause_after}
 
 
 def _key_of(record: Mapping[str, Any]) -> Key:
-    return Key(Trial(tuple(record["config"]), record["repeat"], record["fold"]), record["epochs"])
+    trial = Trial(_tuples(record["config"]), record["repeat"], record["fold"])
+    return Key(trial, record["epochs"], record["pause_after"])
+
+
+def _tuples(config: list[Any]) -> Configuration:
+    return tuple(_tuples(part) if isinstance(part, list) else part for part in config)
 
 
 def _text(array: np.ndarray) -> str:
@@ -351,14 +345,11 @@ def _encode(record: Mapping[str, Any]) -> bytes:
     return f"{_digest(text)} {text}\n".encode()
 
 
-def _decode(line: bytes) -> dict[str, Any] | None:
-    """The record of a line without its end; None where it is damaged."""
-    try:
-        digest, _, text = line.decode().partition(" ")
-    except UnicodeDecodeError:
-        return None
+def _decode(line: bytes) -> dict[str, Any]:
+    """The record of a line. Raises ValueError where it is damaged."""
+    digest, _, text = line.decode().rstrip("\n").partition(" ")
     if digest != _digest(text):
-        return None
+        raise ValueError("the checksum is wrong")
     record: dict[str, Any] = json.loads(text)
     return record
 
@@ -371,10 +362,28 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+def _compared(identity: Identity) -> Identity:
+    return {name: value for name, value in identity.items() if name != WORDING}
+
+
 def _difference(theirs: Identity, ours: Identity) -> str:
     """`--epochs 50, now 20`, for all that differs."""
-    differing = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
-    return "; ".join(
-        f"another {name}" if name in ("table", "program") else f"{name} {theirs.get(name)}, now {ours.get(name)}"
-        for name in differing
-    )
+    differences = []
+    for name in _differing(_compared(theirs), _compared(ours)):
+        if name != "data":
+            differences.append(_difference_in(name, theirs, ours))
+            continue
+        reasons = [reason.get(WORDING, {}) for reason in (theirs, ours)]
+        causes = [_difference_in(cause, *reasons) for cause in _differing(*reasons)]
+        differences += causes or ["the table, read in another way"]
+    return "; ".join(differences)
+
+
+def _differing(theirs: Identity, ours: Identity) -> list[str]:
+    return [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+
+
+def _difference_in(name: str, theirs: Identity, ours: Identity) -> str:
+    if name in ("table", "program", "arithmetic"):
+        return f"another {name}"
+    return f"{name} {theirs.get(name)!r}, now {ours.get(name)!r}"

@@ -10,6 +10,7 @@ Every split has its own scaling, fitted on its training rows alone.
 from __future__ import annotations
 
 import argparse
+import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,16 @@ class Loaded(NamedTuple):
     def folds(self) -> list[int | None]:
         """What the search is scored on: the folds, or the test rows alone."""
         return [fold for fold in self.tables if fold is not None] or [None]
+
+    @property
+    def digest(self) -> str:
+        """Of all that is trained and scored on."""
+        digest = hashlib.blake2b(repr(self.dataset.columns).encode(), digest_size=16)
+        for fold, table in self.tables.items():
+            digest.update(repr((fold, table.values.shape, len(table.train), len(table.test))).encode())
+            for part in (table.values, table.train, table.test):
+                digest.update(part.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
 
     def part(self, fold: int | None) -> ScoredPart:
         """The rows that this fold's trials are scored on."""

@@ -11,7 +11,10 @@ P parameters
 
 from __future__ import annotations
 
+import io
 import json
+import pickle
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -149,26 +152,56 @@ class SavedModel:
 def load_best(output_dir: str | Path, latent_dim: int) -> SavedModel:
     """Rebuilds the best model that a search with `--save_models` wrote into `output_dir`.
 
-    Reads `hyperparam_results_latent{N}.json` and the .pth it names; the model is on the CPU, in eval mode.
+    Reads `hyperparam_results_latent{N}.json` and the .pth it names; the model is on the CPU, in eval mode. Either file
+    may come from anywhere: nothing in them is run, and no memory is taken that the .pth does not fill.
 
     Raises:
         FileNotFoundError: no such results, or the search was run without `--save_models`.
+        ValueError: one of the files is damaged, of another kind, or does not fit the other.
     """
     from dataset import Scaling
 
     results_path = Path(output_dir) / f"hyperparam_results_latent{latent_dim}.json"
-    results = json.loads(results_path.read_text(encoding="utf-8"))
-    best = results["best_configuration"]
-    if best["saved_model"] is None:
-        raise FileNotFoundError(f"{results_path}: its search saved no model; run it again with --save_models")
-    info = best["model_info"]
-    model = DynamicAutoencoder(
-        info["input_dim"],
-        info["latent_dim"],
-        info["hidden_dims"],
-        info["dropout"],
-        decoder_dims=info.get("decoder_dims"),
-    )
-    weights = Path(output_dir) / best["saved_model"]["file"]
-    model.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
-    return SavedModel(model.eval(), results["data"]["columns"], Scaling.from_dict(results["data"]["scaling"]))
+    try:
+        results = json.loads(results_path.read_text(encoding="utf-8"))
+        info, saved = (results["best_configuration"][part] for part in ("model_info", "saved_model"))
+        if saved is None:
+            raise FileNotFoundError(f"{results_path}: its search saved no model; run it again with --save_models")
+        weights = results_path.with_name(saved["file"])  # of the same folder, whatever the results say
+        with torch.device("meta"):  # shapes without memory
+            model = DynamicAutoencoder(
+                info["input_dim"],
+                info["latent_dim"],
+                info["hidden_dims"],
+                info["dropout"],
+                decoder_dims=info.get("decoder_dims"),
+            )
+        columns, scaling = results["data"]["columns"], Scaling.from_dict(results["data"]["scaling"])
+        if not len(columns) == len(scaling.low) == len(scaling.high) == model.input_dim:
+            raise ValueError("its columns, their scaling and the model differ in number")
+    except OSError:
+        raise
+    except Exception as error:  # whatever can be wrong with a damaged file
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise ValueError(f"{results_path}: not the results of a search ({reason}); run the search again") from None
+    _load_weights(model, weights)
+    return SavedModel(model.eval(), columns, scaling)
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    """Gives the model, which is on the device "meta", the weights in this file. Raises OSError or ValueError."""
+    content = io.BytesIO(path.read_bytes())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about archives of other kinds, which are refused anyway
+            weights = torch.load(content, weights_only=True, map_location="cpu")
+        model.load_state_dict(weights, assign=True)
+        if not all(parameter.isfinite().all() and parameter.dtype == torch.float32 for parameter in model.parameters()):
+            raise ValueError("not all weights are finite float32 numbers")
+    except pickle.UnpicklingError:
+        fault = "holds more than weights, perhaps a program; nothing of it was run"
+    except Exception as error:  # whatever can be wrong with a damaged file
+        fault = f"not the weights of this model ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+    else:
+        return
+    raise ValueError(f"{path}: {fault}; run the search again with --save_models")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Any, Self, TextIO
 
 from console import Console
 
@@ -25,24 +25,45 @@ class Progress:
         self.console = console
         self.stream = stream or sys.stdout
         self.started = time.monotonic()
-        self.live = self.stream.isatty()
         self.next_line = self._line_after(done)
         self.bar = None
-        if self.live and not console.quiet and done < total:
-            from tqdm import tqdm
+        if not console.quiet and done < total:
+            with console.printing(self.stream):
+                self.bar = self._bar()
 
-            self.bar = tqdm(
-                total=total,
-                initial=done,
-                file=self.stream,
-                dynamic_ncols=True,
-                smoothing=0.1,
-                bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} trainings, {remaining} left{postfix}",
-            )
+    def _bar(self) -> Any:
+        """The live bar; None where nobody would see it live."""
+        if not (self.stream and self.stream.isatty()):
+            return None
+        from tqdm import tqdm
 
-    def update(self, best: str) -> None:
-        """One more training is done; `best` says what leads, and is empty while nothing does."""
+        tqdm.monitor_interval = 0  # no thread of its own, which would not survive a terminal that closes
+        return tqdm(
+            total=self.total,
+            initial=self.done,
+            file=self.stream,
+            dynamic_ncols=True,
+            smoothing=0.1,
+            bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} trainings, {remaining} left{postfix}",
+        )
+
+    def say(self, text: str) -> None:
+        """A line of its own, above the bar where there is one."""
+        if self.bar is None:
+            self.console.say(text)
+            return
+        with self.console.printing(self.stream):
+            self.bar.write(text, file=self.stream)
+
+    def update(self, best: str, *, is_new: bool = True) -> None:
+        """One more training is done, or was done by an earlier run; `best` says what leads, or is empty."""
         self.done += 1
+        if not is_new:
+            self.done_before += 1
+            self.next_line = self._line_after(self.done)
+            if self.bar is not None:
+                self.bar.initial = self.bar.n = self.done
+            return
         with self.console.printing(self.stream):
             self._show(best)
 
@@ -62,7 +83,7 @@ class Progress:
         return f", about {seconds:.0f} s left" if seconds < 100 else f", about {seconds / 60:.0f} min left"
 
     def _line_after(self, done: int) -> int:
-        tenths = done * 10 // self.total + 1
+        tenths = done * 10 // max(self.total, 1) + 1
         return -(-self.total * tenths // 10)
 
     def __enter__(self) -> Self:

@@ -8,7 +8,7 @@ Plain NumPy; knows nothing of torch, training or files.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -35,7 +35,7 @@ class ConfigurationResult:
     model_params: int
     trials: tuple[TrialResult, ...]  # R of them, or R x K: in the order of their repeats, then folds
 
-    @property
+    @cached_property
     def failure(self) -> str | None:
         """None, or why this configuration is not ranked: its first training that failed, or where it was dropped."""
         for result in self.trials:
@@ -49,7 +49,7 @@ class ConfigurationResult:
                 return f"failed: not finite at epoch {result.failed_epoch}{where}"
         return f"dropped at epoch {self.drop.epoch} (loss {self.drop.loss:.4g})" if self.drop else None
 
-    @property
+    @cached_property
     def drop(self) -> Drop | None:
         """Where this configuration was left behind, if it was."""
         if not any(result.is_paused for result in self.trials) or any(result.has_failed for result in self.trials):
@@ -198,9 +198,10 @@ class ResultCollector:
         """What is known of this one, of which every trial is there."""
         return rank_configurations(self._results[config].values(), self._model_params)[0]
 
-    def ranking(self) -> list[ConfigurationResult]:
-        """All configurations of which every trial is there, best first; see `rank_configurations`."""
-        complete = [results for results in self._results.values() if len(results) == self._trials_each]
+    def ranking(self, without: Collection[Configuration] = ()) -> list[ConfigurationResult]:
+        """All configurations of which every trial is there, but for some, best first; see `rank_configurations`."""
+        known = {config: results for config, results in self._results.items() if config not in without}
+        complete = [results for results in known.values() if len(results) == self._trials_each]
         return rank_configurations([result for results in complete for result in results.values()], self._model_params)
 
 

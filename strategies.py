@@ -45,10 +45,11 @@ def follow(
     *,
     on_batch: Callable[[Batch, Sequence[Trial]], None] = lambda batch, trials: None,
     on_result: Callable[[TrialResult], None] = lambda result: None,
-) -> None:
+) -> set[Configuration]:
     """Trains what `plan` asks for until it ends, or `training` is told to stop; all results go to `collector`.
 
-    `trials_of`: the trials of some configurations, in the order in which they are started.
+    `trials_of`: the trials of some configurations, in the order in which they are started. Returns the configurations
+    that would have gone on.
     """
     is_settled: dict[Trial, bool] = {}
     batch, paused = next(plan, None), set[Configuration]()
@@ -63,7 +64,10 @@ def follow(
             collector.add(trained)
             on_result(trained)
         if n_done < len(trials):
-            return
+            done = [config for config in batch.configurations if all(map(is_settled.get, trials_of([config])))]
+            for config in done:
+                history.add(collector.configuration(config))
+            return set(batch.configurations) - set(done)
         results = [collector.configuration(config) for config in batch.configurations]
         for result in results:
             history.add(result)
@@ -71,7 +75,8 @@ def follow(
         try:
             batch = plan.send(results)
         except StopIteration:
-            return
+            break
+    return set()
 
 
 def everything(configurations: Iterable[Configuration]) -> Plan:

@@ -15,6 +15,7 @@ arXiv:1608.03983, one cycle without restarts.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -215,11 +216,15 @@ class Training:
         train = self.trainer(factor, pause_after)
         for result in run_trials(missing, train, self.threads, stops=self._stops, on_fewer=self.on_fewer):
             if self.journal:
+                may_be_chosen = factor == 1 and result.trial.fold is None
+                with_weights = may_be_chosen and result.seconds > CHECKPOINT_SECONDS
                 key = Key(result.trial, factor * self.settings.epochs, pause_after)
-                self.journal.append(key, result, with_weights=result.seconds > CHECKPOINT_SECONDS)
+                self.journal.append(key, result, with_weights=with_weights)
             if not result.is_paused:
                 self._checkpoints(factor * self.settings.epochs).remove(result.trial)
             yield result
+        if self.journal:
+            self.journal.sync(at_once=True)
 
     def kept(
         self, trials: Sequence[Trial], factor: int = 1, *, pause_after: int | None = None
@@ -393,17 +398,24 @@ def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints:
     return train
 
 
-def compile_kernel() -> None:
-    """Compiles the kernel, or loads it from Numba's cache, by training a tiny trial.
+def try_out(engine: str) -> str:
+    """Trains a small trial on the CPU: compiles the kernel, or loads it from Numba's cache, where `engine` has one.
+
+    Returns the digest of its bits. They depend on the processor, on libraries and on settings of theirs that no
+    version tells.
 
     Raises:
         ImportError: Numba is not installed.
     """
-    table = SplitTable(torch.ones(4, 2), torch.tensor([0, 1, 2]), torch.tensor([3]))
+    values = torch.arange(40 * 24).remainder(97).reshape(40, 24) / 97  # exact anywhere
+    table = SplitTable(values, torch.arange(33), torch.arange(33, 40))
     settings = TrainingSettings(
-        latent_dim=1, epochs=1, batch_size=2, initial_lr=0.001, eta_min=0.0, weight_decay=0.0, dropout=0.0, seed=0
+        latent_dim=3, epochs=2, batch_size=32, initial_lr=0.01, eta_min=1e-6, weight_decay=1e-4, dropout=0.1, seed=0
     )
-    compiled_trainer(table, settings)(Trial((2,), 0))
+    make = {"compiled": compiled_trainer, "reference": reference_trainer}[engine]
+    result = make(table, settings)(Trial((33, 17), 0))
+    digest = hashlib.blake2b(result.parameters.tobytes() + result.row_errors.tobytes(), digest_size=8)
+    return digest.hexdigest()
 
 
 # ----------------------------------------------------------------------------------------- reference

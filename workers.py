@@ -42,27 +42,32 @@ def run_trials(
     comes. That, closing the iterator, or an exception, drops the trials that have not started and does not wait for
     the others.
     """
+    if not trials or stops():
+        return
     waiting: SimpleQueue[Trial | None] = SimpleQueue()
     done: SimpleQueue[tuple[Trial, Outcome]] = SimpleQueue()
     for trial in trials:
         waiting.put(trial)
-    working = min(threads, len(trials))
-    for _ in range(working):
-        _start(train, waiting, done)
+    working = 0
     try:
+        working = _start_many(min(threads, len(trials)), train, waiting, done)
+        alone = set(trials) if working == 1 else set()  # the trials that have nothing beside them when they are tried
         missing = len(trials)
         while missing:
-            finished = _next(done, stops)
+            finished = _next(waiting, done, stops)
             if finished is None:
                 return
             trial, outcome = finished
-            if outcome is None and working > 1:
-                working -= 1
-                on_fewer(working)
-                waiting.put(trial)
-                continue
             if outcome is None:
-                _start(train, waiting, done)  # instead of the one that has just given up
+                if working > 1:
+                    working -= 1
+                    on_fewer(working)
+                else:
+                    _start(train, waiting, done)  # instead of the one that has just given up
+                if trial not in alone:
+                    alone |= {trial} if working == 1 else set()
+                    waiting.put(trial)
+                    continue
                 outcome = no_memory_for(trial)
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -72,6 +77,23 @@ def run_trials(
         _drop(waiting)
         for _ in range(working):
             waiting.put(None)
+
+
+def _start_many(
+    n: int,
+    train: Callable[[Trial], TrialResult],
+    waiting: SimpleQueue[Trial | None],
+    done: SimpleQueue[tuple[Trial, Outcome]],
+) -> int:
+    """Starts as many threads as the system allows, up to `n`; returns how many. Raises RuntimeError if it is none."""
+    for started in range(n):
+        try:
+            _start(train, waiting, done)
+        except RuntimeError:
+            if not started:
+                raise
+            return started
+    return n
 
 
 def _start(
@@ -95,10 +117,14 @@ def _start(
     threading.Thread(target=work, daemon=True, name="trainer").start()
 
 
-def _next(done: SimpleQueue[tuple[Trial, Outcome]], stops: Callable[[], bool]) -> tuple[Trial, Outcome] | None:
+def _next(
+    waiting: SimpleQueue[Trial | None], done: SimpleQueue[tuple[Trial, Outcome]], stops: Callable[[], bool]
+) -> tuple[Trial, Outcome] | None:
     """The next that is done; None if none is and it is time to stop."""
     while True:
         stopping = stops()
+        if stopping:
+            _drop(waiting)
         try:
             return done.get(block=not stopping, timeout=POLL_SECONDS)
         except Empty:

@@ -44,7 +44,7 @@ from search import (  # noqa: E402
 )
 from selection import rank_configurations  # noqa: E402
 from splits import fold_rows  # noqa: E402
-from training import SplitTable, Training, TrainingSettings, compile_kernel  # noqa: E402
+from training import SplitTable, Training, TrainingSettings, try_out  # noqa: E402
 from uncertainty import scored_part  # noqa: E402
 from verdict import Verdict, judge  # noqa: E402
 from workers import available_cores  # noqa: E402
@@ -317,7 +317,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="searches of the table itself")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    compile_kernel()
+    try_out("compiled")
     environment = describe_environment(torch.device("cpu"), "compiled", available_cores())
     where = f"{environment['processor']}, {available_cores()} cores, torch {environment['torch']}"
     print(f"{arguments.data_path.name}, {where}")

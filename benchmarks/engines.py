@@ -36,8 +36,8 @@ from search import Trial, count_parameters, enumerate_configurations, plan_trial
 from training import (  # noqa: E402
     SplitTable,
     TrainingSettings,
-    compile_kernel,
     make_trainer,
+    try_out,
 )
 from workers import available_cores, run_trials  # noqa: E402
 
@@ -87,7 +87,7 @@ def compare_engines(table: SplitTable, runs: int) -> float:
     weights = sum(count_parameters(table.input_dim, SETTINGS.latent_dim, c) for c in configurations)
     multiply_adds = weights * SETTINGS.epochs * (3 * len(table.train) + len(table.test))
     cores = available_cores()
-    compile_kernel()
+    try_out("compiled")
     compiled: list[float] = []
     reference: list[float] = []
     floor: list[float] = []

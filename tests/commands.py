@@ -18,6 +18,7 @@ import torch
 from builders import make_failed_trial
 
 import hyperparam_optimizer
+import reporting
 import training
 from arguments import PROG
 from search import Trial, TrialResult
@@ -63,7 +64,7 @@ def run(folder: Path, *arguments: object, pictures: bool = False) -> Run:
         stack.enter_context(redirect_stdout(out))
         stack.enter_context(redirect_stderr(err))
         if not pictures:
-            stack.enter_context(mock.patch.object(hyperparam_optimizer, "write_pictures"))
+            stack.enter_context(mock.patch.object(reporting, "write_pictures"))
         try:
             status: object = hyperparam_optimizer.main([*map(str, arguments), "--output_dir", str(folder)])
         except SystemExit as exit_:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from commands import ROWS, SMALL, Run, run
+from resumption import SEARCHES
 
 from arguments import SAMPLE_PATH
 
@@ -56,3 +58,12 @@ def finished(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished search with pictures and a saved model."""
     folder = tmp_path_factory.mktemp("finished") / "new" / "out put é"
     return run(folder, "--data_path", table, "--save_models", *SMALL, pictures=True)
+
+
+@pytest.fixture(scope="session")
+def wholes(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Run]:
+    """The searches of `resumption.py`, never interrupted."""
+    folder = tmp_path_factory.mktemp("wholes")
+    done = {title: run(folder / title, "--data_path", table, *flags) for title, flags in SEARCHES.items()}
+    assert all(run.status == 0 for run in done.values())
+    return done

@@ -144,7 +144,10 @@ def test_help_loads_nothing_heavy() -> None:
         ("weight_decay", ["-1", "nan", "inf", "none"]),
         ("scaling", ["", "Robust", "minmax"]),
         ("engine", ["", "torch", "Compiled"]),
-        ("device", ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cuda:99999", "cpu:0", "mps", "CPU"]),
+        (
+            "device",
+            ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cuda:99999", "cuda:256", "cuda:00", "cpu:0", "mps", "CPU"],
+        ),
         ("columns", ["", " , "]),
         ("confidence", ["0", "1", "0.99999", "-0.95", "95", "nan", "inf", "", "high"]),
         ("cv_folds", ["1", "-1", "5.0", "1001", "all"]),
@@ -158,7 +161,8 @@ def test_a_bad_value_gets_one_line_that_names_its_flag(faults_of: Faults, flag: 
     for value in values:
         (fault,) = faults_of(f"--{flag}", value)
         assert fault.startswith(f"--{flag} "), value
-        assert len(fault) > len(f"--{flag} {value}") + 10, "the remedy is named"
+        assert len(fault) > len(f"--{flag} {value[:80]}") + 10, "the remedy is named"
+        assert len(fault) < 250
 
 
 def test_all_faults_are_reported_together(faults_of: Faults) -> None:
@@ -168,9 +172,9 @@ def test_all_faults_are_reported_together(faults_of: Faults) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("rest", [[], ["--seed", "1"], ["--quiet"]])
-def test_a_flag_without_its_value_is_named(faults_of: Faults, rest: list[str]) -> None:
-    assert faults_of("--epochs", *rest) == ["--epochs: give a value; see --help"]
+@pytest.mark.parametrize("argv", [["--epochs"], ["--epochs", "--seed", "1"], ["--epochs", "--quiet"], ["--epochs=--"]])
+def test_a_flag_without_its_value_is_named(faults_of: Faults, argv: list[str]) -> None:
+    assert faults_of(*argv) == ["--epochs: give a value; see --help"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,13 @@
+"""The autoencoder, its flat form, and loading what a search left behind."""
+
 from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,6 +91,150 @@ def test_load_flat_refuses_a_vector_of_another_model() -> None:
         load_flat(DynamicAutoencoder(6, 2, [4]), np.zeros(3, np.float32))
 
 
-def test_load_best_without_results_names_the_file(tmp_path: object) -> None:
+# --- What a search left behind ----------------------------------------------------------------------
+
+
+def leave_behind(folder: Path, **changes: Any) -> Path:
+    """A made-up search's results and weights for 4 columns, the JSON's best configuration changed; returns the .pth."""
+    model = DynamicAutoencoder(4, 2, [5], generator=torch.Generator().manual_seed(3))
+    saved = {"model_info": model.get_model_info(), "saved_model": {"file": "best_model_latent2.pth"}} | changes
+    scaling = {"kind": "robust", "low": [0.0] * 4, "high": [1.0] * 4}
+    results = {"best_configuration": saved, "data": {"columns": ["a", "b", "c", "d"], "scaling": scaling}}
+    (folder / "hyperparam_results_latent2.json").write_text(json.dumps(results), encoding="utf-8")
+    torch.save(model.state_dict(), folder / "best_model_latent2.pth")
+    return folder / "best_model_latent2.pth"
+
+
+def refusal(folder: Path, path: Path) -> str:
+    """The one line that loading ends in; it names this file."""
+    with pytest.raises(ValueError, match="run the search again") as caught:
+        load_best(folder, 2)
+    assert type(caught.value) is ValueError
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert message.isprintable()
+    return message
+
+
+def test_load_best_rebuilds_the_model_and_leaves_the_global_generator_alone(tmp_path: Path) -> None:
+    weights = leave_behind(tmp_path)
+    before = torch.random.get_rng_state()
+    best = load_best(tmp_path, 2)
+    assert torch.equal(before, torch.random.get_rng_state())
+    for name, parameter in torch.load(weights, weights_only=True).items():
+        assert torch.equal(parameter, best.model.state_dict()[name])
+    assert best.columns == ["a", "b", "c", "d"]
+    assert not best.model.training
+    assert all(parameter.requires_grad and parameter.device.type == "cpu" for parameter in best.model.parameters())
+    assert best.encode(torch.full((3, 4), torch.nan)).shape == (3, 2)
+
+
+def test_load_best_without_results_or_weights_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="hyperparam_results_latent3"):
-        load_best(str(tmp_path), 3)
+        load_best(tmp_path, 3)
+    leave_behind(tmp_path, saved_model=None)
+    with pytest.raises(FileNotFoundError, match="run it again with --save_models"):
+        load_best(tmp_path, 2)
+    leave_behind(tmp_path).unlink()
+    with pytest.raises(FileNotFoundError, match=r"best_model_latent2\.pth"):
+        load_best(tmp_path, 2)
+
+
+class Malice:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_a_malicious_pth_is_refused_and_not_run(tmp_path: Path, is_zip: bool) -> None:
+    weights, trace = leave_behind(tmp_path), tmp_path / "was here"
+    torch.save({"input_norm.weight": Malice(trace)}, weights, _use_new_zipfile_serialization=is_zip)
+    assert "holds more than weights, perhaps a program; nothing of it was run" in refusal(tmp_path, weights)
+    assert not trace.exists()
+    weights.write_bytes(pickle.dumps(Malice(trace)))
+    refusal(tmp_path, weights)
+    assert not trace.exists()
+    pickle.loads(weights.read_bytes())
+    assert trace.exists(), "it would have done harm"
+
+
+BAD_WEIGHTS: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
+    "no dict": lambda weights: list(weights.values()),
+    "nothing": lambda weights: {},
+    "one missing": lambda weights: dict(list(weights.items())[1:]),
+    "one too many": lambda weights: {**weights, "more": torch.zeros(1)},
+    "another shape": lambda weights: DynamicAutoencoder(4, 2, [6]).state_dict(),
+    "whole numbers": lambda weights: {name: value.int() for name, value in weights.items()},
+    "doubles": lambda weights: {name: value.double() for name, value in weights.items()},
+    "not finite": lambda weights: {name: value / 0 for name, value in weights.items()},
+    "texts": lambda weights: dict.fromkeys(weights, "a"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_WEIGHTS)
+def test_a_pth_of_another_kind_is_refused(tmp_path: Path, fault: str) -> None:
+    path = leave_behind(tmp_path)
+    torch.save(BAD_WEIGHTS[fault](torch.load(path, weights_only=True)), path)
+    assert "not the weights of this model" in refusal(tmp_path, path)
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, -1, -100])
+def test_a_truncated_pth_is_refused(tmp_path: Path, size: int) -> None:
+    path = leave_behind(tmp_path)
+    path.write_bytes(path.read_bytes()[:size])
+    refusal(tmp_path, path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"{}", b"\xff", b"[" * 100_000, b'{"best_configuration": 1}']
+)
+def test_results_that_are_damaged_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "hyperparam_results_latent2.json"
+    path.write_bytes(content)
+    assert "not the results of a search" in refusal(tmp_path, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("saved_model", {"file": "../elsewhere.pth"}),
+        ("saved_model", {"file": "/etc/passwd"}),
+        ("saved_model", {"file": ""}),
+        ("saved_model", {}),
+        ("model_info", None),
+        ("model_info", {"input_dim": 4}),
+        ("model_info", {"input_dim": 5, "latent_dim": 2, "hidden_dims": [5], "dropout": 0.1}),
+        ("model_info", {"input_dim": 4, "latent_dim": 2, "hidden_dims": ["5"], "dropout": 0.1}),
+        ("model_info", {"input_dim": 4, "latent_dim": 2, "hidden_dims": [5], "dropout": 7}),
+        ("model_info", {"input_dim": 4, "latent_dim": 2, "hidden_dims": [-5], "dropout": 0.1}),
+    ],
+)
+def test_results_that_make_no_sense_are_refused(tmp_path: Path, name: str, value: object) -> None:
+    leave_behind(tmp_path, **{name: value})
+    refusal(tmp_path, tmp_path / "hyperparam_results_latent2.json")
+
+
+def test_results_whose_scaling_does_not_fit_are_refused(tmp_path: Path) -> None:
+    leave_behind(tmp_path)
+    path = tmp_path / "hyperparam_results_latent2.json"
+    sound = path.read_text(encoding="utf-8")
+    for old, new in {
+        '"robust"': '"log"',
+        '"low": [0.0, ': '"low": [',
+        '"a", ': "",
+        '"low": [0.0': '"low": ["x"',
+    }.items():
+        assert old in sound
+        path.write_text(sound.replace(old, new), encoding="utf-8")
+        refusal(tmp_path, path)
+
+
+def test_results_that_claim_a_huge_model_take_no_memory(tmp_path: Path) -> None:
+    size = 10**9  # a layer of 4 exabytes
+    info = {"input_dim": 4, "latent_dim": 2, "hidden_dims": [size, size], "dropout": 0.1}
+    assert "not the weights of this model" in refusal(tmp_path, leave_behind(tmp_path, model_info=info))

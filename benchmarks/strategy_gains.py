@@ -1,6 +1,6 @@
 """What searching with less finds, against the full grid, on many seeds.
 
-    python benchmarks/strategies.py --data_path TABLE [--seeds 10]
+    python benchmarks/strategy_gains.py --data_path TABLE [--seeds 10]
 
 The space: widths 8, 16, 32, 64, 128 and up to 4 layers, 125 configurations; 5 repeats of 20 epochs, latent 3. Each
 seed splits the table anew. The grid is trained once a seed; its losses then answer what random and Bayesian search
@@ -34,7 +34,7 @@ from history import History  # noqa: E402
 from search import Configuration, ParameterCounts, Space, Trial, plan_trials  # noqa: E402
 from selection import ConfigurationResult, ResultCollector  # noqa: E402
 from strategies import Plan, draw_distinct, everything, follow, halving  # noqa: E402
-from training import SplitTable, Training, TrainingSettings, compile_kernel  # noqa: E402
+from training import SplitTable, Training, TrainingSettings, try_out  # noqa: E402
 from uncertainty import scored_part  # noqa: E402
 from verdict import judge  # noqa: E402
 from workers import available_cores  # noqa: E402
@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--runs", type=int, default=3, help="of early stopping")
     arguments = parser.parse_args()
-    compile_kernel()
+    try_out("compiled")
     environment = describe_environment(torch.device("cpu"), "compiled", available_cores())
     print({name: environment[name] for name in ("processor", "threads", "platform", "python", "torch", "numba")})
     compare_early_stopping(arguments.data_path, arguments.runs)

@@ -1,0 +1,265 @@
+"""Searches that are killed again and again, at random moments, and what they end with.
+
+    python benchmarks/soak.py [--data_path TABLE] [--kills 50] [--seed 0]
+
+Three searches take turns: a plain one, one over folds, one with two latent dimensions and a saved model. Each is run
+once without interruption. Then the same command is started in a new folder and killed (SIGKILL) at a moment drawn from
+the time that took, start-up and report included; started again, killed again, until it comes to its end; and so on,
+until there were as many kills as asked for. A kill tears no line of the journal, since a line is one write; a power cut
+may. So after every second kill, on average, the journal is cut off at a random byte of its last records. At the end
+every file must be that of the search that was not interrupted, byte for byte; of the JSON all but `timestamp` and
+`timing`, of the journal all but the times. Prints each kill and what it hit; exit status 1 if anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402 - the project's modules lie one folder up
+
+from environment import describe_environment  # noqa: E402
+from files import DRAFTS, HOLDER  # noqa: E402
+from journal import Records, read_records  # noqa: E402
+from training import try_out  # noqa: E402
+from workers import available_cores  # noqa: E402
+
+SEARCHES = MappingProxyType(
+    {
+        "plain": ("--hidden_dims_search", "16,32,64", "--max_layers", "3", "--epochs", "20"),
+        "folds": ("--hidden_dims_search", "16,32,64", "--max_layers", "2", "--epochs", "15", "--cv_folds", "3"),
+        "saved": ("--hidden_dims_search", "16,32,64", "--epochs", "12", "--save_models", "--latent_dim", "2"),
+    }
+)
+TORN = 0.5  # the share of kills after which the journal is cut off as well
+LAST_RECORDS = 3  # of which a power cut may take something
+MOST = 8  # kills of one search; then it may finish
+PATIENCE = 300.0  # seconds, after which a search hangs
+
+
+class SearchFailedError(Exception):
+    """The command ended with another exit status than 0; the message is its stderr."""
+
+
+@dataclass
+class Strike:
+    """One kill."""
+
+    moment: float  # seconds after the command was started
+    phase: str
+    trained: int  # records in the journal
+    torn: int  # of them, how many the cut has torn
+
+
+@dataclass
+class Soak:
+    """What has happened so far."""
+
+    strikes: list[Strike] = field(default_factory=list)
+    searches: int = 0
+    differences: list[str] = field(default_factory=list)
+
+
+# One search
+
+
+def start(folder: Path, data_path: Path, flags: Sequence[str]) -> subprocess.Popen[bytes]:
+    """The command, into `folder`; the same words each time, so that they are the same in the results."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(ROOT / "hyperparam_optimizer.py"), "--data_path", str(data_path.resolve()), *flags]
+    log = folder.with_suffix(".log")
+    with open(log, "wb") as file:
+        return subprocess.Popen([*command, "--output_dir", folder.name], cwd=folder.parent, stdout=file, stderr=file)
+
+
+def finish(process: subprocess.Popen[bytes], folder: Path, timeout: float = PATIENCE) -> None:
+    """Waits for the end.
+
+    Raises:
+        subprocess.TimeoutExpired: it has not come yet.
+        SearchFailedError: with another exit status than 0.
+    """
+    if process.wait(timeout):
+        raise SearchFailedError(folder.with_suffix(".log").read_text(encoding="utf-8", errors="replace"))
+
+
+def run_whole(folder: Path, data_path: Path, flags: Sequence[str]) -> float:
+    """An uninterrupted search; returns its seconds."""
+    started = time.monotonic()
+    finish(start(folder, data_path, flags), folder)
+    return time.monotonic() - started
+
+
+def kill_after(folder: Path, data_path: Path, flags: Sequence[str], moment: float) -> int | None:
+    """Starts the command and kills it after `moment` seconds; returns its number, or None if it came to its end."""
+    process = start(folder, data_path, flags)
+    try:
+        finish(process, folder, moment)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return process.pid
+    return None
+
+
+# What a kill leaves
+
+
+def phase_of(folder: Path, pid: int) -> str:
+    """What the process was at when it was killed, by the files that it left."""
+    holder = folder / HOLDER
+    if not holder.exists() or f"process {pid}," not in holder.read_text(encoding="utf-8"):
+        return "start-up"
+    if list(folder.glob(f"{DRAFTS}*")):  # its own: it has removed what others left
+        return "report"
+    if list(folder.glob("hyperparam_results_*.json")):
+        return "end"
+    log = folder.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
+    return "conclusion" if "Probing longer training" in log else "training"
+
+
+def journal_of(folder: Path) -> Path | None:
+    """Where the journal lies, if it does."""
+    return next(folder.glob("journal_*.jsonl"), None)
+
+
+def cut_off(path: Path, place: float) -> int:
+    """Cuts the file off within its last records, at the share `place` of them; returns how many it tore."""
+    data = path.read_bytes()
+    lines = data.splitlines(keepends=True)
+    last = sum(map(len, lines[-LAST_RECORDS:]))
+    path.write_bytes(data[: len(data) - last + round(place * last)])
+    records = read_records(path)
+    return 1 if records is None else records.n_damaged
+
+
+def records_in(path: Path | None) -> int:
+    """How many trainings the journal holds."""
+    records = read_records(path) if path else None
+    return len(records.results) if records else 0
+
+
+# Comparing
+
+
+def outputs(folder: Path) -> dict[str, object]:
+    """Each file's content, as far as it must be the same for the same search."""
+    return {path.name: content(path) for path in folder.iterdir() if ".damaged" not in path.name}
+
+
+def content(path: Path) -> object:
+    """A file's bytes; of results and journal what does not tell the time."""
+    if path.name.startswith("hyperparam_results") and path.suffix == ".json":
+        results = json.loads(path.read_text(encoding="utf-8"))
+        return json.dumps({name: part for name, part in results.items() if name not in ("timestamp", "timing")})
+    if path.name.startswith("journal"):
+        records = read_records(path)
+        return None if records is None or not records.is_sound else timeless(records)
+    return path.read_bytes()
+
+
+def timeless(records: Records) -> Mapping[str, Any]:
+    """All that a journal holds but when it was made and how long that took."""
+    arrays = ("train_losses", "test_losses", "row_errors")
+    figures = ("final_train_loss", "final_test_loss", "failed_epoch")
+    trials = {
+        key: [getattr(result, name).tobytes() for name in arrays] + [repr(getattr(result, name)) for name in figures]
+        for key, result in records.results.items()
+    }
+    weights = {key: parameters.tobytes() for key, parameters in records.weights.items()}
+    return {"identity": records.identity, "trials": trials, "weights": weights}
+
+
+def differences(whole: Mapping[str, object], resumed: Mapping[str, object]) -> list[str]:
+    """The names of the files that are not the same in both."""
+    return sorted(name for name in {*whole, *resumed} if name not in whole or whole[name] != resumed.get(name))
+
+
+# The soak
+
+
+def strike_until_finished(
+    folder: Path, data_path: Path, flags: Sequence[str], seconds: float, chance: random.Random, most: int = MOST
+) -> list[Strike]:
+    """Kills the search again and again, until it comes to its end before its moment, or was killed `most` times."""
+    strikes: list[Strike] = []
+    while True:
+        moment = chance.uniform(0, seconds) if len(strikes) < most else PATIENCE
+        pid = kill_after(folder, data_path, flags, moment)
+        if pid is None:
+            return strikes
+        if len(strikes) == most:
+            raise SearchFailedError(f"{folder} has not come to its end after {PATIENCE:.0f} s")
+        path = journal_of(folder)
+        trained, tears, place = records_in(path), chance.random() < TORN, chance.random()
+        phase = phase_of(folder, pid)
+        torn = cut_off(path, place) if path and tears else 0
+        strikes.append(Strike(moment, phase, trained, torn))
+        print(f"  {moment:5.1f} s  {phase:<10} {trained:3d} trained" + ", last record torn" * bool(torn), flush=True)
+
+
+def soak(
+    data_path: Path, kills: int, seed: int, searches: Mapping[str, Sequence[str]] = SEARCHES, most: int = MOST
+) -> Soak:
+    """Strikes at least `kills` times; see the top of this file."""
+    try_out("compiled")  # so that no search has to wait for it
+    done, chance = Soak(), random.Random(seed)
+    whole: dict[str, tuple[float, dict[str, object]]] = {}
+    with tempfile.TemporaryDirectory(prefix="soak") as name:
+        for title in cycle(searches):
+            if len(done.strikes) >= kills:
+                return done
+            if title not in whole:
+                folder = Path(name) / "whole" / title
+                whole[title] = run_whole(folder, data_path, searches[title]), outputs(folder)
+            seconds, expected = whole[title]
+            print(f"{title}, {seconds:.1f} s without interruption", flush=True)
+            done.searches += 1
+            folder = Path(name) / str(done.searches) / title
+            done.strikes += strike_until_finished(folder, data_path, searches[title], seconds, chance, most)
+            different = differences(expected, outputs(folder))
+            done.differences += [f"search {done.searches} ({title}): {file}" for file in different]
+            print(f"  finished: {', '.join(different) + ' differ' if different else 'the same bits'}", flush=True)
+    raise AssertionError("there are no searches")
+
+
+def main() -> int:
+    """Parses the arguments, prints everything; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Searches that are killed at random moments and go on.")
+    parser.add_argument("--data_path", type=Path, default=ROOT / "data" / "sample.csv", help="default: the sample")
+    parser.add_argument("--kills", type=int, default=50, help="at least so many (default: 50)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    arguments = parser.parse_args()
+    machine = describe_environment(torch.device("cpu"), "compiled", available_cores())
+    print(f"{machine['processor']}, {available_cores()} cores, {platform.system()}, Python {machine['python']}, "
+          f"torch {machine['torch']}, numba {machine['numba']}")  # fmt: skip
+    done = soak(arguments.data_path, arguments.kills, arguments.seed)
+    phases = Counter(strike.phase for strike in done.strikes)
+    moments = sorted(strike.moment for strike in done.strikes)
+    print(
+        f"{len(moments)} kills of {done.searches} searches, {moments[0]:.1f} to {moments[-1]:.1f} s after their start"
+    )
+    print("they hit " + ", ".join(f"{phase} {number}" for phase, number in phases.most_common()))
+    print(f"{sum(strike.torn for strike in done.strikes)} records were torn")
+    print("\n".join(done.differences) or "every file of every search has the bits of an uninterrupted one")
+    return 1 if done.differences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

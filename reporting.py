@@ -1,0 +1,205 @@
+"""Writing all that a search reports: which files, in which order, and the closing summary between them.
+
+    write_report(arguments, loaded, training, findings, environment, stopwatch, console)
+
+What each file holds is up to `report.py`, `csv_tables.py` and the modules of the pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from console import Console, Stopwatch, UsageError, count
+
+if TYPE_CHECKING:
+    from loading import Loaded
+    from models import DynamicAutoencoder
+    from report import Findings
+    from selection import ConfigurationResult
+    from training import Training
+    from verdict import Verdict
+
+SELECTED = {"best": "best", "simplest": "simplest tied"}
+SAMPLE_NOTE = "Synthetic sample data (data/sample.csv), not real classes"
+
+
+def write_report(
+    arguments: argparse.Namespace,
+    loaded: Loaded,
+    training: Training,
+    findings: Findings,
+    environment: dict[str, Any],
+    stopwatch: Stopwatch,
+    console: Console,
+) -> None:
+    """Writes all files, or on any fault none, and prints the closing summary.
+
+    Of a search that failed entirely there are only JSON and CSV. One that was interrupted does not take the place of
+    complete results: its files go to a folder `interrupted` beside them.
+    """
+    from conclusion import state_findings
+    from csv_tables import write_csv
+    from files import INTERRUPTED, publishing
+    from headless import headless
+    from loading import describe_data
+    from report import closing_files, closing_summary, results_document, save_state_dict, search_line, write_json
+    from training import trained_model
+
+    folder = Path(arguments.output_dir)
+    if not findings.is_complete and holds_complete_results(output_files(folder, arguments.latent_dim).results):
+        folder = folder / INTERRUPTED
+    files = output_files(folder, arguments.latent_dim)
+    chosen, verdict = findings.chosen, findings.verdict
+    model = trained_model(findings.trained, loaded.table, training.settings) if findings.trained else None
+    with publishing(folder) as draft_folder:
+        drafts = output_files(draft_folder, arguments.latent_dim)
+        if chosen and verdict:
+            saved = files.model if arguments.save_models and model else None
+            if saved and model:
+                save_state_dict(drafts.model, model.state_dict())
+                findings = replace(findings, saved_model_file=saved.name)
+            time = _time_text(findings, training)
+            statement = state_findings(findings, loaded, arguments.latent_dim, time)
+            line = search_line(findings)
+            console.summarize(closing_summary(chosen, saved, statement, is_complete=findings.is_complete, search=line))
+            with headless(draft_folder):
+                write_pictures(arguments, loaded, findings, verdict, drafts)
+                if model:
+                    write_latent_space(arguments, loaded, chosen, model, drafts)
+        write_csv(drafts.csv, findings)
+        stopwatch.lap("report")
+        timing = stopwatch.timing()
+        data = describe_data(loaded)
+        write_json(
+            drafts.results,
+            results_document(findings, args=vars(arguments), environment=environment, data=data, timing=timing),
+        )
+    if chosen:
+        latent_plot = files.latent_plot if model and arguments.latent_dim == 2 else None
+        pictures = (files.search_plot, files.configurations_plot, files.verdict_plot)
+        console.summarize(closing_files(*pictures, files.results, latent_plot))
+    if not findings.is_complete:
+        done = f"{len(findings.ranking)} of {count(findings.n_configurations, 'configuration')} trained"
+        same = "the same command" + (" without --fresh" if arguments.fresh else "")
+        console.warn(f"interrupted, {done}; {same} goes on from here")
+
+
+class OutputFiles(NamedTuple):
+    """Where everything goes."""
+
+    results: Path
+    csv: Path
+    model: Path
+    codes: Path
+    search_plot: Path
+    configurations_plot: Path
+    verdict_plot: Path
+    history_plot: Path
+    latent_plot: Path
+
+
+def output_files(folder: Path, latent_dim: int) -> OutputFiles:
+    """The files in this folder."""
+    latent = f"latent{latent_dim}"
+    return OutputFiles(
+        results=folder / f"hyperparam_results_{latent}.json",
+        csv=folder / f"hyperparam_results_{latent}.csv",
+        model=folder / f"best_model_{latent}.pth",
+        codes=folder / f"latent_codes_{latent}.csv",
+        search_plot=folder / f"hyperparam_search_{latent}.png",
+        configurations_plot=folder / f"config_performance_{latent}.png",
+        verdict_plot=folder / f"verdict_{latent}.png",
+        history_plot=folder / f"search_history_{latent}.png",
+        latent_plot=folder / "latent_space_2d_best_config.png",
+    )
+
+
+def make_folder(arguments: argparse.Namespace) -> Path:
+    """`--output_dir`, made if need be, with nothing in the way of what is going to be written there."""
+    from files import INTERRUPTED
+
+    folder = Path(arguments.output_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--output_dir {arguments.output_dir!r} cannot be made: {error}") from None
+    for path in output_files(folder, arguments.latent_dim):
+        if path.is_dir():
+            raise UsageError(f"--output_dir {arguments.output_dir!r}: {path} is a folder; move it, or give another")
+    if os.path.lexists(folder / INTERRUPTED) and not (folder / INTERRUPTED).is_dir():
+        raise UsageError(f"--output_dir {arguments.output_dir!r}: {folder / INTERRUPTED} is in the way; move it")
+    return folder
+
+
+def holds_complete_results(path: Path) -> bool:
+    """Whether a finished search left its results there."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return not (isinstance(results, dict) and results.get("complete") is False)
+
+
+def write_pictures(
+    arguments: argparse.Namespace,
+    loaded: Loaded,
+    findings: Findings,
+    verdict: Verdict,
+    files: OutputFiles,
+) -> None:
+    """Draws the pictures of the search."""
+    import history_plot
+    import plots
+    import verdict_plot
+
+    ranking, history = findings.ranking, findings.history
+    latent_dim, note = arguments.latent_dim, SAMPLE_NOTE if loaded.is_sample else None
+    size = history.space_size if history else None
+    about: dict[str, Any] = {"latent_dim": latent_dim, "note": note, "space_size": size}
+    plots.plot_search(ranking, files.search_plot, verdict=verdict, **about)
+    plots.plot_configurations(ranking, files.configurations_plot, verdict=verdict, **about)
+    verdict_plot.plot_verdict(verdict, ranking, files.verdict_plot, **about)
+    if history and history.steps:
+        history_plot.plot_history(
+            history, files.history_plot, latent_dim=latent_dim, verdict=verdict, ranking=ranking, note=note
+        )
+
+
+def write_latent_space(
+    arguments: argparse.Namespace,
+    loaded: Loaded,
+    chosen: ConfigurationResult,
+    model: DynamicAutoencoder,
+    files: OutputFiles,
+) -> None:
+    """Writes the latent codes of the chosen configuration's model, and draws them where they are two."""
+    import latent_plots
+    from csv_tables import write_latent_codes
+    from report import config_text
+    from training import encode_table
+
+    dataset = loaded.dataset
+    codes, errors = encode_table(model, loaded.table)
+    is_test = loaded.table.is_test
+    write_latent_codes(files.codes, codes, errors, is_test, dataset.row_numbers, dataset.others)
+    if arguments.latent_dim == 2:
+        labels = dataset.others[dataset.label_column] if dataset.label_column else None
+        title = f"Latent space of the {SELECTED[arguments.select]} configuration, {config_text(chosen.config)}"
+        note = SAMPLE_NOTE if loaded.is_sample else None
+        latent_plots.plot_latent_space(codes, is_test, labels, files.latent_plot, title=title, note=note)
+
+
+def _time_text(findings: Findings, training: Training) -> str:
+    """How long the search takes with the epochs that the probe suggests; nothing where it suggests none."""
+    if findings.probe is None or findings.probe.suggested_epochs is None:
+        return ""
+    trained = sum(result.seconds for configuration in findings.ranking for result in configuration.trials)
+    seconds = trained / training.threads * findings.probe.suggested_epochs / training.settings.epochs
+    if seconds < 90:
+        return f"takes about {max(seconds, 1):.0f} s"
+    return f"takes about {seconds / 60:.0f} min" if seconds < 5400 else f"takes about {seconds / 3600:.0f} h"

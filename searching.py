@@ -1,0 +1,164 @@
+"""Carrying a search out: the strategy that was asked for, its trainings, and what the console says of them.
+
+collector, history = carry_out(arguments, space, loaded, training, console)
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from math import log10
+from typing import TYPE_CHECKING, NamedTuple
+
+from arguments import DEFAULT_OBJECTIVES
+from console import Console, UsageError, count
+from history import History
+from journal import Journal
+from loading import Loaded
+from progress import Progress
+from report import config_text, loss_text
+from search import Configuration, ParameterCounts, Space, Trial, TrialResult, plan_trials
+from selection import ConfigurationResult, ResultCollector
+from strategies import Batch, Plan, draw_distinct, everything, follow, halving, rungs
+from training import Training
+from workers import available_cores
+
+if TYPE_CHECKING:
+    from bayesian import Values
+
+
+class Search(NamedTuple):
+    """What a search has brought."""
+
+    ranking: list[ConfigurationResult]  # of those that came to an end, best first
+    history: History
+    n_configurations: int  # that it set out to try
+
+
+def carry_out(
+    arguments: argparse.Namespace, space: Space, loaded: Loaded, training: Training, console: Console
+) -> Search:
+    """Trains what the strategy asks for, until it ends or `training` is told to stop."""
+    trials_each = arguments.repeats * len(loaded.folds)
+    input_dim, latent_dim = loaded.table.input_dim, arguments.latent_dim
+
+    def trials_of(configurations: Sequence[Configuration]) -> list[Trial]:
+        return plan_trials(
+            configurations, arguments.repeats, input_dim=input_dim, latent_dim=latent_dim, folds=arguments.cv_folds
+        )
+
+    collector = ResultCollector(trials_each, ParameterCounts(input_dim, latent_dim))
+    history = History(arguments.search, space.size, arguments.epochs, training.threads)
+    plan = make_plan(arguments, space, training, trials_each)
+    n_trainings = trials_each * sum(_batch_sizes(arguments, space))
+    kept: set[Trial] = set()
+    with Progress(n_trainings, done=0, console=console) as progress:
+
+        def on_batch(batch: Batch, trials: Sequence[Trial]) -> None:
+            is_first = not kept and not history.steps
+            kept.clear()
+            kept.update(training.kept(trials, pause_after=batch.pause_after))
+            if is_first and kept and training.journal:
+                progress.say(resumption(trials, kept, training.journal, is_all=arguments.search in ("grid", "random")))
+            elif arguments.search == "halving" and history.steps:
+                progress.say(f"The best {len(batch.configurations)} of {space.size} configurations go on")
+
+        def on_result(result: TrialResult) -> None:
+            best = collector.best
+            leader = f"{config_text(best.config)} {loss_text(best.final_test_loss)}" if best else ""
+            progress.update(leader, is_new=result.trial not in kept)
+
+        unfinished = follow(plan, training, trials_of, collector, history, on_batch=on_batch, on_result=on_result)
+    return Search(collector.ranking(without=unfinished), history, n_to_try(arguments, space))
+
+
+def make_plan(arguments: argparse.Namespace, space: Space, training: Training, trials_each: int) -> Plan:
+    """The strategy that `--search` names."""
+    if arguments.search == "random":
+        return everything(draw_distinct(space, arguments.trials, arguments.seed))
+    if arguments.search == "halving":
+        return halving(
+            space.configurations(),
+            epochs=arguments.epochs,
+            min_epochs=first_rung(arguments),
+            factor=arguments.halving_factor,
+        )
+    if arguments.search == "bayesian":
+        try:
+            return _bayesian_plan(arguments, space, training, trials_each)
+        except ImportError as error:
+            raise UsageError(
+                f"--search bayesian needs Optuna ({error}); pip install optuna, or --search random"
+            ) from None
+    return everything(space.configurations())
+
+
+def _bayesian_plan(arguments: argparse.Namespace, space: Space, training: Training, trials_each: int) -> Plan:
+    from bayesian import bayesian, make_study, open_storage
+
+    is_multi = arguments.objectives is not DEFAULT_OBJECTIVES
+    objectives = ["loss", "log10 params"] if is_multi else ["loss"]
+
+    def values_of(result: ConfigurationResult) -> Values:
+        values = [result.final_test_loss, log10(result.model_params)]
+        return None if result.failure else values[: len(objectives)]
+
+    storage = None
+    if training.journal:
+        path = training.journal.path.with_name(f"optuna_latent{arguments.latent_dim}.log")
+        storage = open_storage(path, training.journal.digest, fresh=arguments.fresh)
+    study = make_study(arguments.seed, objectives, storage)
+    if training.journal:
+        study.set_user_attr("search", training.journal.digest)
+    return bayesian(
+        space,
+        study,
+        n_trials=arguments.trials,
+        batch_size=arguments.batch_trials or -(-available_cores() // trials_each),
+        seed=arguments.seed,
+        values_of=values_of,
+    )
+
+
+def first_rung(arguments: argparse.Namespace) -> int:
+    """The epoch after which halving drops for the first time."""
+    return int(arguments.min_epochs or max(1, arguments.epochs // 10))
+
+
+def n_to_try(arguments: argparse.Namespace, space: Space) -> int:
+    """How many configurations the search sets out to try."""
+    return min(arguments.trials, space.size) if arguments.search in ("random", "bayesian") else space.size
+
+
+def _batch_sizes(arguments: argparse.Namespace, space: Space) -> list[int]:
+    """How many configurations are trained on, in all batches."""
+    sizes = [n_to_try(arguments, space)]
+    if arguments.search == "halving":
+        for _ in rungs(arguments.epochs, first_rung(arguments), arguments.halving_factor):
+            sizes.append(-(-sizes[-1] // arguments.halving_factor))
+    return sizes
+
+
+def title(arguments: argparse.Namespace, space: Space) -> str:
+    """`Searching 19 configurations x 5 repeats of 20 epochs, latent dimension 3`."""
+    n = n_to_try(arguments, space)
+    manner = {"grid": "", "random": ", at random,", "halving": " by successive halving", "bayesian": ", bayesian,"}
+    what = count(n, "configuration") if n == space.size else f"{n} of {count(space.size, 'configuration')}"
+    times = [what + manner[arguments.search], count(arguments.repeats, "repeat")]
+    times += [count(arguments.cv_folds, "fold")] if arguments.cv_folds else []
+    epochs = count(arguments.epochs, "epoch")
+    return f"Searching {' x '.join(times)} of {epochs}, latent dimension {arguments.latent_dim}"
+
+
+def resumption(trials: Sequence[Trial], kept: Collection[Trial], journal: Journal, *, is_all: bool) -> str:
+    """`12 of 19 configurations already trained at 14:03; continuing`. `is_all`: more trials will not be asked for."""
+    configurations, unfinished = ({trial.config for trial in some} for some in (trials, set(trials) - set(kept)))
+    finished = len(configurations) - len(unfinished)
+    done = f"{finished} of {count(len(configurations), 'configuration')} already trained"
+    if not finished or not is_all:
+        done = f"{journal.n_finished} trainings already done" if not is_all else ""
+        done = done or f"{len(kept)} of {count(len(trials), 'training')} already done"
+    at, today = journal.last_finished, datetime.now().date()
+    when = f"{at:%H:%M}" if at.date() == today else f"{at:%Y-%m-%d %H:%M}"
+    return f"{done} at {when}; " + ("continuing" if unfinished or not is_all else "writing the reports anew")

@@ -1,0 +1,113 @@
+"""What cannot be printed never stops the program by itself, and what takes how long is added up."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+
+from console import Console, Stopwatch, count
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, TextIO]]:
+    """Both ends of a pipe, the second to be written to."""
+    reading, writing = os.pipe()
+    stream = os.fdopen(writing, "w", encoding="utf-8")
+    yield reading, stream
+    stream.close()
+
+
+@pytest.fixture
+def full_disk() -> Iterator[TextIO]:
+    """A stream that has no room left."""
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with open("/dev/full", "w", encoding="utf-8") as stream:
+        yield stream
+
+
+def test_quiet_leaves_the_summary_and_what_must_be_known(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(quiet=True)
+    console.say("progress")
+    console.notice("worth knowing")
+    console.warn("must be known")
+    console.summarize("summary")
+    assert capsys.readouterr() == ("summary\n", "Note: must be known\n")
+
+
+def test_otherwise_everything_is_printed_notes_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(quiet=False)
+    console.say("progress")
+    console.notice("worth knowing")
+    assert capsys.readouterr() == ("progress\n", "Note: worth knowing\n")
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_reader_that_is_gone_is_told_and_the_rest_is_dropped(
+    name: str, pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, stream = pipe
+    monkeypatch.setattr(sys, name, stream)
+    gone: list[None] = []
+    console = Console(quiet=False, on_gone=lambda: gone.append(None))
+    print_to = console.summarize if name == "stdout" else console.warn
+    print_to("read")
+    assert os.read(reading, 100).endswith(b"read\n")
+    os.close(reading)
+    assert not gone
+    print_to("lost")
+    print_to("dropped")
+    assert len(gone) == 1
+    assert console.error is None
+    stream.flush()
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_full_disk_is_remembered_and_the_rest_is_dropped(
+    name: str, full_disk: TextIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, name, full_disk)
+    console = Console(quiet=False, on_gone=lambda: pytest.fail("nobody is gone"))
+    print_to = console.summarize if name == "stdout" else console.warn
+    print_to("lost")
+    print_to("dropped")
+    assert console.error is not None
+    assert console.error.strerror == "No space left on device"
+    full_disk.flush()
+
+
+def test_a_stream_that_is_no_file_may_fail_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stdout", Failing())
+    gone: list[None] = []
+    Console(quiet=False, on_gone=lambda: gone.append(None)).say("lost")
+    assert gone
+
+
+def test_there_may_be_no_stdout_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    console = Console(quiet=False)
+    console.say("nowhere")
+    assert console.error is None
+
+
+def test_a_stopwatch_adds_up_the_laps_of_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0, 3.0, 6.0])
+    monkeypatch.setattr("console.time.perf_counter", lambda: next(clock))
+    stopwatch = Stopwatch()
+    for stage in ("load", "train", "load"):
+        stopwatch.lap(stage)
+    assert stopwatch.timing() == {"load": 4.0, "train": 2.0, "total": 6.0}
+
+
+def test_one_is_counted_without_an_s() -> None:
+    assert [count(number, "fold") for number in (0, 1, 2)] == ["0 folds", "1 fold", "2 folds"]
