@@ -118,7 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--min_delta", _number, 0.0, "a smaller fall of the validation loss is no improvement")
     add("--validation_fraction", _number, 0.1, "share of the training rows that decide when to stop")
     add("--halving_factor", _whole, 3, "at each rung one in so many goes on, halving")
-    add("--min_epochs", _whole, 0, "epochs before the first rung, halving", "a tenth of --epochs")
+    add("--min_epochs", _whole, 0, "epochs before the first rung, halving", "a twentieth of --epochs")
     add("--batch_trials", _whole, 0, "configurations proposed at a time, bayesian", "as many as fill the cores")
     add("--width_range", _text, None, "any width low:high[:step] instead of --hidden_dims_search", "none")
     add("--arrangement", _text, "decreasing", "of widths: decreasing, any, or asymmetric (the decoder has its own)")
@@ -202,7 +202,7 @@ def _unknown_faults(unknown: Sequence[str], parser: argparse.ArgumentParser) -> 
 
 
 def _closest(name: str, flags: Sequence[str]) -> str | None:
-    containing = [flag for flag in flags if len(name) > 1 and name in flag]  # lr -> --initial_lr
+    containing = sorted((flag for flag in flags if len(name) > 1 and name in flag), key=len)  # lr -> --initial_lr
     return next(iter(containing + difflib.get_close_matches(f"--{name}", flags, n=1)), None)
 
 
@@ -371,7 +371,8 @@ def _space_faults(arguments: argparse.Namespace) -> list[str]:
     if arguments.arrangement not in ARRANGEMENTS or arguments.search not in STRATEGIES:
         return []
     count = Space(widths, layers, arguments.arrangement).size
-    if arguments.search in ("random", "bayesian") and not isinstance(arguments.trials, str):
+    lists = arguments.list_configurations  # all there are, whatever strategy would try
+    if arguments.search in ("random", "bayesian") and not isinstance(arguments.trials, str) and not lists:
         count = min(count, max(arguments.trials, 1))
         if count > limit:
             return [f"--trials {count}: more than --max_configurations {limit}; give fewer, or raise it to {count}"]

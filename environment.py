@@ -17,8 +17,14 @@ from journal import WORDING
 PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "numba")
 
 # What shapes a trial. Anything else may change and a search still goes on where it was.
-ARGUMENTS = ("latent_dim", "epochs", "batch_size", "initial_lr", "eta_min", "dropout", "weight_decay", "seed")
-DATA_ARGUMENTS = ("columns", "label_column", "scaling", "cv_folds", "group_column", "stratify_column")
+ARGUMENTS = (
+    "latent_dim", "epochs", "batch_size", "initial_lr", "eta_min", "dropout", "weight_decay", "seed", "patience",
+    "min_delta",
+)  # fmt: skip
+DATA_ARGUMENTS = (
+    "columns", "label_column", "scaling", "cv_folds", "group_column", "stratify_column", "patience",
+    "validation_fraction",
+)  # fmt: skip
 VERSIONS = ("torch", "numpy")
 COMPILER_VERSIONS = ("numba", "llvmlite")
 MODULES = ("checkpoints", "journal", "kernel", "losses", "models", "randomness", "search", "tile", "training")

@@ -376,7 +376,7 @@ def _difference(theirs: Identity, ours: Identity) -> str:
         reasons = [reason.get(WORDING, {}) for reason in (theirs, ours)]
         causes = [_difference_in(cause, *reasons) for cause in _differing(*reasons)]
         differences += causes or ["the table, read in another way"]
-    return "; ".join(differences)
+    return "; ".join(dict.fromkeys(differences))
 
 
 def _differing(theirs: Identity, ours: Identity) -> list[str]:

@@ -106,6 +106,8 @@ def announce(arguments: argparse.Namespace, loaded: Loaded, console: Console) ->
         console.notice(f"--hidden_dims_search names {', '.join(map(str, duplicates))} more than once; used once")
     for notice in loaded.notices:
         console.notice(notice)
+    if arguments.patience >= arguments.epochs:
+        console.notice(f"--patience {arguments.patience} with --epochs {arguments.epochs}: no training stops early")
     if arguments.latent_dim >= dataset.n_features:
         console.notice(f"--latent_dim {arguments.latent_dim} does not compress {dataset.n_features} columns")
     apart = "" if table.validation is None else f", {len(table.validation)} to decide when to stop"

@@ -55,6 +55,13 @@ class Progress:
         with self.console.printing(self.stream):
             self.bar.write(text, file=self.stream)
 
+    def skip(self, n: int) -> None:
+        """So many trainings turn out not to be needed."""
+        self.total -= n
+        self.next_line = self._line_after(self.done)
+        if self.bar is not None:
+            self.bar.total = self.total
+
     def update(self, best: str, *, is_new: bool = True) -> None:
         """One more training is done, or was done by an earlier run; `best` says what leads, or is empty."""
         self.done += 1

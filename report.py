@@ -399,7 +399,12 @@ def _averaged_over(folds: int, repeats: int) -> str:
 
 
 def closing_files(
-    search_plot: Path, configurations_plot: Path, verdict_plot: Path, results: Path, latent_plot: Path | None = None
+    search_plot: Path,
+    configurations_plot: Path,
+    verdict_plot: Path,
+    results: Path,
+    latent_plot: Path | None = None,
+    history_plot: Path | None = None,
 ) -> str:
     """Where the pictures and the results lie: the lines below "Generating visualizations..."."""
     lines = [
@@ -407,6 +412,8 @@ def closing_files(
         f"Configuration scatter: {configurations_plot}",
         f"Verdict plot: {verdict_plot}",
     ]
+    if history_plot is not None:
+        lines.append(f"Search history: {history_plot}")
     if latent_plot is not None:
         lines.append(f"Latent space plot: {latent_plot}")
     return "\n".join([*lines, f"Results saved: {results}"])

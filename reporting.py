@@ -82,7 +82,8 @@ def write_report(
     if chosen:
         latent_plot = files.latent_plot if model and arguments.latent_dim == 2 else None
         pictures = (files.search_plot, files.configurations_plot, files.verdict_plot)
-        console.summarize(closing_files(*pictures, files.results, latent_plot))
+        history_plot = files.history_plot if search_line(findings) else None
+        console.summarize(closing_files(*pictures, files.results, latent_plot, history_plot))
     if not findings.is_complete:
         done = f"{len(findings.ranking)} of {count(findings.n_configurations, 'configuration')} trained"
         same = "the same command" + (" without --fresh" if arguments.fresh else "")

@@ -57,6 +57,7 @@ def carry_out(
 
         def on_batch(batch: Batch, trials: Sequence[Trial]) -> None:
             is_first = not kept and not history.steps
+            progress.skip(trials_each * len(batch.configurations) - len(trials))
             kept.clear()
             kept.update(training.kept(trials, pause_after=batch.pause_after))
             if is_first and kept and training.journal:
@@ -123,7 +124,7 @@ def _bayesian_plan(arguments: argparse.Namespace, space: Space, training: Traini
 
 def first_rung(arguments: argparse.Namespace) -> int:
     """The epoch after which halving drops for the first time."""
-    return int(arguments.min_epochs or max(1, arguments.epochs // 10))
+    return int(arguments.min_epochs or max(1, arguments.epochs // 20))
 
 
 def n_to_try(arguments: argparse.Namespace, space: Space) -> int:

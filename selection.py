@@ -183,8 +183,8 @@ class ResultCollector:
         """One more trial is done, or has come further."""
         results = self._results[result.trial.config]
         results[result.trial] = result
-        if len(results) < self._trials_each:
-            return
+        if len(results) < self._trials_each or any(trained.is_paused for trained in results.values()):
+            return  # weights stay until it is at its end
         finished = self.configuration(result.trial.config)
         contenders = [finished] if self.best is None else [self.best, finished]
         leader = min(contenders, key=_rank_key)

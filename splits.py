@@ -17,6 +17,7 @@ import shlex
 import warnings
 from collections import Counter
 from collections.abc import Hashable, Iterable
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -240,22 +241,27 @@ def validation_rows(
     """
     n_rows, key = len(train), stream_key(seed, "validation")
     n_apart = min(max(1, round(fraction * n_rows)), n_rows - 1)
-    if groups is None and strata is None:
-        is_apart = np.zeros(n_rows, dtype=bool)
-        is_apart[np.random.default_rng(key).permutation(n_rows)[:n_apart]] = True
-        return train[~is_apart], train[is_apart]
     group_of = None if groups is None else groups.numbers[train]
     stratum_of = None if strata is None else strata.numbers[train]
-    n_folds = max(2, round(1 / fraction))
-    if stratum_of is not None and np.bincount(stratum_of).max() < n_folds:
-        stratum_of = None  # too few of each to share out
+    # 0.4 is two folds of five.
+    n_folds = (
+        Fraction(min(fraction, 0.95)).limit_denominator(20).denominator if fraction > 0.05 else round(1 / fraction)
+    )
     if group_of is not None:
         n_folds = min(n_folds, len(set(group_of)))
     if n_folds < 2:
         raise DataError(f"--patience: a single group of '{groups and groups.column}' leaves no rows to validate on")
-    dealt = [fold for fold in _deal(n_folds, key, n_rows, group_of, stratum_of) if len(fold[0]) and len(fold[1])]
-    rest, apart = min(dealt, key=lambda fold: abs(len(fold[1]) - n_apart))
-    return train[rest], train[apart]
+    if stratum_of is not None and np.bincount(stratum_of).max() < n_folds:
+        stratum_of = None  # too few of each to share out
+    is_apart = np.zeros(n_rows, dtype=bool)
+    if group_of is None and stratum_of is None:
+        is_apart[np.random.default_rng(key).permutation(n_rows)[:n_apart]] = True
+        return train[~is_apart], train[is_apart]
+    dealt = [fold for _, fold in _deal(n_folds, key, n_rows, group_of, stratum_of) if len(fold)]
+    n_taken = min(max(1, round(fraction * len(dealt))), len(dealt) - 1)
+    taken = [np.concatenate((dealt + dealt)[start : start + n_taken]) for start in range(len(dealt))]
+    is_apart[min(taken, key=lambda rows: abs(len(rows) - n_apart))] = True
+    return train[~is_apart], train[is_apart]
 
 
 def _deal(

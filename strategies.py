@@ -56,6 +56,7 @@ def follow(
     while batch:
         training.drop(trials_of(list(paused - set(batch.configurations))))
         trials = [t for t in trials_of(batch.configurations) if not is_settled.get(t)]
+        go_on = {trial.config for trial in trials}  # the others have stopped early, or failed
         on_batch(batch, trials)
         n_done = 0
         for trained in training.run(trials, pause_after=batch.pause_after):
@@ -66,11 +67,13 @@ def follow(
         if n_done < len(trials):
             done = [config for config in batch.configurations if all(map(is_settled.get, trials_of([config])))]
             for config in done:
-                history.add(collector.configuration(config))
+                if config in go_on:
+                    history.add(collector.configuration(config))
             return set(batch.configurations) - set(done)
         results = [collector.configuration(config) for config in batch.configurations]
         for result in results:
-            history.add(result)
+            if result.config in go_on:
+                history.add(result)
         paused = {result.config for result in results if result.drop}
         try:
             batch = plan.send(results)

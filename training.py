@@ -218,7 +218,7 @@ class Training:
             if self.journal:
                 may_be_chosen = factor == 1 and result.trial.fold is None
                 with_weights = may_be_chosen and result.seconds > CHECKPOINT_SECONDS
-                key = Key(result.trial, factor * self.settings.epochs, pause_after)
+                key = Key(result.trial, factor * self.settings.epochs, pause_after if result.is_paused else None)
                 self.journal.append(key, result, with_weights=with_weights)
             if not result.is_paused:
                 self._checkpoints(factor * self.settings.epochs).remove(result.trial)
@@ -232,9 +232,18 @@ class Training:
         """Those that the journal holds."""
         if self.journal is None:
             return {}
-        epochs = factor * self.settings.epochs
-        found = {trial: self.journal.find(Key(trial, epochs, pause_after)) for trial in trials}
+        found = {trial: self._find(trial, factor * self.settings.epochs, pause_after) for trial in trials}
         return {trial: result for trial, result in found.items() if result}
+
+    def _find(self, trial: Trial, epochs: int, pause_after: int | None) -> TrialResult | None:
+        """What the journal holds of this one: where it paused, or its end if it came to that by then."""
+        assert self.journal is not None
+        result = self.journal.find(Key(trial, epochs, pause_after))
+        if result is None and pause_after is not None:
+            end = self.journal.find(Key(trial, epochs))
+            if end and (end.failed_epoch or len(end.test_losses)) <= pause_after:
+                return end
+        return result
 
     def drop(self, trials: Sequence[Trial]) -> None:
         """These have paused and will not go on."""

@@ -37,6 +37,7 @@ import torch  # noqa: E402 - the project's modules lie one folder up
 from environment import describe_environment  # noqa: E402
 from files import DRAFTS, HOLDER  # noqa: E402
 from journal import Records, read_records  # noqa: E402
+from search import TrialResult  # noqa: E402
 from training import try_out  # noqa: E402
 from workers import available_cores  # noqa: E402
 
@@ -171,17 +172,33 @@ def content(path: Path) -> object:
     if path.name.startswith("journal"):
         records = read_records(path)
         return None if records is None or not records.is_sound else timeless(records)
+    if path.name.startswith("optuna"):
+        return study(path)
+    if path.name.startswith("search_history"):
+        return None  # it shows seconds
     return path.read_bytes()
+
+
+def study(path: Path) -> list[object]:
+    """What an Optuna journal file tells of each trial, but for when."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    trials = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(path)))).trials
+    return [(trial.number, trial.state.name, trial.values, trial.params, trial.user_attrs) for trial in trials]
 
 
 def timeless(records: Records) -> Mapping[str, Any]:
     """All that a journal holds but when it was made and how long that took."""
-    arrays = ("train_losses", "test_losses", "row_errors")
-    figures = ("final_train_loss", "final_test_loss", "failed_epoch")
-    trials = {
-        key: [getattr(result, name).tobytes() for name in arrays] + [repr(getattr(result, name)) for name in figures]
-        for key, result in records.results.items()
-    }
+    arrays = ("train_losses", "test_losses", "row_errors", "validation_losses")
+    figures = ("final_train_loss", "final_test_loss", "failed_epoch", "is_paused", "best_epoch")
+
+    def bits(result: TrialResult) -> list[object]:
+        found = [getattr(result, name) for name in arrays]
+        return [a if a is None else a.tobytes() for a in found] + [repr(getattr(result, name)) for name in figures]
+
+    trials = {key: bits(result) for key, result in records.results.items()}
     weights = {key: parameters.tobytes() for key, parameters in records.weights.items()}
     return {"identity": records.identity, "trials": trials, "weights": weights}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 from commands import ROWS, SMALL, Run, run
 from resumption import SEARCHES
+from strategy_runs import arguments_for
 
 from arguments import SAMPLE_PATH
 
@@ -67,3 +69,17 @@ def wholes(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str
     done = {title: run(folder / title, "--data_path", table, *flags) for title, flags in SEARCHES.items()}
     assert all(run.status == 0 for run in done.values())
     return done
+
+
+@pytest.fixture(scope="session")
+def by_strategy(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
+    """The searches of `strategy_runs.py`, each run when a test first asks for it."""
+    folder = tmp_path_factory.mktemp("strategies")
+
+    @cache
+    def searched(title: str) -> Run:
+        done = run(folder / title, "--data_path", table, *arguments_for(title))
+        assert (done.status, done.err) == (0, "")
+        return done
+
+    return searched

@@ -18,8 +18,11 @@ from arguments import (
     duplicate_widths,
     parse_arguments,
     read_objectives,
+    read_space,
+    read_width_range,
     read_widths,
 )
+from search import Space
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,8 +60,29 @@ MORE_DEFAULTS = {
     "no_probe": False,
     "group_column": None,
     "stratify_column": None,
+    "search": "grid",
+    "trials": 0,
+    "list_configurations": False,
+    "patience": 0,
+    "min_delta": 0.0,
+    "validation_fraction": 0.1,
+    "halving_factor": 3,
+    "min_epochs": 0,
+    "batch_trials": 0,
+    "width_range": None,
+    "arrangement": "decreasing",
 }
 
+
+# Where a flag is used at all.
+USED_BY = {
+    "trials": ["--search", "random"],
+    "min_delta": ["--patience", "2"],
+    "validation_fraction": ["--patience", "2"],
+    "halving_factor": ["--search", "halving"],
+    "min_epochs": ["--search", "halving"],
+    "batch_trials": ["--search", "bayesian", "--trials", "5"],
+}
 
 Faults = Callable[..., list[str]]
 
@@ -110,7 +134,13 @@ def test_help_states_every_default_truly(monkeypatch: pytest.MonkeyPatch) -> Non
     stated = {entry.split()[0]: re.findall(r"\(default: (.*)\)", entry)[-1] for entry in entries}
     real = vars(parser.parse_args([]))
     assert stated.keys() == real.keys()
-    words = {"label_column": "Bcluster or Cluster, where there is one", "False": "off", "None": "none"}
+    words = {
+        "label_column": "Bcluster or Cluster, where there is one",
+        "min_epochs": "a twentieth of --epochs",
+        "batch_trials": "as many as fill the cores",
+        "False": "off",
+        "None": "none",
+    }
     expected = {name: words.get(name, words.get(str(default), str(default))) for name, default in real.items()}
     assert stated == expected
 
@@ -153,13 +183,23 @@ def test_help_loads_nothing_heavy() -> None:
         ("cv_folds", ["1", "-1", "5.0", "1001", "all"]),
         ("select", ["", "Best", "smallest"]),
         ("objectives", ["", "loss", "params", "params,time", "loss,", "loss,speed", "Loss,params", "loss;params"]),
+        ("search", ["", "Grid", "optuna", "hyperband"]),
+        ("arrangement", ["", "Any", "mirrored"]),
+        ("trials", ["-1", "1e3", "all", str(2**31)]),
+        ("patience", ["-1", "2.5", "never", "1000001"]),
+        ("min_delta", ["-0.1", "nan", "inf", "small"]),
+        ("validation_fraction", ["0", "1", "-0.1", "10", "nan"]),
+        ("halving_factor", ["1", "0", "-3", "2.5", "1001"]),
+        ("min_epochs", ["-1", "0.5", "1000001"]),
+        ("batch_trials", ["-1", "two", "10001"]),
+        ("width_range", ["", "4", "256:4", "4:", ":8", "4:8:0", "4:8:-1", "0:8", "4:65537", "4:8:2:1", "4-8", "a:b"]),
         ("output_dir", ["", " ", "nul\0", "ungrad\udcff"]),
         ("hidden_dims_search", ["1e3", "16,,32", "16;32", "64-32", "", ",", "16,", "0", "16,-4", "nan", "٣", "65537"]),
     ],
 )
 def test_a_bad_value_gets_one_line_that_names_its_flag(faults_of: Faults, flag: str, values: list[str]) -> None:
     for value in values:
-        (fault,) = faults_of(f"--{flag}", value)
+        (fault,) = faults_of(f"--{flag}", value, *USED_BY.get(flag, []))
         assert fault.startswith(f"--{flag} "), value
         assert len(fault) > len(f"--{flag} {value[:80]}") + 10, "the remedy is named"
         assert len(fault) < 250
@@ -179,7 +219,13 @@ def test_a_flag_without_its_value_is_named(faults_of: Faults, argv: list[str]) -
 
 @pytest.mark.parametrize(
     ("given", "meant"),
-    [("--latent-dim", "--latent_dim"), ("--epoch", "--epochs"), ("--lr", "--initial_lr"), ("--gpu", None)],
+    [
+        ("--latent-dim", "--latent_dim"),
+        ("--epoch", "--epochs"),
+        ("--min-epoch", "--min_epochs"),
+        ("--lr", "--initial_lr"),
+        ("--gpu", None),
+    ],
 )
 def test_an_unknown_flag_is_answered_with_the_closest_one(faults_of: Faults, given: str, meant: str | None) -> None:
     advice = f"did you mean {meant}?" if meant else "see --help"
@@ -264,6 +310,79 @@ def test_the_simplest_of_the_tied_needs_more_than_one_training_each(faults_of: F
     assert fault.startswith("--select simplest")
     assert "--repeats 2" in fault
     assert parse_arguments([*simplest, "--cv_folds", "2"]).select == "simplest"
+
+
+# ------------------------------------------------------------------------------ searching with less
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ("--trials 5", "--trials goes with --search random or bayesian; leave it out"),
+        ("--trials 5 --search halving", "--trials goes with --search random or bayesian; leave it out"),
+        ("--batch_trials 2 --search random --trials 5", "--batch_trials goes with --search bayesian; leave it out"),
+        ("--batch_trials=0", "--batch_trials goes with --search bayesian; leave it out"),
+        ("--halving_factor 3", "--halving_factor goes with --search halving; leave it out"),
+        ("--min_epochs 2 --search bayesian --trials 5", "--min_epochs goes with --search halving; leave it out"),
+        ("--min_delta 0.1", "--min_delta goes with --patience; leave it out"),
+        ("--validation_fraction 0.1 --patience 0", "--validation_fraction goes with --patience; leave it out"),
+        (
+            "--width_range 4:8 --hidden_dims_search 4,8",
+            "--width_range and --hidden_dims_search exclude each other; leave one out",
+        ),
+    ],
+)
+def test_a_flag_that_what_was_chosen_does_not_use_is_a_fault(faults_of: Faults, argv: str, said: str) -> None:
+    assert faults_of(*argv.split()) == [said]
+
+
+@pytest.mark.parametrize("search", ["random", "bayesian"])
+@pytest.mark.parametrize("trials", [[], ["--trials", "0"]])
+def test_a_search_that_samples_needs_to_know_how_much(faults_of: Faults, search: str, trials: list[str]) -> None:
+    (fault,) = faults_of("--search", search, *trials)
+    assert fault.startswith(f"--search {search} ")
+    assert "--trials 40" in fault
+
+
+def test_bayesian_search_does_not_weigh_time(faults_of: Faults) -> None:
+    (fault,) = faults_of("--search", "bayesian", "--trials", "5", "--objectives", "loss,time")
+    assert fault.startswith("--objectives: bayesian search does not weigh time")
+    assert parse_arguments(["--search", "random", "--trials", "5", "--objectives", "loss,time"]).trials == 5
+
+
+def test_a_width_range_has_both_its_ends() -> None:
+    assert read_width_range("4:256:4") == range(4, 257, 4)
+    assert read_width_range("8:8") == range(8, 9)
+    assert list(read_width_range("4:9:3")) == [4, 7]
+    assert read_space(parse_arguments(["--width_range", "4:6", "--max_layers", "2"])) == Space(range(4, 7), 2)
+
+
+def test_a_reversed_range_is_answered_with_the_right_one(faults_of: Faults) -> None:
+    assert faults_of("--width_range", "256:4") == ["--width_range '256:4': it ends below its start; give 4:256"]
+
+
+def test_a_large_space_may_be_sampled_but_not_trained_or_listed_whole(faults_of: Faults) -> None:
+    large = ["--width_range", "4:256", "--max_layers", "4"]
+    sampled = [*large, "--search", "bayesian", "--trials", "40"]
+    assert read_space(parse_arguments(sampled)).size > 10**8
+    for argv in (large, [*large, "--search", "halving"], [*sampled, "--list_configurations"]):
+        (fault,) = faults_of(*argv)
+        assert "configurations, more than --max_configurations 10000" in fault
+    (fault,) = faults_of(*large, "--search", "random", "--trials", "10001")
+    assert fault.startswith("--trials 10001: more than --max_configurations 10000")
+
+
+def test_the_arrangement_counts_for_the_size_of_the_search(faults_of: Faults) -> None:
+    argv = ["--hidden_dims_search", "8,16,32,64", "--max_layers", "4"]  # 69 halves
+    assert read_space(parse_arguments([*argv, "--arrangement", "any"])).size == 340
+    assert read_space(parse_arguments([*argv, "--arrangement", "asymmetric"])).size == 69**2
+    (fault,) = faults_of(*argv, "--arrangement", "asymmetric", "--max_configurations", "4760")
+    assert "4761 configurations" in fault
+
+
+def test_flags_of_a_strategy_are_accepted_where_it_is_chosen() -> None:
+    for flag, user in USED_BY.items():
+        parse_arguments([*user, *([f"--{flag}", "5"] if flag != "validation_fraction" else [f"--{flag}", "0.5"])])
 
 
 def test_widths_may_have_spaces_and_duplicates() -> None:

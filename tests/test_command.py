@@ -52,6 +52,7 @@ def test_a_finished_run_exits_with_0_and_leaves_every_file(finished: Run) -> Non
         "hyperparam_search_latent3.png",
         "config_performance_latent3.png",
         "verdict_latent3.png",
+        "search_history_latent3.png",
         "hyperparam_results_latent3.json",
         "hyperparam_results_latent3.csv",
         "best_model_latent3.pth",

@@ -14,8 +14,8 @@ from commands import SMALL, Run, run
 from journals import journal_path
 from resumption import SEARCHES, outputs, run_until
 
-import hyperparam_optimizer
 import kernel
+import searching
 import training
 from arguments import SAMPLE_PATH
 from checkpoints import Checkpoints
@@ -42,7 +42,7 @@ def test_threads_order_and_interruption_change_no_bit(
         trials = plan_trials(*arguments, **options)[::-1]
         return trials if order is None else random.Random(order).sample(trials, len(trials))
 
-    monkeypatch.setattr(hyperparam_optimizer, "plan_trials", plan)
+    monkeypatch.setattr(searching, "plan_trials", plan)
     arguments = ["--data_path", table, *SEARCHES[title], "--threads", threads]
     expected = outputs(wholes[title].folder)
     assert run(tmp_path / "at_once", *arguments).status == 0

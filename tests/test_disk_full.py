@@ -27,7 +27,9 @@ from faults import (
 )
 
 import checkpoints
+import csv_tables
 import files
+import history_plot
 import journal
 import latent_plots
 import plots
@@ -40,12 +42,13 @@ pytest.importorskip("resource")  # Windows has no limits of this kind
 ROOM = 24  # bytes: less than any file of the program has
 FILES = {
     "hyperparam_results_latent2.json": (report, "write_json"),
-    "hyperparam_results_latent2.csv": (report, "write_csv"),
+    "hyperparam_results_latent2.csv": (csv_tables, "write_csv"),
     "best_model_latent2.pth": (report, "save_state_dict"),
-    "latent_codes_latent2.csv": (report, "write_latent_codes"),
+    "latent_codes_latent2.csv": (csv_tables, "write_latent_codes"),
     "hyperparam_search_latent2.png": (plots, "plot_search"),
     "config_performance_latent2.png": (plots, "plot_configurations"),
     "verdict_latent2.png": (verdict_plot, "plot_verdict"),
+    "search_history_latent2.png": (history_plot, "plot_history"),
     "latent_space_2d_best_config.png": (latent_plots, "plot_latent_space"),
 }
 TWO = ["--latent_dim", 2, "--save_models", *SMALL]

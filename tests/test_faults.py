@@ -34,12 +34,13 @@ from faults import (
 )
 
 import checkpoints
+import csv_tables
 import files
-import hyperparam_optimizer
 import journal
 import loading
 import plots
 import report
+import searching
 import training
 from search import Trial, TrialResult
 
@@ -313,7 +314,7 @@ def test_memory_that_runs_out_elsewhere_is_one_line(
     def run_out() -> None:
         raise fault
 
-    before_call(monkeypatch, report, "write_csv", run_out)
+    before_call(monkeypatch, csv_tables, "write_csv", run_out)
     assert "out of memory" in assert_one_line(run(tmp_path, "--data_path", table, *SAVED), 1)
     assert snapshot(tmp_path) == {}
     assert_nothing_is_left_over(tmp_path)
@@ -334,7 +335,7 @@ def test_a_clock_that_jumps_changes_no_result(
             return moment.replace(year=moment.year + years) if len(calls) % 2 else moment
 
     calls: list[object] = []
-    for module in (journal, files, report, hyperparam_optimizer):
+    for module in (journal, files, report, searching):
         monkeypatch.setattr(module, "datetime", Jumping)
     with monkeypatch.context() as patches:
         after_record(patches, 5, lambda: os.kill(os.getpid(), signal.SIGINT))

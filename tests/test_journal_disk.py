@@ -238,13 +238,11 @@ def test_a_damaged_state_is_none(opened: Journal, tmp_path: Path) -> None:
         assert checkpoints.load(TRIALS[0]) is None
 
 
-def test_a_trials_state_is_removed_when_its_result_is_kept_and_all_when_the_search_is_complete(
-    opened: Journal, tmp_path: Path
-) -> None:
+def test_all_states_are_removed_when_the_search_is_complete(opened: Journal, tmp_path: Path) -> None:
     checkpoints = opened.checkpoints(EPOCHS)
     for trial in TRIALS[:3]:
         checkpoints.save(trial, make_state(5))
-    opened.append(Key(RESULTS[0].trial, EPOCHS), RESULTS[0], with_weights=False)
+    checkpoints.remove(TRIALS[0])
     assert [checkpoints.load(trial) is None for trial in TRIALS] == [True, False, False, True]
     opened.complete(None, EPOCHS)
     assert {path.name for path in tmp_path.iterdir()} == {"journal_latent3.jsonl"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from contextlib import redirect_stdout
 
 import pytest
 
@@ -59,6 +61,50 @@ def test_an_exception_closes_the_bar_and_passes_through() -> None:
         progress.update("")
         raise KeyboardInterrupt
     assert stream.getvalue().endswith("\n")
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_a_line_of_its_own_stands_alone(stream: io.StringIO) -> None:
+    console, out = Console(quiet=False), io.StringIO()
+    with redirect_stdout(out), Progress(4, done=0, console=console, stream=stream) as progress:
+        progress.update("[8] 0.05")
+        progress.say("The best 2 of 4 configurations go on")
+        progress.update("[8] 0.05")
+    text = stream.getvalue() if stream.isatty() else out.getvalue()
+    assert re.search(r"(^|[\r\n])The best 2 of 4 configurations go on *\n", text)
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_quiet_says_nothing(stream: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(4, done=0, console=Console(quiet=True), stream=stream) as progress:
+        progress.say("The best 2 of 4 configurations go on")
+        progress.update("", is_new=False)
+    assert (stream.getvalue(), capsys.readouterr().out) == ("", "")
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_what_is_not_needed_is_not_waited_for(stream: io.StringIO) -> None:
+    with Progress(40, done=0, console=Console(quiet=False), stream=stream) as progress:
+        for number in range(20):
+            if number == 10:
+                progress.skip(20)
+            progress.update("[8] 0.05")
+    assert stream.getvalue().splitlines()[-1].startswith("100%" if stream.isatty() else "  20 of 20 trainings")
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_what_turns_out_to_be_done_counts_as_done_but_not_as_time(
+    stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr("progress.time.monotonic", lambda: next(clock))
+    with Progress(20, done=0, console=Console(quiet=False), stream=stream) as progress:
+        for number in range(20):
+            progress.update("[8] 0.05", is_new=number >= 10)
+    text = stream.getvalue()
+    assert "20/20" in text if stream.isatty() else text.splitlines()[0].startswith("  12 of 20")
+    if not stream.isatty():
+        assert "about 40 s left" in text.splitlines()[0]  # 2 trainings in 10 s
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])

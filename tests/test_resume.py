@@ -28,8 +28,8 @@ from resumption import (
 )
 
 import environment
-import hyperparam_optimizer
 import journal
+import searching
 from files import DRAFTS
 from search import Trial
 
@@ -105,7 +105,7 @@ def set_clock(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
             return cls.fromisoformat(text)
 
     monkeypatch.setattr(journal, "datetime", Clock)
-    monkeypatch.setattr(hyperparam_optimizer, "datetime", Clock)
+    monkeypatch.setattr(searching, "datetime", Clock)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_finished_search_trains_nothing_and_writes_its_reports_anew(
             path.unlink()
     assert run(folder, "--data_path", table, "--save_models", *SMALL, pictures=True).status == 0
     assert outputs(folder) == outputs(finished.folder)
-    assert sum(name.endswith(".png") for name in outputs(folder)) == 3
+    assert sum(name.endswith(".png") for name in outputs(folder)) == 4
     assert trained == []
 
 
@@ -215,6 +215,7 @@ def test_a_larger_search_takes_over_what_is_trained_and_equals_one_from_scratch(
         (["--cv_folds", "3"], "--cv_folds 0, now 3"),
         (["--group_column", "School"], "--group_column None, now 'School'"),
         (["--stratify_column", "Term"], "--stratify_column None, now 'Term'"),
+        (["--patience", "2"], "--patience 0, now 2"),
         (["--engine", "reference"], "engine 'compiled', now 'reference'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -26,9 +26,9 @@ from faults import (
 )
 
 import conclusion
+import csv_tables
 import loading
 import plots
-import report
 import training
 import workers
 from search import Trial, TrialResult
@@ -88,7 +88,7 @@ def test_an_interrupted_search_has_its_pictures(table: Path, tmp_path: Path, mon
     stopping_after_record(monkeypatch, TRAINED, raising(signal.SIGINT))
     done = run(tmp_path, "--data_path", table, *IN_ORDER, pictures=True)
     assert done.status == 130
-    assert len(list(tmp_path.glob("*.png"))) == 3
+    assert len(list(tmp_path.glob("*.png"))) == 4
     assert f"Results saved: {tmp_path / 'hyperparam_results_latent3.json'}" in done.out
 
 
@@ -224,7 +224,7 @@ def test_after_the_folds_the_refit_is_left_to_the_next_run(
 def test_during_the_report_the_first_signal_waits_for_it(
     finished: Run, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before_call(monkeypatch, report, "write_csv", raising(signal.SIGINT))
+    before_call(monkeypatch, csv_tables, "write_csv", raising(signal.SIGINT))
     done = run(tmp_path, "--data_path", table, "--save_models", *SMALL)
     assert (done.status, done.err) == (130, "")
     assert done.results()["complete"] is True

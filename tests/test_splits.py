@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from splits import Marks, Split, fold_rows, leak_notice, mark_rows, split_rows
+from splits import Marks, Split, fold_rows, leak_notice, mark_rows, split_rows, validation_rows
 from tables import DataError
 
 
@@ -246,6 +246,87 @@ def test_more_folds_than_can_be_filled_is_one_clear_line(
     assert f"--cv_folds {complaint}" in str(caught.value)
     assert "\n" not in str(caught.value)
     fold_rows(np.arange(16), 4 if k == 5 else 2, 42, None if k == 2 else groups, strata)
+
+
+# --- Rows that decide when to stop -----------------------------------------------------------------
+
+
+def validation_parts(
+    train: np.ndarray, fraction: float, seed: int = 1, groups: Marks | None = None, strata: Marks | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both parts, checked to be the rows `train`, each once, in their order."""
+    rest, apart = validation_rows(train, fraction, seed, groups, strata)
+    assert rest.dtype == apart.dtype == np.int64
+    assert len(rest)
+    assert len(apart)
+    is_apart = np.isin(train, apart)
+    assert rest.tolist() == train[~is_apart].tolist()
+    assert apart.tolist() == train[is_apart].tolist()
+    return rest, apart
+
+
+@pytest.mark.parametrize(("fraction", "n"), [(0.1, 20), (0.25, 50), (0.5, 100), (0.9, 180), (1e-6, 1), (0.999999, 199)])
+def test_so_large_a_fraction_of_the_training_rows_is_set_apart(fraction: float, n: int) -> None:
+    train = np.random.default_rng(0).permutation(300)[:200]
+    _, apart = validation_parts(train, fraction)
+    assert len(apart) == n
+
+
+@pytest.mark.parametrize("n_rows", [2, 3, 9])
+def test_of_the_fewest_rows_one_is_set_apart(n_rows: int) -> None:
+    assert len(validation_parts(np.arange(n_rows) * 7, 0.1)[1]) == 1
+
+
+@pytest.mark.parametrize("with_strata", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+def test_validation_rows_share_no_group_with_those_that_train(seed: int, with_strata: bool) -> None:
+    groups = random_groups(seed)
+    n_rows = len(groups.numbers)
+    strata = marks(np.random.default_rng(seed).integers(0, 3, n_rows), "Level") if with_strata else None
+    train = split_rows(n_rows, seed, groups, strata)[0].train.numpy()
+    rest, apart = validation_parts(train, 0.1, seed, groups, strata)
+    assert not set(groups.numbers[rest]) & set(groups.numbers[apart])
+    assert len(apart) / len(train) == pytest.approx(0.1, abs=0.03)
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9])
+def test_validation_rows_keep_the_shares_of_the_strata(fraction: float) -> None:
+    strata = marks(np.random.default_rng(2).choice(3, 400, p=[0.6, 0.3, 0.1]), "Level")
+    train = np.random.default_rng(3).permutation(400)[:320]
+    _, apart = validation_parts(train, fraction, strata=strata)
+    counts = np.bincount(strata.numbers[train])
+    assert np.bincount(strata.numbers[apart]) == pytest.approx(fraction * counts, abs=0.02 * len(train))
+    assert len(apart) == pytest.approx(fraction * len(train), abs=0.01 * len(train))
+
+
+@pytest.mark.parametrize(("fraction", "n_groups"), [(0.1, 1), (0.3, 3), (0.4, 4), (0.7, 7), (0.99, 9)])
+def test_of_groups_of_one_size_so_many_are_set_apart(fraction: float, n_groups: int) -> None:
+    _, apart = validation_parts(np.arange(50), fraction, groups=of_sizes(*[5] * 10))
+    assert len(apart) == 5 * n_groups
+
+
+def test_strata_too_small_to_share_out_are_passed_over() -> None:
+    strata = marks(np.arange(40) // 2, "Level")
+    for fraction, n in [(0.1, 4), (1e-6, 1), (0.999999, 39)]:
+        assert len(validation_parts(np.arange(40), fraction, strata=strata)[1]) == n
+
+
+def test_of_two_groups_one_is_set_apart_and_of_one_none_can_be() -> None:
+    assert len(validation_parts(np.arange(40), 0.1, groups=of_sizes(36, 4))[1]) == 4
+    with pytest.raises(DataError, match=r"^--patience: a single group of 'School' leaves no rows to validate on$"):
+        validation_rows(np.arange(10), 0.1, 1, of_sizes(10, 10))
+
+
+def test_validation_rows_depend_on_the_seed_alone() -> None:
+    groups = random_groups(1)
+    strata = marks(np.arange(len(groups.numbers)) % 2, "Level")
+    train = np.arange(0, len(groups.numbers), 2)
+    for given in ({}, {"groups": groups}, {"strata": strata}, {"groups": groups, "strata": strata}):
+        first = validation_parts(train, 0.1, 7, **given)[1]
+        states = global_states()
+        assert validation_parts(train, 0.1, 7, **given)[1].tolist() == first.tolist()
+        assert global_states() == states
+        assert validation_parts(train, 0.1, 8, **given)[1].tolist() != first.tolist()
 
 
 # --- From cells to groups --------------------------------------------------------------------------

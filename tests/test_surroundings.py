@@ -17,6 +17,7 @@ from commands import ROOT, SMALL, Run, run
 from faults import after_record, assert_nothing_is_left_over, assert_same_results, can_mount, stopping_after_record
 
 import hyperparam_optimizer
+import reporting
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="terminals, pipes and mounts are others there")
 
@@ -29,7 +30,7 @@ PATIENCE = 120.0  # seconds, for what takes a few
 
 def main_without_pictures(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: object) -> int:
     """Runs the command with whatever `sys.stdout` and `sys.stderr` are."""
-    monkeypatch.setattr(hyperparam_optimizer, "write_pictures", lambda *_: None)
+    monkeypatch.setattr(reporting, "write_pictures", lambda *_: None)
     return hyperparam_optimizer.main([*map(str, arguments), "--output_dir", str(folder)])
 
 
