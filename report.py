@@ -390,14 +390,16 @@ def _harmless_column(column: pd.Series[Any]) -> pd.Series[Any]:
     return column.astype(object).map(_harmless, na_action="ignore")
 
 
+FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def _harmless(cell: Any) -> Any:
     """Text that begins like a formula, with `'` in front; a number in text form stays as it is."""
-    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) and not _NUMBER.fullmatch(cell):
-        return "'" + cell
-    return cell
+    if not isinstance(cell, str) or _NUMBER.fullmatch(cell.strip()):
+        return cell
+    is_formula = cell.startswith(("\t", "\r", "\n")) or cell.lstrip().startswith(FORMULA_STARTS)
+    return "'" + cell if is_formula else cell
 
 
 # The best model

@@ -455,8 +455,8 @@ def test_latent_codes_stand_beside_who_they_belong_to(codes_csv: Callable[[pd.Da
 
 @pytest.mark.parametrize("dtype", ["object", "str", "category"])
 def test_formulas_in_text_are_disarmed(dtype: str, codes_csv: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    bad = ["=1+1", "+A1", "-A1", "@SUM(A1)", "\t=1", "\r=1"]
-    good = ["a=1", "-1.5", "+3", "-2e-3", " x", "'=1", ""]
+    bad = ["=1+1", "+A1", "-A1", "@SUM(A1)", "\t=1", "\r=1", "\n=1+1", " =1+1", "＝1", "\nx"]
+    good = ["a=1", "-1.5", "+3", "-2e-3", " -3", " x", "'=1", ""]
     table = codes_csv(pd.DataFrame({"note": pd.Series(bad + good, dtype=dtype), "number": -1.5}))
     assert table["note"].tolist() == ["'" + text for text in bad] + good
     assert set(table["number"]) == {"-1.5"}
