@@ -288,6 +288,24 @@ def test_too_many_configurations_are_refused_with_their_number(faults_of: Faults
     assert parse_arguments([*argv, "--max_configurations", "46375"]).max_layers == 30
 
 
+def test_a_number_of_configurations_that_is_never_allowed_is_not_offered(faults_of: Faults) -> None:
+    (fault,) = faults_of("--hidden_dims_search", ",".join(map(str, range(1, 301))), "--max_layers", "100")
+    assert fault.endswith("configurations, more than --max_configurations 10000; narrow the search")
+
+
+def test_too_many_trainings_are_refused_with_how_many_repeats_there_may_be(faults_of: Faults) -> None:
+    argv = ["--hidden_dims_search", "1,2,3", "--max_layers", "10", "--cv_folds", "5"]  # 285 configurations
+    (fault,) = faults_of(*argv, "--repeats", "702")
+    assert fault.endswith(
+        "285 configurations x 702 repeats x 5 folds are more than 1000000 trainings; give at most 701"
+    )
+    assert parse_arguments([*argv, "--repeats", "701"]).repeats == 701
+    (fault,) = faults_of(*argv, "--repeats", "1", "--cv_folds", "1000", "--hidden_dims_search", "1,2,3,4,5")
+    assert fault.endswith(
+        "3002 configurations x 1 repeats x 1000 folds are more than 1000000 trainings; narrow the search"
+    )
+
+
 def test_a_model_too_large_for_memory_is_refused_with_its_size(faults_of: Faults) -> None:
     (fault,) = faults_of("--hidden_dims_search", "16,65536", "--max_layers", "2")
     assert "8591245318 parameters" in fault

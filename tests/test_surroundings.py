@@ -284,7 +284,7 @@ def copied_program(place: Path) -> Path:
     place.mkdir()
     for path in ROOT.glob("*.py"):
         shutil.copy(path, place)
-    shutil.copytree(ROOT / "data", place / "data", ignore=shutil.ignore_patterns("stains.csv"))
+    shutil.copytree(ROOT / "data", place / "data", ignore=shutil.ignore_patterns("stains.csv", "__pycache__"))
     return place
 
 
