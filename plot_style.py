@@ -81,9 +81,13 @@ STYLE: Any = {  # rcParams; Matplotlib's stubs want each key as a literal
 }
 
 
+HARD_SPACE = "\N{NO-BREAK SPACE}"
+
+
 def wrapped(note: str, width: float) -> str:
     """The small print, broken into lines that fit a picture of `width` inches."""
-    return "\n".join(textwrap.fill(line, int(width * 15)) for line in note.splitlines())
+    lines = [textwrap.fill(line.replace(" %", HARD_SPACE + "%"), int(width * 15)) for line in note.splitlines()]
+    return "\n".join(lines).replace(HARD_SPACE, " ")
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -11,12 +11,12 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import soak
 from commands import SCHEMA, Run, assert_one_line, run
+from faults import let_trainings_end, raising, stopping_after_record
 from journals import journal_path, line_ends
 from resumption import goes_on_from, note_trials, outputs, run_until
 from strategy_runs import REPEATS, arguments_for, config_of, entries, note_epochs
 
 from checkpoints import Checkpoints
-from journal import Journal
 
 ByStrategy = Callable[[str], Run]
 RESUMED = [
@@ -153,29 +153,23 @@ def test_one_strategy_takes_over_what_another_has_trained(
 # -------------------------------------------------------------------------------------- interrupted
 
 
-def interrupted_after(number: int, monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: object) -> Run:
+def interrupted_after(number: int, folder: Path, *arguments: object) -> Run:
     """Runs the command, which is asked to stop when so many trainings are in its journal."""
-    append, done = Journal.append, [0]
-
-    def append_and_ask(self: Journal, *given: object, **options: object) -> None:
-        append(self, *given, **options)  # type: ignore[arg-type]
-        done[0] += 1
-        if done[0] == number:
-            signal.raise_signal(signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "append", append_and_ask)
-        return run(folder, *arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        stopping_after_record(patch, number, raising(signal.SIGTERM))
+        done = run(folder, *arguments)
+        let_trainings_end()
+    return done
 
 
 @pytest.mark.parametrize(("number", "dropped"), [(10, 0), (17, 0), (18, 4), (21, 4), (30, 6), (36, 7)])
 def test_an_interrupted_halving_calls_nothing_dropped_that_would_have_gone_on(
-    by_strategy: ByStrategy, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, dropped: int
+    by_strategy: ByStrategy, table: Path, tmp_path: Path, number: int, dropped: int
 ) -> None:
     """Its rungs come after 18, 28 and 34 trainings."""
     whole = entries(by_strategy("halving"))
     arguments = ["--data_path", table, *arguments_for("halving"), "--threads", 1]
-    done = interrupted_after(number, monkeypatch, tmp_path, *arguments)
+    done = interrupted_after(number, tmp_path, *arguments)
     assert done.status == 143
     results = done.results()
     jsonschema.validate(results, SCHEMA)
@@ -194,10 +188,10 @@ def test_an_interrupted_halving_calls_nothing_dropped_that_would_have_gone_on(
 
 @pytest.mark.parametrize("title", ["bayesian", "stopping"])
 def test_an_interrupted_search_reports_what_it_has_and_goes_on(
-    by_strategy: ByStrategy, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, title: str
+    by_strategy: ByStrategy, table: Path, tmp_path: Path, title: str
 ) -> None:
     arguments = ["--data_path", table, *arguments_for(title), "--threads", 1]
-    done = interrupted_after(5, monkeypatch, tmp_path, *arguments)
+    done = interrupted_after(5, tmp_path, *arguments)
     assert done.status == 143
     results = done.results()
     jsonschema.validate(results, SCHEMA)
