@@ -63,7 +63,7 @@ def carry_out(
             if is_first and kept and training.journal:
                 progress.say(resumption(trials, kept, training.journal, is_all=arguments.search in ("grid", "random")))
             elif arguments.search == "halving" and history.steps:
-                progress.say(f"The best {len(batch.configurations)} of {space.size} configurations go on")
+                progress.say(f"Going on with the best {len(batch.configurations)} of {space.size} configurations")
 
         def on_result(result: TrialResult) -> None:
             best = collector.best

@@ -113,9 +113,9 @@ def test_the_console_says_which_strategy_runs_and_ran(
     lines = by_strategy(title).out.splitlines()
     assert lines[0] == first
     assert [line for line in lines if line.startswith("Search: ")] == ([last] if last else [])
-    goes_on = [line for line in lines if line.endswith("configurations go on")]
+    goes_on = [line for line in lines if line.startswith("Going on with the best")]
     if title == "halving":
-        assert goes_on == [f"The best {n} of 9 configurations go on" for n in IN_RUNG[1:]]
+        assert goes_on == [f"Going on with the best {n} of 9 configurations" for n in IN_RUNG[1:]]
     else:
         assert bool(goes_on) == title.startswith("halving")
     trained = next(line for line in reversed(lines) if " trainings" in line).split()
