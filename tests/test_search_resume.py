@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 import soak
 from commands import SCHEMA, Run, assert_one_line, run
-from faults import let_trainings_end, raising, stopping_after_record
+from faults import after_record, let_trainings_end, raising
 from journals import journal_path, line_ends
-from resumption import goes_on_from, note_trials, outputs, run_until
+from resumption import KilledError, goes_on_from, note_trials, outputs, run_until
 from strategy_runs import REPEATS, arguments_for, config_of, entries, note_epochs
 
+import training
 from checkpoints import Checkpoints
+from search import Trial, TrialResult
 
 ByStrategy = Callable[[str], Run]
 RESUMED = [
@@ -154,11 +159,26 @@ def test_one_strategy_takes_over_what_another_has_trained(
 
 
 def interrupted_after(number: int, folder: Path, *arguments: object) -> Run:
-    """Runs the command, which is asked to stop when so many trainings are in its journal."""
+    """Runs the command, which is asked to stop when so many trainings are in its journal, and ends no other."""
+    make_trainer, started, is_over = training.make_trainer, itertools.count(1), threading.Event()
+
+    def make_waiting(*given: Any) -> Callable[[Trial], TrialResult]:
+        train = make_trainer(*given)
+
+        def train_or_wait(trial: Trial) -> TrialResult:
+            if next(started) > number:
+                is_over.wait(60)
+                raise KilledError
+            return train(trial)
+
+        return train_or_wait
+
     with pytest.MonkeyPatch.context() as patch:
-        stopping_after_record(patch, number, raising(signal.SIGTERM))
+        patch.setattr(training, "make_trainer", make_waiting)
+        after_record(patch, number, raising(signal.SIGTERM))
         done = run(folder, *arguments)
-        let_trainings_end()
+        is_over.set()
+    let_trainings_end()
     return done
 
 
