@@ -83,9 +83,10 @@ def but_for_time(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def but_for_threads(results: dict[str, Any]) -> dict[str, Any]:
-    kept = but_for_time(results)
+    """Nor for the folder; nor for the commit: whoever works here may commit in between."""
+    kept, left_out = but_for_time(results), ("threads", "output_dir", "git_commit")
     for part in ("args", "environment"):
-        kept[part] = {name: value for name, value in kept[part].items() if name not in ("threads", "output_dir")}
+        kept[part] = {name: value for name, value in kept[part].items() if name not in left_out}
     return kept
 
 
