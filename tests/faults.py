@@ -152,7 +152,6 @@ def _results(folder: Path, latent_dim: int) -> dict[str, Any]:
     text = (folder / f"hyperparam_results_latent{latent_dim}.json").read_text(encoding="utf-8")
     kept = but_for_threads(json.loads(text))
     kept["args"] = {name: value for name, value in kept["args"].items() if name not in WAY}
-    del kept["environment"]["git_commit"]  # whoever works here may commit in between
     return kept
 
 
