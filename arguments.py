@@ -321,6 +321,11 @@ def read_space(arguments: argparse.Namespace) -> Space:
     return Space(widths or read_widths(arguments.hidden_dims_search), arguments.max_layers, arguments.arrangement)
 
 
+def n_to_try(arguments: argparse.Namespace, space: Space) -> int:
+    """How many configurations the search sets out to try."""
+    return min(arguments.trials, space.size) if arguments.search in ("random", "bayesian") else space.size
+
+
 def _strategy_faults(arguments: argparse.Namespace) -> list[str]:
     faults = []
     samples, trials = arguments.search in ("random", "bayesian"), arguments.trials

@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lifecycle import SplitTable
 from losses import squared_error_sums
-from training import SplitTable, one_torch_thread
+from reference import one_torch_thread
 
 CELLS_AT_A_TIME = 2**21  # numbers in a temporary array: 16 MB
 MAX_STEPS = 200

@@ -1,6 +1,7 @@
 """Bayesian search, with Optuna as the engine.
 
-    plan = bayesian(space, study, n_trials=40, batch_size=2, seed=42, sizes=sizes)
+    study = make_study(42, ["loss"])
+    plan = bayesian(space, study, n_trials=40, batch_size=2, seed=42, values_of=values_of)
 
 It keeps the form of `strategies.py`. Configurations are proposed in batches and told back in the order in which they
 were asked for, and every run tells the study from its start: what is known is answered at once, so that an
@@ -42,7 +43,7 @@ Values = list[float] | None  # of the objectives; None: failed
 
 
 def make_study(seed: int, objectives: list[str], storage: BaseStorage | None = None) -> optuna.Study:
-    """An empty study that minimises these objectives, "loss" and perhaps "params"."""
+    """An empty study that minimises these objectives, by the names that Optuna's pictures will show."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -68,6 +69,8 @@ def open_storage(path: Path, search: str, *, fresh: bool) -> BaseStorage:
     Raises:
         UsageError: the file is another search's.
     """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; move it, or give another --output_dir")
     if path.exists():
         if not fresh and _search_of(path) != search:
             raise UsageError(

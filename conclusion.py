@@ -15,6 +15,7 @@ from dataclasses import replace
 from arguments import read_objectives
 from baselines import baseline_errors
 from console import Console, Stopwatch
+from lifecycle import build_model, nominal_seconds
 from loading import Loaded
 from probe import Probe, plan_probe, read_probe
 from report import Findings, config_text
@@ -22,7 +23,7 @@ from search import Trial
 from searching import Search
 from selection import ConfigurationResult
 from statement import scope_of, state
-from training import Training, build_model, nominal_seconds
+from training import Training
 from uncertainty import ScoredPart
 from verdict import Verdict, estimate, judge
 

@@ -14,7 +14,7 @@ import torch
 
 from journal import WORDING
 
-PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "numba")
+PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "numba", "optuna")
 
 # What shapes a trial. Anything else may change and a search still goes on where it was.
 ARGUMENTS = (
@@ -27,7 +27,10 @@ DATA_ARGUMENTS = (
 )  # fmt: skip
 VERSIONS = ("torch", "numpy")
 COMPILER_VERSIONS = ("numba", "llvmlite")
-MODULES = ("checkpoints", "journal", "kernel", "losses", "models", "randomness", "search", "tile", "training")
+MODULES = (
+    *("checkpoints", "compiled", "journal", "kernel", "losses", "models", "randomness", "reference", "search", "tile"),
+    *("lifecycle", "training"),
+)
 
 
 def describe_environment(device: torch.device, engine: str, threads: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from arguments import PROG, parse_arguments, read_space
+from arguments import PROG, n_to_try, parse_arguments, read_space
 from console import Console, Stopwatch, UsageError, count
 from interruption import Interrupted, Interruption
 from search import Space
@@ -30,9 +30,10 @@ from workers import available_cores, is_out_of_memory
 if TYPE_CHECKING:
     import torch
 
+    from lifecycle import TrainingSettings
     from loading import Loaded
     from selection import ConfigurationResult
-    from training import Training, TrainingSettings
+    from training import Training
 
 KERNEL_NOTE = "Preparing the training kernel; the first run on a machine compiles it, a matter of seconds ..."
 
@@ -78,16 +79,25 @@ def search(argv: Sequence[str] | None, interruption: Interruption) -> int:
     stopwatch = Stopwatch()
     arguments = parse_arguments(argv)
     console = Console(arguments.quiet, on_gone=interruption.request)
-    from searching import title
-
     space = read_space(arguments)
     if arguments.list_configurations:
         return print_configurations(arguments, space, console)
-    console.say(title(arguments, space))
+    console.say(_title(arguments, space))
     status = run(arguments, space, console, stopwatch, interruption)
     if console.error and not status:
         return _fail(f"the console: {console.error.strerror}; the files are written all the same", 1)
     return status
+
+
+def _title(arguments: argparse.Namespace, space: Space) -> str:
+    """`Searching 19 configurations x 5 repeats of 20 epochs, latent dimension 3`."""
+    n = n_to_try(arguments, space)
+    manner = {"grid": "", "random": ", at random,", "halving": " by successive halving", "bayesian": ", bayesian,"}
+    what = count(n, "configuration") if n == space.size else f"{n} of {count(space.size, 'configuration')}"
+    times = [what + manner[arguments.search], count(arguments.repeats, "repeat")]
+    times += [count(arguments.cv_folds, "fold")] if arguments.cv_folds else []
+    epochs = count(arguments.epochs, "epoch")
+    return f"Searching {' x '.join(times)} of {epochs}, latent dimension {arguments.latent_dim}"
 
 
 def run(
@@ -174,9 +184,9 @@ def _tell_fewer(console: Console) -> Callable[[int], None]:
 
 def print_configurations(arguments: argparse.Namespace, space: Space, console: Console) -> int:
     """The space, with sizes and estimated times; returns the exit status."""
+    from lifecycle import nominal_seconds
     from listing import list_configurations
     from loading import load
-    from training import nominal_seconds
 
     device = choose_device(arguments.device)
     loaded = load(arguments, device)
@@ -243,7 +253,7 @@ def choose_engine(name: str, device: torch.device, notices: list[str], console: 
 
 def training_settings(arguments: argparse.Namespace) -> TrainingSettings:
     """The arguments that shape a training."""
-    from training import TrainingSettings
+    from lifecycle import TrainingSettings
 
     return TrainingSettings(
         latent_dim=arguments.latent_dim,

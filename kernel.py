@@ -4,7 +4,7 @@
     train_epochs(parameters, moment1, moment2, table, ...)
 
 Numba compiles these loops to machine code that runs without Python, the GIL, or allocation inside a
-step. `training.train_reference` defines what is right; the tests hold this file against it.
+step. `reference.reference_trainer` defines what is right; the tests hold this file against it.
 
 Layout. Activations are stored features first, [H, B]: the innermost loop of everything runs over the
 batch, so its length does not depend on a layer's width and a latent layer of 3 costs as little as it

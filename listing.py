@@ -31,8 +31,8 @@ def list_configurations(
     """A heading, a line for each configuration in the order in which they come, and a line of totals.
 
     `seconds`: about how long one training of a model with so many parameters takes on one core
-    (`training.nominal_seconds`). Each configuration is trained `repeats` times (in each of so many `folds`), as many at
-    a time as there are `threads`.
+    (`lifecycle.nominal_seconds`). Each configuration is trained `repeats` times (in each of so many `folds`), as many
+    at a time as there are `threads`.
     """
     yield "  ".join(HEADINGS)
     widths = [len(heading) for heading in HEADINGS]

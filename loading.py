@@ -19,8 +19,8 @@ import torch
 from arguments import DEFAULT_DATA_PATH, SAMPLE_PATH, duplicate_widths
 from console import Console, UsageError
 from dataset import COPUSDataset, DataError, Scaling, fit_scaling
+from lifecycle import SplitTable
 from splits import Split
-from training import SplitTable
 from uncertainty import ScoredPart, scored_part
 
 

@@ -1,6 +1,6 @@
 """What the console shows while trials are trained.
 
-    with Progress(total, done=0, console=console) as progress:
+    with Progress(total, console=console) as progress:
         progress.update("[64, 64] 0.0379")
 
 On a terminal a live bar, as wide as it; elsewhere a plain line about every tenth of the work.
@@ -19,15 +19,15 @@ from console import Console
 class Progress:
     """Trainings done of all, best so far, time left; nothing where `quiet`."""
 
-    def __init__(self, total: int, *, done: int, console: Console, stream: TextIO | None = None) -> None:
+    def __init__(self, total: int, *, console: Console, stream: TextIO | None = None) -> None:
         self.total = total
-        self.done = self.done_before = done
+        self.done = self.done_before = 0  # the latter by an earlier run
         self.console = console
         self.stream = stream or sys.stdout
         self.started = time.monotonic()
-        self.next_line = self._line_after(done)
+        self.next_line = self._line_after(0)
         self.bar = None
-        if not console.quiet and done < total:
+        if not console.quiet and total:
             with console.printing(self.stream):
                 self.bar = self._bar()
 
@@ -40,7 +40,6 @@ class Progress:
         tqdm.monitor_interval = 0  # no thread of its own, which would not survive a terminal that closes
         return tqdm(
             total=self.total,
-            initial=self.done,
             file=self.stream,
             dynamic_ncols=True,
             smoothing=0.1,

@@ -1,6 +1,7 @@
 """Carrying a search out: the strategy that was asked for, its trainings, and what the console says of them.
 
-collector, history = carry_out(arguments, space, loaded, training, console)
+search = carry_out(arguments, space, loaded, training, console)
+search.ranking, search.history
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from datetime import datetime
 from math import log10
 from typing import TYPE_CHECKING, NamedTuple
 
-from arguments import DEFAULT_OBJECTIVES
+from arguments import DEFAULT_OBJECTIVES, n_to_try
 from console import Console, UsageError, count
 from history import History
 from journal import Journal
@@ -53,7 +54,7 @@ def carry_out(
     plan = make_plan(arguments, space, training, trials_each)
     n_trainings = trials_each * sum(_batch_sizes(arguments, space))
     kept: set[Trial] = set()
-    with Progress(n_trainings, done=0, console=console) as progress:
+    with Progress(n_trainings, console=console) as progress:
 
         def on_batch(batch: Batch, trials: Sequence[Trial]) -> None:
             is_first = not kept and not history.steps
@@ -89,9 +90,7 @@ def make_plan(arguments: argparse.Namespace, space: Space, training: Training, t
         try:
             return _bayesian_plan(arguments, space, training, trials_each)
         except ImportError as error:
-            raise UsageError(
-                f"--search bayesian needs Optuna ({error}); pip install optuna, or --search random"
-            ) from None
+            raise UsageError(f"--search bayesian needs Optuna ({error}); install it, or give --search random") from None
     return everything(space.configurations())
 
 
@@ -127,11 +126,6 @@ def first_rung(arguments: argparse.Namespace) -> int:
     return int(arguments.min_epochs or max(1, arguments.epochs // 20))
 
 
-def n_to_try(arguments: argparse.Namespace, space: Space) -> int:
-    """How many configurations the search sets out to try."""
-    return min(arguments.trials, space.size) if arguments.search in ("random", "bayesian") else space.size
-
-
 def _batch_sizes(arguments: argparse.Namespace, space: Space) -> list[int]:
     """How many configurations are trained on, in all batches."""
     sizes = [n_to_try(arguments, space)]
@@ -139,17 +133,6 @@ def _batch_sizes(arguments: argparse.Namespace, space: Space) -> list[int]:
         for _ in rungs(arguments.epochs, first_rung(arguments), arguments.halving_factor):
             sizes.append(-(-sizes[-1] // arguments.halving_factor))
     return sizes
-
-
-def title(arguments: argparse.Namespace, space: Space) -> str:
-    """`Searching 19 configurations x 5 repeats of 20 epochs, latent dimension 3`."""
-    n = n_to_try(arguments, space)
-    manner = {"grid": "", "random": ", at random,", "halving": " by successive halving", "bayesian": ", bayesian,"}
-    what = count(n, "configuration") if n == space.size else f"{n} of {count(space.size, 'configuration')}"
-    times = [what + manner[arguments.search], count(arguments.repeats, "repeat")]
-    times += [count(arguments.cv_folds, "fold")] if arguments.cv_folds else []
-    epochs = count(arguments.epochs, "epoch")
-    return f"Searching {' x '.join(times)} of {epochs}, latent dimension {arguments.latent_dim}"
 
 
 def resumption(trials: Sequence[Trial], kept: Collection[Trial], journal: Journal, *, is_all: bool) -> str:

@@ -33,6 +33,7 @@ import torch  # noqa: E402
 from arguments import SAMPLE_PATH  # noqa: E402
 from dataset import COPUS_CODES, COPUSDataset, fit_scaling  # noqa: E402
 from environment import describe_environment  # noqa: E402
+from lifecycle import SplitTable, TrainingSettings  # noqa: E402
 from losses import sum_weights  # noqa: E402
 from search import (  # noqa: E402
     Configuration,
@@ -44,7 +45,7 @@ from search import (  # noqa: E402
 )
 from selection import rank_configurations  # noqa: E402
 from splits import fold_rows  # noqa: E402
-from training import SplitTable, Training, TrainingSettings, try_out  # noqa: E402
+from training import Training, try_out  # noqa: E402
 from uncertainty import scored_part  # noqa: E402
 from verdict import Verdict, judge  # noqa: E402
 from workers import available_cores  # noqa: E402

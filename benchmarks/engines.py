@@ -32,13 +32,9 @@ import torch  # noqa: E402 - the project's modules lie one folder up
 
 from dataset import COPUSDataset, fit_scaling  # noqa: E402
 from environment import describe_environment  # noqa: E402
+from lifecycle import SplitTable, TrainingSettings  # noqa: E402
 from search import Trial, count_parameters, enumerate_configurations, plan_trials  # noqa: E402
-from training import (  # noqa: E402
-    SplitTable,
-    TrainingSettings,
-    make_trainer,
-    try_out,
-)
+from training import make_trainer, try_out  # noqa: E402
 from workers import available_cores, run_trials  # noqa: E402
 
 SETTINGS = TrainingSettings(

@@ -31,10 +31,11 @@ from bayesian import Values, bayesian, make_study  # noqa: E402
 from dataset import COPUSDataset, fit_scaling  # noqa: E402
 from environment import describe_environment  # noqa: E402
 from history import History  # noqa: E402
+from lifecycle import SplitTable, TrainingSettings  # noqa: E402
 from search import Configuration, ParameterCounts, Space, Trial, plan_trials  # noqa: E402
 from selection import ConfigurationResult, ResultCollector  # noqa: E402
 from strategies import Plan, draw_distinct, everything, follow, halving  # noqa: E402
-from training import SplitTable, Training, TrainingSettings, try_out  # noqa: E402
+from training import Training, try_out  # noqa: E402
 from uncertainty import scored_part  # noqa: E402
 from verdict import judge  # noqa: E402
 from workers import available_cores  # noqa: E402

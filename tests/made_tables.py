@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from dataset import COPUS_CODES, COPUSDataset, DataError
+from lifecycle import SplitTable
 
 N = 20
 
@@ -56,3 +58,12 @@ def error_of(path: Path, columns: str = "copus", label_column: str | None = None
     assert "\n" not in message
     assert str(path) in message or "--columns" in message
     return message
+
+
+def low_rank_table() -> SplitTable:
+    """100 rows x 7 columns of a two-dimensional structure, with zeros and a few missing cells; 81 train, 19 test."""
+    random = np.random.default_rng(1)
+    values = np.maximum(random.normal(size=(100, 2)) @ random.normal(size=(2, 7)), 0).astype(np.float32)
+    values[random.random(values.shape) < 0.03] = np.nan
+    order = torch.from_numpy(random.permutation(100))
+    return SplitTable(torch.from_numpy(values), order[:81], order[81:])

@@ -9,8 +9,10 @@ from itertools import chain, pairwise, product
 import numpy as np
 import pytest
 import torch
+from made_tables import low_rank_table
 from scipy import stats
 
+from lifecycle import SplitTable, TrainingSettings, build_model
 from models import DynamicAutoencoder, flatten
 from search import (
     ARRANGEMENTS,
@@ -24,7 +26,7 @@ from search import (
     join_dims,
     plan_trials,
 )
-from training import SplitTable, TrainingSettings, build_model, make_trainer, trained_model
+from training import make_trainer, trained_model
 
 SPACES = [([8], 4), ([8, 16], 1), ([16, 8], 3), ([32, 8, 16], 3), ([5, 3, 9, 5], 2), (range(1, 6), 2)]
 PAIRS: list[Configuration] = [((64, 32), (16, 64)), ((1,), (3, 130)), ((9, 8, 7), (5,)), ((4, 4), (4,))]
@@ -176,12 +178,7 @@ TRAINED: list[Configuration] = [((16, 8), (20,)), ((9,), (5, 12, 33)), ((12,), (
 
 @pytest.fixture(scope="module")
 def table() -> SplitTable:
-    """100 rows x 7 columns of a two-dimensional structure, with zeros and a few missing cells."""
-    generator = np.random.default_rng(1)
-    values = np.maximum(generator.normal(size=(100, 2)) @ generator.normal(size=(2, 7)), 0).astype(np.float32)
-    values[generator.random(values.shape) < 0.03] = np.nan
-    order = torch.from_numpy(generator.permutation(100))
-    return SplitTable(torch.from_numpy(values), order[:81], order[81:])
+    return low_rank_table()
 
 
 @pytest.mark.parametrize("config", TRAINED)

@@ -14,8 +14,8 @@ from torch import Tensor
 import baselines
 from baselines import PCA, baseline_errors, column_means, fit_pca
 from dataset import COPUSDataset, fit_scaling
+from lifecycle import SplitTable
 from losses import loss_of_sums, squared_error_sums
-from training import SplitTable
 
 NAN = math.nan
 ROUNDING = 1e-9  # the same sums in another order; the values are of order 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from builders import make_failed_trial
 from commands import (
     CODE_TOLERANCE,
     ENGINE_TOLERANCE,
+    ROOT,
     ROWS,
     SCHEMA,
     SMALL,
@@ -60,6 +62,14 @@ def test_a_finished_run_exits_with_0_and_leaves_every_file(finished: Run) -> Non
         "journal_latent3.jsonl",
         ".lock",
     }
+
+
+def test_the_first_line_waits_for_nothing_heavy() -> None:
+    code = "import sys, hyperparam_optimizer as program; program.run = lambda *_: 0; program.main([]);"
+    code += "sys.exit(str({'torch', 'pandas', 'numpy'} & sys.modules.keys() or ''))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("Searching 34 configurations")
+    assert done.stderr.strip() == ""
 
 
 def test_the_closing_summary_has_the_promised_form(finished: Run) -> None:

@@ -14,9 +14,11 @@ from commands import SMALL, Run, run
 from journals import journal_path
 from resumption import SEARCHES, outputs, run_until
 
+import compiled
 import kernel
+import lifecycle
+import reference
 import searching
-import training
 from arguments import SAMPLE_PATH
 from checkpoints import Checkpoints
 from files import DRAFTS
@@ -75,15 +77,15 @@ def test_two_latent_sizes_share_a_folder_and_do_not_disturb_each_other(table: Pa
 @pytest.fixture
 def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every training counts as long: its state is saved after each epoch, its weights are kept."""
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(training, "CALL_SECONDS", 0.0)
+    monkeypatch.setattr(lifecycle, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(compiled, "CALL_SECONDS", 0.0)
 
 
 @pytest.fixture
 def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for each epoch that either engine trains from now on: its number."""
     numbers: list[int] = []
-    work, masks = kernel.train_epochs, training.dropout_masks
+    work, masks = kernel.train_epochs, reference.dropout_masks
 
     def note_compiled(*arguments: Any) -> int:
         first_epoch = arguments[8]
@@ -96,7 +98,7 @@ def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return masks(model, key, epoch, *arguments)
 
     monkeypatch.setattr(kernel, "train_epochs", note_compiled)
-    monkeypatch.setattr(training, "dropout_masks", note_reference)
+    monkeypatch.setattr(reference, "dropout_masks", note_reference)
     return numbers
 
 
@@ -110,7 +112,7 @@ def test_a_training_goes_on_at_the_epoch_where_it_was_stopped(
 ) -> None:
     arguments = ["--data_path", table, *FEW, "--threads", 1, "--save_models", "--engine", engine]
     with monkeypatch.context() as patch:
-        patch.setattr(training, "CHECKPOINT_SECONDS", 60.0)
+        patch.setattr(lifecycle, "CHECKPOINT_SECONDS", 60.0)
         run(tmp_path / "whole", *arguments)
     expected = outputs(tmp_path / "whole")
     epochs.clear()

@@ -27,14 +27,15 @@ from faults import (
 )
 
 import checkpoints
+import compiled
 import csv_tables
 import files
 import history_plot
 import journal
 import latent_plots
+import lifecycle
 import plots
 import report
-import training
 import verdict_plot
 
 pytest.importorskip("resource")  # Windows has no limits of this kind
@@ -144,8 +145,8 @@ def limit_at_record(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 def test_at_a_checkpoint_the_search_ends_and_goes_on(
     engine: str, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(training, "CALL_SECONDS", 0.0)
+    monkeypatch.setattr(lifecycle, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(compiled, "CALL_SECONDS", 0.0)
     search = ["--data_path", table, *SMALL, "--max_layers", 1, "--threads", 1, "--engine", engine]
     with monkeypatch.context() as patches:
         during_call(patches, checkpoints.Checkpoints, "save", partial(files_limited_to, ROOM))

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from lifecycle import InMemory, SplitTable, TrainingSettings
 from losses import sparse_aware_loss
 from search import Trial, TrialResult
-from training import InMemory, SplitTable, Training, TrainingSettings, make_trainer, trained_model
+from training import Training, make_trainer, trained_model
 
 ENGINES = ("compiled", "reference")
 SETTINGS = TrainingSettings(

@@ -34,9 +34,11 @@ from faults import (
 )
 
 import checkpoints
+import compiled
 import csv_tables
 import files
 import journal
+import lifecycle
 import loading
 import plots
 import report
@@ -85,8 +87,8 @@ def test_what_was_trained_in_a_folder_that_was_removed_is_kept_for_the_next_run(
 def test_a_folder_that_is_removed_before_a_checkpoint_is_made_again(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(training, "CALL_SECONDS", 0.0)
+    monkeypatch.setattr(lifecycle, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(compiled, "CALL_SECONDS", 0.0)
     search = ["--data_path", table, *SMALL, "--max_layers", 1, "--threads", 1]
     with monkeypatch.context() as patches:
         before_call(

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 import kernel
+from lifecycle import TrainingSettings
 from losses import sparse_aware_loss
 from models import DynamicAutoencoder, flatten, load_flat
 from randomness import dropout_threshold
+from reference import dropout_masks, forward_with_masks, make_optimizer, reference_step
 from search import Configuration, decoder_dims, encoder_dims
-from training import TrainingSettings, dropout_masks, forward_with_masks, make_optimizer, reference_step
 
 STEPS = 100
 DROPOUT_KEY = 2**63 + 12345

@@ -20,9 +20,9 @@ class Terminal(io.StringIO):
 
 
 def shown(stream: io.StringIO, total: int, *, done: int = 0, quiet: bool = False, best: str = "[64, 64] 0.0379") -> str:
-    with Progress(total, done=done, console=Console(quiet), stream=stream) as progress:
-        for _ in range(total - done):
-            progress.update(best)
+    with Progress(total, console=Console(quiet), stream=stream) as progress:
+        for number in range(total):
+            progress.update(best, is_new=number >= done)
     return stream.getvalue()
 
 
@@ -57,7 +57,7 @@ def test_quiet_shows_nothing(stream: io.StringIO) -> None:
 
 def test_an_exception_closes_the_bar_and_passes_through() -> None:
     stream = Terminal()
-    with pytest.raises(KeyboardInterrupt), Progress(5, done=0, console=Console(quiet=False), stream=stream) as progress:  # noqa: PT012 - the work fails
+    with pytest.raises(KeyboardInterrupt), Progress(5, console=Console(quiet=False), stream=stream) as progress:  # noqa: PT012 - the work fails
         progress.update("")
         raise KeyboardInterrupt
     assert stream.getvalue().endswith("\n")
@@ -66,7 +66,7 @@ def test_an_exception_closes_the_bar_and_passes_through() -> None:
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
 def test_a_line_of_its_own_stands_alone(stream: io.StringIO) -> None:
     console, out = Console(quiet=False), io.StringIO()
-    with redirect_stdout(out), Progress(4, done=0, console=console, stream=stream) as progress:
+    with redirect_stdout(out), Progress(4, console=console, stream=stream) as progress:
         progress.update("[8] 0.05")
         progress.say("The best 2 of 4 configurations go on")
         progress.update("[8] 0.05")
@@ -76,7 +76,7 @@ def test_a_line_of_its_own_stands_alone(stream: io.StringIO) -> None:
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
 def test_quiet_says_nothing(stream: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress(4, done=0, console=Console(quiet=True), stream=stream) as progress:
+    with Progress(4, console=Console(quiet=True), stream=stream) as progress:
         progress.say("The best 2 of 4 configurations go on")
         progress.update("", is_new=False)
     assert (stream.getvalue(), capsys.readouterr().out) == ("", "")
@@ -84,7 +84,7 @@ def test_quiet_says_nothing(stream: io.StringIO, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
 def test_what_is_not_needed_is_not_waited_for(stream: io.StringIO) -> None:
-    with Progress(40, done=0, console=Console(quiet=False), stream=stream) as progress:
+    with Progress(40, console=Console(quiet=False), stream=stream) as progress:
         for number in range(20):
             if number == 10:
                 progress.skip(20)
@@ -98,7 +98,7 @@ def test_what_turns_out_to_be_done_counts_as_done_but_not_as_time(
 ) -> None:
     clock = iter(range(0, 1000, 10))
     monkeypatch.setattr("progress.time.monotonic", lambda: next(clock))
-    with Progress(20, done=0, console=Console(quiet=False), stream=stream) as progress:
+    with Progress(20, console=Console(quiet=False), stream=stream) as progress:
         for number in range(20):
             progress.update("[8] 0.05", is_new=number >= 10)
     text = stream.getvalue()

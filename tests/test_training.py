@@ -15,25 +15,21 @@ import pytest
 import torch
 from builders import make_failed_trial
 from journals import open_here
+from made_tables import low_rank_table
 
+import compiled
 import kernel
+import lifecycle
+import reference
 import training
+from compiled import compiled_trainer
 from journal import Key
+from lifecycle import SplitTable, TrainingSettings, nominal_seconds, stream_name
 from losses import sparse_aware_loss
 from models import DynamicAutoencoder, flatten
+from reference import reference_trainer
 from search import Trial, TrialResult, TrialState
-from training import (
-    SplitTable,
-    Training,
-    TrainingSettings,
-    compiled_trainer,
-    encode_table,
-    make_trainer,
-    nominal_seconds,
-    reference_trainer,
-    stream_name,
-    trained_model,
-)
+from training import Training, encode_table, make_trainer, trained_model
 from workers import run_trials
 
 SETTINGS = TrainingSettings(
@@ -46,12 +42,7 @@ ENGINE_TOLERANCE = 2e-3  # relative, of a loss
 
 @pytest.fixture(scope="module")
 def table() -> SplitTable:
-    """100 rows x 7 columns of a two-dimensional structure, with zeros and a few missing cells."""
-    random = np.random.default_rng(1)
-    values = np.maximum(random.normal(size=(100, 2)) @ random.normal(size=(2, 7)), 0).astype(np.float32)
-    values[random.random(values.shape) < 0.03] = np.nan
-    order = torch.from_numpy(random.permutation(100))
-    return SplitTable(torch.from_numpy(values), order[:81], order[81:])
+    return low_rank_table()
 
 
 def same_bits(a: TrialResult, b: TrialResult) -> bool:
@@ -180,7 +171,7 @@ def test_row_errors_are_in_the_order_of_the_test_rows(table: SplitTable) -> None
 
 def test_training_in_spans_of_epochs_changes_nothing(table: SplitTable, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = compiled_trainer(table, SETTINGS)(TRIALS[0])
-    monkeypatch.setattr(training, "ORDER_ENTRIES", 3 * 81)  # 3 epochs at a time, then 1
+    monkeypatch.setattr(compiled, "ORDER_ENTRIES", 3 * 81)  # 3 epochs at a time, then 1
     assert same_bits(whole, compiled_trainer(table, SETTINGS)(TRIALS[0]))
 
 
@@ -201,7 +192,7 @@ def test_a_diverging_trial_fails_at_its_epoch_and_disturbs_no_other(
     table: SplitTable, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = by_trial([make_trainer(engine, {None: table}, SETTINGS)(trial) for trial in TRIALS])
-    build = training.build_model
+    build = lifecycle.build_model
 
     def build_broken(trial: Trial, input_dim: int, settings: TrainingSettings) -> DynamicAutoencoder:
         model = build(trial, input_dim, settings)
@@ -209,7 +200,8 @@ def test_a_diverging_trial_fails_at_its_epoch_and_disturbs_no_other(
             torch.nn.init.constant_(next(model.decoder.parameters()), torch.inf)
         return model
 
-    monkeypatch.setattr(training, "build_model", build_broken)
+    for module in (compiled, reference):
+        monkeypatch.setattr(module, "build_model", build_broken)
     threads = 2 if engine == "compiled" else 1
     results = by_trial(list(run_trials(TRIALS, make_trainer(engine, {None: table}, SETTINGS), threads)))
     failed = results.pop(TRIALS[2])
@@ -271,8 +263,8 @@ class Kept:
 @pytest.fixture
 def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """A state is saved after every epoch."""
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(training, "CALL_SECONDS", 0.0)
+    monkeypatch.setattr(lifecycle, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(compiled, "CALL_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("every_epoch")
@@ -317,7 +309,7 @@ def test_the_seconds_of_a_trial_are_those_of_all_its_parts(table: SplitTable, en
 
 @pytest.mark.parametrize(
     ("engine", "module", "each_epoch"),
-    [("compiled", kernel, "train_epochs"), ("reference", training, "dropout_masks")],
+    [("compiled", kernel, "train_epochs"), ("reference", reference, "dropout_masks")],
 )
 def test_the_state_is_saved_once_a_minute(
     table: SplitTable, engine: str, module: Any, each_epoch: str, monkeypatch: pytest.MonkeyPatch
@@ -330,8 +322,8 @@ def test_the_state_is_saved_once_a_minute(
         return work(*arguments)
 
     monkeypatch.setattr(module, each_epoch, take_25_seconds)
-    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(training, "CALL_SECONDS", 0.0)
+    monkeypatch.setattr(lifecycle, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(compiled, "CALL_SECONDS", 0.0)
     kept = Kept()
     result = make_trainer(engine, {None: table}, replace(SETTINGS, epochs=8), kept)(TRIALS[0])
     assert [state.epoch for state in kept.saved] == [3, 6]
@@ -352,9 +344,9 @@ def test_the_kernel_is_left_alone_for_about_as_long_as_asked_for(
 
     monkeypatch.setattr(kernel, "train_epochs", note)
     settings = replace(SETTINGS, epochs=8)
-    model = training.build_model(TRIALS[0], table.input_dim, settings)
+    model = lifecycle.build_model(TRIALS[0], table.input_dim, settings)
     an_epoch = nominal_seconds("compiled", flatten(model).size, 81, replace(settings, epochs=1))
-    monkeypatch.setattr(training, "CALL_SECONDS", 3.5 * an_epoch)
+    monkeypatch.setattr(compiled, "CALL_SECONDS", 3.5 * an_epoch)
     compiled_trainer(table, settings)(TRIALS[0])
     assert spans == [3, 3, 2]
 
@@ -406,7 +398,7 @@ def test_when_the_last_result_was_taken_all_are_on_the_disk(
 def test_weights_are_kept_where_to_train_them_again_would_take_long(
     kept_training: Training, monkeypatch: pytest.MonkeyPatch, limit: float, are_kept: bool
 ) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", limit)
+    monkeypatch.setattr(lifecycle, "CHECKPOINT_SECONDS", limit)
     results = by_trial(list(kept_training.run(TRIALS)))
     for trial, again in kept_training.kept(TRIALS).items():
         assert same_bits(again, results[trial] if are_kept else replace(results[trial], parameters=np.empty(0)))

@@ -1,21 +1,18 @@
-"""Every bad argument and every bad file ends in exit status 2 and one line that says what and what to do.
+"""Every bad file ends in exit status 2 and one line that says what and what to do.
 
 Nothing is written then, and nothing that was there is touched. Faults of damaged files that a user cannot mend are
-in here as well as those of clumsy hands and of hostile ones; what may look bad and is not comes last.
+in here as well as those of clumsy hands and of hostile ones.
 """
 
 from __future__ import annotations
 
-import csv
 import datetime
 import io
 import json
 import os
 import random
 import struct
-import sys
 import tracemalloc
-import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -29,161 +26,12 @@ import pyarrow.parquet
 import pytest
 from commands import TINY, assert_one_line, run
 from made_tables import N, copus_frame, with_cell, write
+from refusals import LINES, ON_WINDOWS, SOUND, assert_refused, cell_of, csv_of, european, lines_with, renamed
 
 import hyperparam_optimizer
 import tables
 
-ON_WINDOWS = sys.platform == "win32"
-SOUND = copus_frame().to_csv(index=False)
-LINES = SOUND.splitlines()
-
-
-def assert_refused(folder: Path, *arguments: object) -> str:
-    """Runs the command twice, once into a new folder and once into one in use; returns what its one line says."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        done = run(folder / "new", *TINY, *arguments)
-        used = folder / "used"
-        used.mkdir(parents=True)
-        old = {"hyperparam_results_latent3.json": b'{"mine": 1}', "notes.txt": b"mine"}
-        for name, content in old.items():
-            (used / name).write_bytes(content)
-        again = run(used, *TINY, *arguments)
-    assert not caught
-    message = assert_one_line(done, 2)
-    assert not (folder / "new").exists()
-    assert (again.status, again.err) == (2, done.err)
-    assert {path.name: path.read_bytes() for path in used.iterdir()} == old
-    assert "Traceback" not in done.err + done.out
-    assert message.startswith("error: ")
-    assert message.isprintable()
-    return message.removeprefix("error: ")
-
-
-# --- Arguments -------------------------------------------------------------------------------------
-
-# id: what is added to the command line, how its one line begins, and a part of the remedy
-ARGUMENTS: dict[str, tuple[list[str], str, str]] = {
-    f"{flag} {value[:12]!r}": ([f"--{flag}={value}"], f"--{flag} ", remedy)
-    for flag, remedy, values in [
-        ("latent_dim", "whole number from 1 to 10000", ["0", "-3", "1e3", "3.0", "", " ", "nan", "٣", "9" * 5000]),
-        ("max_layers", "whole number from 1 to 100", ["0", "101", "1e3", "inf", "three"]),
-        ("repeats", "whole number from 1 to 10000", ["0", "10001", "2.5", "-1"]),
-        ("epochs", "whole number from 1 to", ["0", "-20", "1e3", "99999999999", "²", "0x10", "1_000"]),
-        ("batch_size", "whole number from 1 to", ["0", "2147483648", "32.0", "9" * 25]),
-        ("seed", "whole number from 0 to", ["-1", "9223372036854775808", "random"]),
-        ("threads", "whole number from 0 to 4096", ["-1", "4097", "all"]),
-        ("cv_folds", "whole number from 0 to 1000", ["-5", "1001", "5.0"]),
-        ("max_configurations", "whole number from 1 to", ["0", "1e6", "-1"]),
-        ("initial_lr", "number above 0", ["0", "-1e-3", "nan", "inf", "1e400", "fast", "1_0", "0,001", "1e31"]),
-        ("eta_min", "number of at least 0", ["-1e-9", "nan", "-inf"]),
-        ("dropout", "number from 0 to below 1", ["1", "-0.1", "nan", "50%"]),
-        ("weight_decay", "number from 0 to 1e30", ["-1", "inf", "none", "1e31"]),
-        ("confidence", "number above 0 and up to 0.9999", ["0", "1", "95", "nan"]),
-        ("hidden_dims_search", "whole numbers from 1 to 65536", ["16,,32", "16;32", "64-32", "", " ", "1e3", "0"]),
-        ("hidden_dims_search", "like 16,32,64", ["16,", "nan", "[16,32]", "٣", "65537", "9" * 5000, "16\n32", "16,-4"]),
-        ("select", "give best or simplest", ["", "Best", "smallest"]),
-        ("scaling", "give robust, percent or none", ["", "minmax"]),
-        ("engine", "give auto, compiled or reference", ["", "jax", "compiled\0"]),
-        ("device", "give auto, cpu, cuda or cuda:N", ["", "gpu", "cuda:-1", "cuda:256", "mps", "cpu\n"]),
-        ("device", "give --device cpu", ["cuda:99"]),
-        ("objectives", "give", ["", "loss", "loss,speed", "params,time", "loss;params"]),
-        ("columns", "give copus, numeric, or column names", ["", " , ", "\n"]),
-    ]
-    for value in values
-}  # fmt: skip
-ARGUMENTS |= {
-    "eta_min above initial_lr": (["--eta_min", "0.01"], "--eta_min 0.01 is above --initial_lr 0.001", "lower it"),
-    "one fold": (["--cv_folds", "1"], "--cv_folds 1: one fold leaves nothing to train on", "give 2 or more"),
-    "simplest of one repeat": (["--select", "simplest"], "--select simplest", "--repeats 2"),
-    "compiled on CUDA": (["--engine", "compiled", "--device", "cuda"], "--engine compiled", "--engine reference"),
-    "a million configurations": (
-        ["--hidden_dims_search", ",".join(map(str, range(1, 181))), "--max_layers", "3"],
-        "--max_layers 3 with 180 widths gives 1004730 configurations, more than --max_configurations 10000",
-        "raise it to 1004730",
-    ),
-    "more configurations than can be counted": (
-        ["--hidden_dims_search", ",".join(map(str, range(1, 301))), "--max_layers", "100"],
-        "--max_layers 100 with 300 widths gives more than 2147483647 configurations",
-        "narrow the search",
-    ),
-    "ten million trainings": (
-        ["--hidden_dims_search", "1,2,3", "--max_layers", "10", "--repeats", "7000", "--cv_folds", "5"],
-        "--repeats 7000: 285 configurations x 7000 repeats x 5 folds are more than 1000000 trainings",
-        "give at most 701",
-    ),
-    "a model of billions of parameters": (
-        ["--hidden_dims_search", "65536", "--max_layers", "2"], "--hidden_dims_search '65536'", "smaller widths",
-    ),
-    "a flag without its value": (["--epochs"], "--epochs: give a value", "--help"),
-    "an unknown flag": (["--latent-dim", "3"], "unknown argument '--latent-dim'", "did you mean --latent_dim?"),
-    "an unknown flag with line breaks": (["--a\nb"], "unknown argument '--a\\nb'", "--help"),
-    "a switch with a value": (["--quiet=yes"], "argument --quiet", "--help"),
-    "a stray word": (["latent"], "unexpected 'latent'", "quotes"),
-    "widths that the shell took apart": (["--objectives", "loss,params", "time"], "unexpected 'time'", "quotes"),
-    "no such file": (["--data_path", "no.csv"], "--data_path 'no.csv': there is no such file", "no such file"),
-    "a file name that no file can have": (["--data_path", "a\0.csv"], "--data_path 'a\\x00.csv'", "no such file"),
-    "a file name of 5000 letters": (["--data_path", "x" * 5000], "--data_path 'xxx", "no such file"),
-    "no file name": (["--data_path", ""], "--data_path ''", "give a file"),
-    "a folder for a file": (["--data_path", "."], "--data_path '.' is a folder", "give a file (.csv"),
-    "a file name that is not text": (["--data_path", "\udcff.csv"], "--data_path '\\udcff.csv'", "not valid UTF-8"),
-    "a label that is not text": (["--label_column", "\udcff"], "--label_column '\\udcff': not valid UTF-8", "rename"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", ARGUMENTS)
-def test_bad_argument_is_refused(tmp_path: Path, case: str) -> None:
-    arguments, beginning, remedy = ARGUMENTS[case]
-    message = assert_refused(tmp_path, *arguments)
-    assert message.startswith(beginning)
-    assert remedy in message.removeprefix(beginning.rstrip()) or remedy in beginning
-
-
-@pytest.mark.parametrize("case", ["", " ", "nul\0", "file", "file/below", "\udcff"])
-def test_bad_output_dir_is_refused(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("mine")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as exit_:
-        hyperparam_optimizer.main([*TINY, "--output_dir", case])
-    assert exit_.value.code == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    assert (tmp_path / "file").read_text() == "mine"
-
-
-def test_several_bad_arguments_are_one_line_each(tmp_path: Path) -> None:
-    done = run(tmp_path / "new", "--epochs", "0", "--dropout", "2", "--data_path", "no.csv", "--lr", "1")
-    assert done.status == 2
-    assert [line.split()[2] for line in done.err.splitlines()] == ["unknown", "--epochs", "--dropout", "--data_path"]
-    assert not (tmp_path / "new").exists()
-
-
 # --- Files of text ---------------------------------------------------------------------------------
-
-
-def csv_of(frame: pd.DataFrame, **options: Any) -> bytes:
-    return str(frame.to_csv(index=False, **options)).encode()
-
-
-def cell_of(value: Any, column: str = "WG") -> bytes:
-    """A sound table but for one cell in row 5."""
-    return csv_of(with_cell(column, 5, value))
-
-
-def renamed(**names: str) -> bytes:
-    return csv_of(copus_frame().rename(columns=names))
-
-
-def lines_with(number: int, line: str) -> bytes:
-    """A sound table with another line in the place of one; numbers begin at 1."""
-    return "\n".join([*LINES[: number - 1], line, *LINES[number:]]).encode()
-
-
-def european(column: str, values: list[str], *, delimiter: str = ";") -> bytes:
-    """Other numbers are whole; this column holds these, as they are."""
-    frame = copus_frame().round(0).astype(dict.fromkeys(copus_frame().columns[1:26], int)).astype({column: object})
-    frame[column] = (values * N)[:N]
-    return csv_of(frame, sep=delimiter)
-
 
 NOISE = random.Random(1).randbytes(5000)
 NOT_TEXT = "it is not text (NUL bytes); save the table as UTF-8 text"
@@ -565,160 +413,3 @@ def test_a_file_that_vanishes_before_it_is_read_is_refused(tmp_path: Path, monke
     done = run(tmp_path / "new", *TINY, "--data_path", path)
     assert assert_one_line(done, 2) == f"error: {path}: cannot be read: No such file or directory"
     assert not (tmp_path / "new").exists()
-
-
-# --- Sound files, and arguments that do not fit them ------------------------------------------------
-
-# id: the arguments, and parts of the one line. The table has 7 instructors of 3 rows (the last of 2), 2 labels,
-# one Country, and a Key for each row; School has 2 values, of 19 rows and of 1.
-MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
-    "a label column that is not there": (["--label_column", "bclusters"], ("--label_column", "closest: 'Bcluster'")),
-    "a label column without name": (["--label_column", ""], ("--label_column: no column ''", "there are: 'Instr")),
-    "a group column that is not there": (["--group_column", "Teacher"], ("--group_column: no column 'Teacher'",)),
-    "a stratify column that is not there": (["--stratify_column", "x\ny"], ("--stratify_column: no column 'x\\ny'",)),
-    "a label that is a feature": (["--label_column", "L"], ("'L' is both --label_column and a feature", "take it out")),
-    "a group that is a feature": (["--group_column", "WG"], ("'WG' is both --group_column and a feature",)),
-    "a stratum that is a feature": (["--stratify_column", "CG"], ("'CG' is both --stratify_column and a feature",)),
-    "one column for both": (
-        ["--group_column", "Bcluster", "--stratify_column", "Bcluster"], ("both --group_column and --stratify_column",),
-    ),
-    "one group": (["--group_column", "Country"], ("all 20 rows have the same value", "choose another column")),
-    "a group for each row": (["--group_column", "Key"], ("no two of the 20 rows share a value", "leave the flag out")),
-    "two groups": (["--group_column", "School"], ("its 2 groups", "more groups or leave the flag out")),
-    "one stratum": (["--stratify_column", "Country"], ("all 20 rows have the same value", "choose another column")),
-    "a stratum for each row": (["--stratify_column", "Key"], ("no two of the 20 rows share a value",)),
-    "strata too small": (["--stratify_column", "Instructor ID"], ("no value is in more than 3 rows", "5 rows or more")),
-    "more folds than rows": (["--cv_folds", "17"], ("--cv_folds 17: more folds than rows", "at most --cv_folds 16")),
-    "more folds than groups": (
-        ["--cv_folds", "9", "--group_column", "Instructor ID"], ("--cv_folds 9: more folds than groups", "at most"),
-    ),
-    "more folds than a stratum has rows": (
-        ["--cv_folds", "12", "--stratify_column", "Bcluster"], ("--cv_folds 12: more folds than rows of the",),
-    ),
-    "a feature that is not there": (["--columns", "L,Indd"], ("no column 'Indd'", "closest: 'Ind'")),
-    "a feature twice": (["--columns", "L,WG,L"], ("names the column 'L' twice",)),
-    "a feature of text": (["--columns", "L,Bcluster"], ("row 2, column 'Bcluster': 'Mostly lecture' is not a number",)),
-    "features on two lines": (["--columns", "L\nWG"], ("no column 'L WG'", "closest:")),
-    "features between semicolons": (["--columns", "L;WG"], ("no column 'L;WG'", "closest: ")),
-    "a feature with a NUL byte": (["--columns", "L\0"], ("no column 'L\\x00'", "there are: ")),
-    "a feature of 200,000 letters": (["--columns", "x" * 200_000], ("--columns 'xxxx", "xxx…'", "field larger than")),
-    "nothing but commas and quotes": (["--columns", '"",'], ("names no column", "give copus, numeric")),
-    "codes among other columns": (["--columns", "COPUS"], ("no column 'COPUS'",)),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", MISFITS)
-def test_argument_that_does_not_fit_the_table_is_refused(tmp_path: Path, case: str) -> None:
-    arguments, parts = MISFITS[case]
-    frame = copus_frame().assign(Country="here", Key=[f"k{i}" for i in range(N)], School=["a"] * (N - 1) + ["b"])
-    message = assert_refused(tmp_path, "--data_path", write(frame, tmp_path / "a.csv"), *arguments)
-    assert [part for part in parts if part not in message] == []
-    assert len(message) < 1000
-
-
-# --- What is no fault ------------------------------------------------------------------------------
-
-
-def accepted(folder: Path, *arguments: object) -> list[str]:
-    """Runs the command; returns its notices, but for the one on shared IDs."""
-    done = run(folder / "new", *TINY, *arguments)
-    assert done.status == 0
-    notices = [line.removeprefix("Note: ") for line in done.err.splitlines() if line.startswith("Note: ")]
-    return [notice for notice in notices if not notice.startswith("rows share")]
-
-
-@pytest.mark.parametrize("delimiter", [";", "\t"])
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
-def test_a_european_spreadsheet_is_read_and_said(tmp_path: Path, delimiter: str, encoding: str) -> None:
-    notes = ["3,5 of 7, élève", "7,25"]
-    frame = copus_frame().assign(Note=[notes[0]] * (N - 1) + notes[1:])
-    frame[["L", "WG"]] = -0.0, 1.25e-05
-    frame.loc[3, "WG"] = np.nan
-    frame.to_csv(tmp_path / "a.csv", index=False, sep=delimiter, decimal=",", encoding=encoding)
-    sheet = tables.read_table(tmp_path / "a.csv").sheets[""]
-    read = tables.with_header(sheet, "a.csv")
-    numbers = frame.columns.drop(["Bcluster", "Note"])
-    assert np.array_equal(read[numbers].astype(float), frame[numbers], equal_nan=True)
-    assert set(read["Note"]) == set(notes)
-    notices = accepted(tmp_path, "--data_path", tmp_path / "a.csv")
-    assert "decimal commas were read as decimal points" in notices
-    assert any("are separated by" in notice for notice in notices)
-
-
-def test_thousands_are_no_decimals_but_leading_zeros_are(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(european("WG", ["0,125", "1,234"]))
-    read = tables.with_header(tables.read_table(tmp_path / "a.csv").sheets[""], "a.csv")
-    assert read["WG"].tolist()[:2] == ["0.125", "1.234"]
-
-
-@pytest.mark.parametrize(
-    "name", ["a b.csv", 'it\'s "mine".csv', "été 数据 🙂.csv", "x/../a.csv", "$HOME%s{0}.csv", "-.csv"]
-)
-def test_a_path_may_look_strange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    if ON_WINDOWS and '"' in name:
-        pytest.skip("no such names there")
-    (tmp_path / "x").mkdir()
-    write(copus_frame(), tmp_path / name)
-    monkeypatch.chdir(tmp_path)
-    assert run(Path("out", "x", "..", name, "y"), *TINY, f"--data_path={name}").status == 0
-
-
-@pytest.mark.skipif(ON_WINDOWS, reason="no such names there")
-def test_a_line_break_in_a_path_stays_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "a\nb\x1b[2J.csv"
-    path.write_text("x\n1\n")
-    assert "a\\nb\\x1b[2J.csv: no column for" in assert_refused(tmp_path, "--data_path", path)
-
-
-def test_percentages_above_100_are_allowed_and_said(tmp_path: Path) -> None:
-    path = write(with_cell("WG", 5, 128.57), tmp_path / "a.csv")
-    assert accepted(tmp_path, "--data_path", path) == ["1 cell above 100 % (up to 128.57), used as they are"]
-
-
-def test_fractions_among_percentages_are_allowed_and_said(tmp_path: Path) -> None:
-    frame = copus_frame()
-    frame[["CG", "WG"]] /= 100
-    (notice,) = accepted(tmp_path, "--data_path", write(frame, tmp_path / "a.csv"))
-    assert notice.startswith("mixed scales: no value exceeds 1 in CG, WG, while others go up to ")
-    assert "multiply them by 100" in notice
-
-
-def test_a_latent_size_beyond_the_columns_is_allowed_and_said(tmp_path: Path) -> None:
-    path = write(copus_frame(), tmp_path / "a.csv")
-    assert accepted(tmp_path, "--data_path", path, "--latent_dim", "30") == [
-        "--latent_dim 30 does not compress 24 columns"
-    ]
-
-
-def test_a_workbook_of_several_sheets_is_read_and_said(tmp_path: Path) -> None:
-    with pd.ExcelWriter(tmp_path / "a.xlsx") as book:
-        pd.DataFrame({"About": ["classes"]}).to_excel(book, sheet_name="Cover", index=False)
-        copus_frame().to_excel(book, sheet_name="Data", index=False)
-    notices = accepted(tmp_path, "--data_path", tmp_path / "a.xlsx")
-    assert notices == ["read from sheet 'Data', the first of 2 to hold the columns"]
-
-
-def test_formulas_in_labels_are_neutralised_in_what_is_written(tmp_path: Path) -> None:
-    formulas = ["=cmd|' /C calc'!A0", "+1+1", "@SUM(A1)", "-2+3", '=HYPERLINK("http://x","y")']
-    frame = copus_frame().assign(Bcluster=formulas * 4).rename(columns={"T_O": "=1+1"})
-    path = write(frame, tmp_path / "a.csv")
-    done = run(tmp_path / "new", *TINY, "--data_path", path, "--latent_dim", "2")
-    assert done.status == 0
-    written = (tmp_path / "new" / "latent_codes_latent2.csv").read_text(encoding="utf-8")
-    header, *rows = csv.reader(io.StringIO(written, newline=""))
-    assert [f"'{formula}" for formula in formulas] == [row[header.index("Bcluster")] for row in rows[:5]]
-    assert not [cell for row in [header, *rows] for cell in row if cell.startswith(("=", "+", "@"))]
-
-
-@pytest.mark.parametrize(
-    "name", ["self", "index", "latent_1", "row", "a, b", 'say "x"', "$x^", "数", " ", "=x", "__len__"]
-)
-def test_other_columns_may_have_any_name(tmp_path: Path, name: str) -> None:
-    path = write(copus_frame().rename(columns={"T_O": name}), tmp_path / "a.csv")
-    assert accepted(tmp_path, "--data_path", path) == []
-
-
-def test_the_largest_of_numbers_are_used(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"a": [9e37, -9e37, 0, 1] * 5, "b": [1e-45, 0] * 10, "c": range(N)})
-    path = write(frame, tmp_path / "a.csv")
-    assert accepted(tmp_path, "--data_path", path, "--columns", "numeric", "--latent_dim", "2") == []

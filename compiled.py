@@ -1,0 +1,114 @@
+"""The compiled engine: a trial trained by `kernel.py`, on the CPU, as many at a time as there are cores.
+
+train = compiled_trainer(table, settings)
+result = train(trial)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+
+from lifecycle import (
+    Checkpoints,
+    Clock,
+    InMemory,
+    SplitTable,
+    Trainer,
+    TrainingSettings,
+    build_model,
+    diverged_result,
+    finished_result,
+    first_state,
+    is_exhausted,
+    nominal_seconds,
+    note_validation,
+    paused_result,
+    stream_name,
+)
+from models import flatten
+from randomness import batch_order, dropout_threshold, stream_key
+from search import Trial, TrialResult
+
+CALL_SECONDS = 5.0  # of nominal cost, that the kernel is left alone for
+ORDER_ENTRIES = 2**20  # batch orders held at a time per stream, in rows: 4 MB
+
+
+@lru_cache(maxsize=16)
+def _batch_orders(key: int, first_epoch: int, n_epochs: int, n_rows: int) -> np.ndarray:
+    """The batch orders of some epochs, [E, N_train] int32; kept, since all configurations of a repeat share them."""
+    return np.stack([batch_order(key, epoch, n_rows) for epoch in range(first_epoch, first_epoch + n_epochs)])
+
+
+def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints: Checkpoints | None = None) -> Trainer:
+    """Trains trials in `kernel.py`. The returned function may be called from many threads at once.
+
+    Raises:
+        ImportError: Numba is not installed.
+    """
+    import kernel
+
+    checkpoints = InMemory() if checkpoints is None else checkpoints
+    values = table.values.cpu().numpy()
+    data = np.ascontiguousarray(np.nan_to_num(values, nan=0.0))
+    observed = np.ascontiguousarray(~np.isnan(values)).view(np.uint8)
+    train_rows, test_rows = table.train.cpu().numpy(), table.test.cpu().numpy()
+    scored = np.concatenate([test_rows, train_rows]).astype(np.int32)
+    test, train_part = scored[: len(test_rows)], scored[len(test_rows) :]
+    validation = None if table.validation is None else table.validation.cpu().numpy().astype(np.int32)
+    n_train = len(train_rows)
+    batch_size = min(settings.batch_size, n_train)
+    learning_rates = settings.learning_rates
+    block = max(1, ORDER_ENTRIES // n_train)  # epochs
+    end = min(settings.epochs, settings.pause_after or settings.epochs)
+
+    def train(trial: Trial) -> TrialResult:
+        state = checkpoints.load(trial)
+        if state is None:
+            state = first_state(flatten(build_model(trial, table.input_dim, settings)), settings)
+        clock = Clock(state)
+        layers = kernel.layer_table(table.input_dim, settings.latent_dim, trial.config)
+        work = kernel.allocate(layers, batch_size)
+        errors = np.zeros((len(data), 2), dtype=np.float32)
+        order_key = stream_key(settings.seed, *stream_name("order", trial))
+        dropout_key = np.uint64(stream_key(settings.seed, *stream_name("dropout", trial)))
+        nominal = nominal_seconds("compiled", state.parameters.size, n_train, replace(settings, epochs=1))
+        at_a_time = 1 if settings.stops_early else max(1, int(CALL_SECONDS / nominal))
+        while state.epoch < end and not is_exhausted(state, settings):
+            start = state.epoch // block * block
+            orders = _batch_orders(order_key, start, min(block, settings.epochs - start), n_train)
+            some = slice(state.epoch, min(start + len(orders), state.epoch + at_a_time, end))
+            n_epochs = some.stop - some.start
+            finished = kernel.train_epochs(
+                state.parameters, state.moments[0], state.moments[1], layers, work, data, observed,
+                train_part[orders[some.start - start : some.stop - start]], some.start, learning_rates[some],
+                settings.weight_decay, batch_size, dropout_key, dropout_threshold(settings.dropout), test,
+                state.train_losses[some], state.test_losses[some], errors,
+            )  # fmt: skip
+            state.epoch += finished
+            state.seconds = clock.seconds
+            if finished < n_epochs:
+                return diverged_result(trial, state)
+            if validation is not None and settings.stops_early:
+                kernel.evaluate(state.parameters, layers, work, data, observed, validation, errors)
+                loss = kernel.loss_of_rows(errors, data, observed, validation)
+                note_validation(state, loss, state.parameters, settings)
+            if state.epoch < end and clock.is_due():
+                checkpoints.save(trial, state)
+        if end < settings.epochs and not (state.epoch <= end and is_exhausted(state, settings)):
+            return paused_result(trial, state, end, checkpoints)
+        parameters = state.parameters if state.best_parameters is None else state.best_parameters
+        kernel.evaluate(parameters, layers, work, data, observed, scored, errors)
+        return finished_result(
+            trial,
+            state,
+            final_train_loss=kernel.loss_of_rows(errors, data, observed, train_part),
+            final_test_loss=kernel.loss_of_rows(errors, data, observed, test),
+            row_errors=errors[test_rows],
+            parameters=parameters,
+            seconds=clock.seconds,
+        )
+
+    return train

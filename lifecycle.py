@@ -1,0 +1,232 @@
+"""What every engine does alike: a trial's settings, its start, its pauses and its result.
+
+    state = first_state(flatten(build_model(trial, input_dim, settings)), settings)
+    ...                                                  # an engine trains it, epoch by epoch
+    result = finished_result(trial, state, **final)
+
+Cosine annealing: Loshchilov & Hutter 2017, arXiv:1608.03983, one cycle without restarts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models import DynamicAutoencoder
+from randomness import torch_generator
+from search import Trial, TrialResult, TrialState, decoder_dims, encoder_dims
+
+Trainer = Callable[[Trial], TrialResult]
+
+CHECKPOINT_SECONDS = 60.0  # of training a single trial, between two times that its state is saved
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What all trials of a search share."""
+
+    latent_dim: int
+    epochs: int
+    batch_size: int
+    initial_lr: float
+    eta_min: float
+    weight_decay: float
+    dropout: float
+    seed: int
+    patience: int = 0  # epochs without improvement after which a trial stops; 0: never
+    min_delta: float = 0.0  # a smaller fall of the validation loss is no improvement
+    pause_after: int | None = None  # epochs, of a schedule that is that of all `epochs`
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether trials may stop before their last epoch, and keep their best weights."""
+        return self.patience > 0
+
+    @cached_property
+    def learning_rates(self) -> np.ndarray:
+        """Cosine annealing from `initial_lr` in the first epoch towards `eta_min` after the last, [E]."""
+        progress = np.arange(self.epochs) / self.epochs
+        return self.eta_min + (self.initial_lr - self.eta_min) * (1 + np.cos(np.pi * progress)) / 2
+
+
+@dataclass(frozen=True)
+class SplitTable:
+    """The scaled table and which of its rows train and which test, all on one device."""
+
+    values: Tensor  # [N, F] float32, NaN = missing
+    train: Tensor  # [N_train] int64
+    test: Tensor  # [N_test] int64
+    validation: Tensor | None = None  # [N_validation] int64, to decide when to stop; not among the others
+
+    @property
+    def input_dim(self) -> int:
+        """F, the columns of the table."""
+        return self.values.shape[1]
+
+    @property
+    def scored_cells(self) -> np.ndarray:
+        """Of each test row: how many cells are not zero, how many are observed, [N_test, 2] int64."""
+        targets = self.values[self.test]
+        observed = ~targets.isnan()
+        return torch.stack([((targets != 0) & observed).sum(1), observed.sum(1)], dim=1).cpu().numpy()
+
+    @property
+    def is_test(self) -> np.ndarray:
+        """Which rows test, [N] bool."""
+        is_test = np.zeros(len(self.values), dtype=bool)
+        is_test[self.test.cpu().numpy()] = True
+        return is_test
+
+
+def build_model(trial: Trial, input_dim: int, settings: TrainingSettings) -> DynamicAutoencoder:
+    """The trial's model before training, on the CPU; its weights depend on the seed and the trial alone."""
+    generator = torch_generator(settings.seed, *stream_name("weights", trial), trial.config)
+    return DynamicAutoencoder(
+        input_dim,
+        settings.latent_dim,
+        encoder_dims(trial.config),
+        settings.dropout,
+        decoder_dims=decoder_dims(trial.config),
+        generator=generator,
+    )
+
+
+def stream_name(what: str, trial: Trial) -> tuple[object, ...]:
+    """The name of a trial's stream of randomness: all configurations of a repeat (and fold) share it."""
+    return (what, trial.repeat) if trial.fold is None else (what, trial.repeat, "fold", trial.fold)
+
+
+class Checkpoints(Protocol):
+    """Where the state of a long trial is kept while it is trained (`journal.py`)."""
+
+    def load(self, trial: Trial) -> TrialState | None:
+        """The state that was saved last."""
+
+    def save(self, trial: Trial, state: TrialState) -> None:
+        """Keeps it in place of the last."""
+
+    def remove(self, trial: Trial) -> None:
+        """The trial is finished, or given up."""
+
+
+class InMemory:
+    """Keeps states as long as the process lives."""
+
+    def __init__(self) -> None:
+        self._states: dict[Trial, TrialState] = {}
+
+    def load(self, trial: Trial) -> TrialState | None:
+        """The state that was saved last; it is handed over."""
+        return self._states.pop(trial, None)
+
+    def save(self, trial: Trial, state: TrialState) -> None:
+        """Keeps it in place of the last."""
+        self._states[trial] = state
+
+    def remove(self, trial: Trial) -> None:
+        """Forgets it."""
+        self._states.pop(trial, None)
+
+
+def nominal_seconds(engine: str, n_parameters: int, n_rows: int, settings: TrainingSettings) -> float:
+    """About how long one training takes on one core: a fixed rule, to weigh plans with. A step's overhead and sums."""
+    overhead, per_product = {"compiled": (2e-5, 1.5e-10), "reference": (1.5e-3, 3e-10)}[engine]
+    batch_size = min(settings.batch_size, n_rows)
+    steps = settings.epochs * -(-n_rows // batch_size)
+    return steps * (overhead + per_product * n_parameters * batch_size)
+
+
+def is_long(seconds: float) -> bool:
+    """Whether a training that takes so long is worth more care than to train it again."""
+    return seconds > CHECKPOINT_SECONDS
+
+
+class Clock:
+    """How long a trial has been trained, earlier runs included, and when its state is to be saved."""
+
+    def __init__(self, state: TrialState) -> None:
+        self._before = state.seconds
+        self._started = self._saved = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._started
+
+    def is_due(self) -> bool:
+        """Whether `CHECKPOINT_SECONDS` have passed since this was last true."""
+        if time.monotonic() - self._saved < CHECKPOINT_SECONDS:
+            return False
+        self._saved = time.monotonic()
+        return True
+
+
+def first_state(parameters: np.ndarray, settings: TrainingSettings) -> TrialState:
+    """A trial that is about to start."""
+    return TrialState(
+        epoch=0,
+        train_losses=np.zeros(settings.epochs),
+        test_losses=np.zeros(settings.epochs),
+        parameters=parameters,
+        moments=np.zeros((2, parameters.size), dtype=np.float32),
+        validation_losses=np.zeros(settings.epochs) if settings.stops_early else None,
+    )
+
+
+def is_exhausted(state: TrialState, settings: TrainingSettings) -> bool:
+    """Whether so many epochs went by without improvement that the trial stops."""
+    return settings.stops_early and state.epoch - state.best_epoch >= settings.patience
+
+
+def note_validation(state: TrialState, loss: float, parameters: np.ndarray, settings: TrainingSettings) -> None:
+    """The epoch that was just done, number `state.epoch`, has this validation loss and these `parameters`."""
+    assert state.validation_losses is not None
+    state.validation_losses[state.epoch - 1] = loss
+    best = state.validation_losses[state.best_epoch - 1] if state.best_epoch else np.inf
+    if loss < best - settings.min_delta:
+        state.best_epoch, state.best_parameters = state.epoch, parameters.copy()
+
+
+def finished_result(trial: Trial, state: TrialState, **final: Any) -> TrialResult:
+    """The result of a trial that came to its end, or stopped early."""
+    done = slice(state.epoch)
+    return TrialResult(
+        trial=trial,
+        train_losses=state.train_losses[done],
+        test_losses=state.test_losses[done],
+        validation_losses=None if state.validation_losses is None else state.validation_losses[done],
+        best_epoch=state.best_epoch or None,
+        **final,
+    )
+
+
+def paused_result(trial: Trial, state: TrialState, end: int, checkpoints: Checkpoints) -> TrialResult:
+    """The result of a trial that waits after `end` epochs, its state saved. It may be further already."""
+    if state.epoch == end:
+        checkpoints.save(trial, state)
+    return replace(_without_end(trial, state, end), is_paused=True)
+
+
+def diverged_result(trial: Trial, state: TrialState) -> TrialResult:
+    """The result of a trial that stopped being finite in the epoch after those of `state`."""
+    return replace(_without_end(trial, state, state.epoch), failed_epoch=state.epoch + 1)
+
+
+def _without_end(trial: Trial, state: TrialState, epochs: int) -> TrialResult:
+    return TrialResult(
+        trial=trial,
+        train_losses=state.train_losses[:epochs],
+        test_losses=state.test_losses[:epochs],
+        final_train_loss=None,
+        final_test_loss=None,
+        row_errors=np.empty((0, 2), dtype=np.float32),
+        parameters=np.empty(0, dtype=np.float32),
+        seconds=state.seconds,
+        validation_losses=None if state.validation_losses is None else state.validation_losses[:epochs],
+    )
