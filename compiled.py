@@ -51,9 +51,7 @@ def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints:
     import kernel
 
     checkpoints = InMemory() if checkpoints is None else checkpoints
-    values = table.values.cpu().numpy()
-    data = np.ascontiguousarray(np.nan_to_num(values, nan=0.0))
-    observed = np.ascontiguousarray(~np.isnan(values)).view(np.uint8)
+    data = np.ascontiguousarray(table.values.cpu().numpy())
     train_rows, test_rows = table.train.cpu().numpy(), table.test.cpu().numpy()
     scored = np.concatenate([test_rows, train_rows]).astype(np.int32)
     test, train_part = scored[: len(test_rows)], scored[len(test_rows) :]
@@ -82,7 +80,7 @@ def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints:
             some = slice(state.epoch, min(start + len(orders), state.epoch + at_a_time, end))
             n_epochs = some.stop - some.start
             finished = kernel.train_epochs(
-                state.parameters, state.moments[0], state.moments[1], layers, work, data, observed,
+                state.parameters, state.moments[0], state.moments[1], layers, work, data,
                 train_part[orders[some.start - start : some.stop - start]], some.start, learning_rates[some],
                 settings.weight_decay, batch_size, dropout_key, dropout_threshold(settings.dropout), test,
                 state.train_losses[some], state.test_losses[some], errors,
@@ -92,20 +90,20 @@ def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints:
             if finished < n_epochs:
                 return diverged_result(trial, state)
             if validation is not None and settings.stops_early:
-                kernel.evaluate(state.parameters, layers, work, data, observed, validation, errors)
-                loss = kernel.loss_of_rows(errors, data, observed, validation)
+                kernel.evaluate(state.parameters, layers, work, data, validation, errors)
+                loss = kernel.loss_of_rows(errors, data, validation)
                 note_validation(state, loss, state.parameters, settings)
             if state.epoch < end and clock.is_due():
                 checkpoints.save(trial, state)
         if end < settings.epochs and not (state.epoch <= end and is_exhausted(state, settings)):
             return paused_result(trial, state, end, checkpoints)
         parameters = state.parameters if state.best_parameters is None else state.best_parameters
-        kernel.evaluate(parameters, layers, work, data, observed, scored, errors)
+        kernel.evaluate(parameters, layers, work, data, scored, errors)
         return finished_result(
             trial,
             state,
-            final_train_loss=kernel.loss_of_rows(errors, data, observed, train_part),
-            final_test_loss=kernel.loss_of_rows(errors, data, observed, test),
+            final_train_loss=kernel.loss_of_rows(errors, data, train_part),
+            final_test_loss=kernel.loss_of_rows(errors, data, test),
             row_errors=errors[test_rows],
             parameters=parameters,
             seconds=clock.seconds,

@@ -28,8 +28,8 @@ DATA_ARGUMENTS = (
 VERSIONS = ("torch", "numpy")
 COMPILER_VERSIONS = ("numba", "llvmlite")
 MODULES = (
-    *("checkpoints", "compiled", "journal", "kernel", "losses", "models", "randomness", "reference", "search", "tile"),
-    *("lifecycle", "training"),
+    *("checkpoints", "compiled", "jit", "journal", "kernel", "lifecycle", "losses", "models", "product", "randomness"),
+    *("reference", "search", "strips", "training", "vectors"),
 )
 
 

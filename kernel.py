@@ -9,7 +9,8 @@ step. `reference.reference_trainer` defines what is right; the tests hold this f
 Layout. Activations are stored features first, [H, B]: the innermost loop of everything runs over the
 batch, so its length does not depend on a layer's width and a latent layer of 3 costs as little as it
 should. Weights keep torch's layout, [H_out, H_in], in torch's order, so the flat vector is the
-state_dict laid end to end.
+state_dict laid end to end. What a step spends its time on is written in vectors: matrix products in
+`tile.py`, all between them in `strips.py`; benchmarks/floor.md says how far that is from the machine's limit.
 
 Derivation, for one row and layer. LayerNorm: x̂ = (a - mean(a)) r with r = 1/sqrt(var(a) + eps) and
 output z = g x̂ + β. With δ = dL/dz:  dL/dg = Σ_b δ x̂,  dL/dβ = Σ_b δ, and since mean and r depend on
@@ -17,45 +18,31 @@ every a:  dL/da = r (δg - mean(δg) - x̂ mean(δg x̂)).  ReLU and dropout tog
 0 or 1/(1-p), forward and backward alike. Loss: a cell with the error e counts w e² with w = 0.7/n₊ (if
 its target is not zero; n₊ such cells) + 0.3/n (n observed cells), or 1/n where n₊ = 0, or 0 where the
 cell is missing; so dL/de = 2 w e.
-
-Floating point. `FAST` lets the compiler reorder sums and contract to FMA, so that they vectorise, but
-not assume that NaN or infinity do not occur: a diverging trial must stay recognisable.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
-from types import CellType, FunctionType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
-from numba import float32, int64, uint32, uint64
+from numba import float32, int32, int64, uint64
 
-import losses
-import models
-import randomness
-import tile
+from jit import compiled, inlined
 from losses import ALL_WEIGHT, NONZERO_WEIGHT
-from models import LAYER_NORM_EPS
-from randomness import DROPOUT_BITS, MIX32, MIX64
+from product import BLOCKED_PRODUCTS, SCRATCH, multiply
+from randomness import DROPOUT_BITS, MIX64
 from search import Configuration, decoder_dims, encoder_dims
-from tile import (
-    multiply_1x8,
-    multiply_1x8_masked,
-    multiply_1x16,
-    multiply_4x8,
-    multiply_4x8_masked,
-    multiply_4x16,
-)
+from strips import LANES, adamw, hidden_backward, normalize, transpose
+from vectors import address
 
-FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
+LEAVES = [multiply.address, transpose.address, normalize.address, hidden_backward.address]
+MULTIPLY, TRANSPOSE, NORMALIZE, HIDDEN_BACKWARD = range(4)
+_multiply, _transpose, _normalize = multiply.call, transpose.call, normalize.call
+_hidden_backward_by = hidden_backward.call
+
 BETA1, BETA2, ADAM_EPS = 0.9, 0.999, 1e-8  # torch.optim.AdamW's defaults
-FLOAT_BYTES = 4
 
 # Columns of a layer table: sizes, then offsets into the flat vector of weight, bias and, for a hidden
 # layer, LayerNorm's gain and bias (0 where there is none: the input's LayerNorm stands there).
@@ -78,10 +65,9 @@ def layer_table(input_dim: int, latent_dim: int, config: Configuration) -> np.nd
 
 
 class Workspace(NamedTuple):
-    """The arrays a step writes, all float32, allocated once per trial; layers are those of the layer table.
+    """The arrays a step writes, float32, allocated once per trial; layers are those of the layer table.
 
-    The LayerNorm and gate behind Linear layer l belong to index l; the output layer has none, and its
-    index holds the input's LayerNorm.
+    The LayerNorm behind Linear layer l belongs to index l; the output layer has none, and its index holds the input's.
     """
 
     X: np.ndarray  # [F, B] the batch
@@ -89,20 +75,22 @@ class Workspace(NamedTuple):
     output: np.ndarray  # [F, B] the reconstruction
     inputs: np.ndarray  # [layers, H, B] what each Linear layer gets
     x_hats: np.ndarray  # [layers, H, B] normalized, before gain and shift
-    gates: np.ndarray  # [layers, H, B] what ReLU and dropout multiply by
     inverse_sds: np.ndarray  # [layers, B] LayerNorm's 1/sqrt(var + eps)
-    mean1: np.ndarray  # [B] scratch
-    mean2: np.ndarray  # [B] scratch
-    X_rows: np.ndarray  # [B, H] a layer's input, transposed
+    nonzero_errors: np.ndarray  # [B]
+    all_errors: np.ndarray  # [B]
+    X_rows: np.ndarray  # [B, H] the batch, or a layer's input, transposed
     delta: np.ndarray  # [H, B] the loss's gradient on its way back
     delta_in: np.ndarray  # [H, B]
     gradient: np.ndarray  # [P]
+    scratch: np.ndarray  # for products that are done block by block
+    leaves: np.ndarray  # int64, the addresses of `LEAVES`
 
 
 def allocate(table: np.ndarray, batch_size: int) -> Workspace:
     """A workspace for batches of up to `batch_size` rows, padded to whole tiles."""
     n_layers, width, n_features = len(table), int(table[:, : N_OUT + 1].max()), int(table[0, N_IN])
-    B = -(-batch_size // 16) * 16
+    B = -(-batch_size // LANES) * LANES
+    is_blocked = int((table[:, N_IN] * table[:, N_OUT]).max()) * B >= BLOCKED_PRODUCTS
 
     def zeros(*shape: int) -> np.ndarray:
         return np.zeros(shape, dtype=np.float32)
@@ -113,48 +101,26 @@ def allocate(table: np.ndarray, batch_size: int) -> Workspace:
         output=zeros(n_features, B),
         inputs=zeros(n_layers, width, B),
         x_hats=zeros(n_layers, width, B),
-        gates=zeros(n_layers, width, B),
         inverse_sds=zeros(n_layers, B),
-        mean1=zeros(B),
-        mean2=zeros(B),
+        nonzero_errors=zeros(B),
+        all_errors=zeros(B),
         X_rows=zeros(B, width),
         delta=zeros(width, B),
         delta_in=zeros(width, B),
         gradient=zeros(int(table[-1, BIAS]) + n_features),
+        scratch=zeros(SCRATCH if is_blocked else 1),
+        leaves=np.array(LEAVES),
     )
 
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": FAST}
-_SOURCES = [Path(str(module.__file__)) for module in (losses, models, randomness, tile)]
-_DIGEST = hashlib.sha256(b"".join(source.read_bytes() for source in _SOURCES)).hexdigest()
-
-
-def _compile(function: Callable[..., Any]) -> Any:
-    """Compiles a function, cached on disk where a folder can be written to.
-
-    Numba's cache notices changes of this file and of a function's closure, but not of the modules that this file
-    takes constants and tiles from: so their digest becomes a variable of the closure.
-    """
-    code = function.__code__.replace(co_freevars=("sources_digest",))
-    function = FunctionType(code, function.__globals__, function.__name__, closure=(CellType(_DIGEST),))
-    try:
-        return numba.njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # no such folder
-        return numba.njit(**_OPTIONS)(function)
-
-
-# Numba optimises a function once more in each of its callers; what has one caller joins it at once.
-_inline = numba.njit(inline="always", **_OPTIONS)
-
-
-@_compile
+@compiled
 def _fill(array, value):
     """Sets a 1-D array. A loop, since array expressions compile ten times as long."""
     for i in range(array.size):
         array[i] = value
 
 
-@_compile
+@compiled
 def _sum(array):
     total = float32(0.0)
     for i in range(array.size):
@@ -162,77 +128,22 @@ def _sum(array):
     return total
 
 
-@_compile
-def _matmul(A, row_stride, col_stride, n_rows, n_inner, B, b_stride, n_cols, C, c_stride):
-    """C[i, j] += Σ_k A[i, k] B[k, j]. Addresses and strides in elements; B's and C's columns are contiguous."""
-    j = 0
-    while j < n_cols:
-        live = n_cols - j
-        B_j, C_j = B + FLOAT_BYTES * j, C + FLOAT_BYTES * j
-        i = 0
-        while i + 4 <= n_rows:
-            A_i, C_ij = A + FLOAT_BYTES * i * row_stride, C_j + FLOAT_BYTES * i * c_stride
-            if live >= 16:
-                multiply_4x16(A_i, row_stride, col_stride, n_inner, B_j, b_stride, C_ij, c_stride, live)
-            elif live >= 8:
-                multiply_4x8(A_i, row_stride, col_stride, n_inner, B_j, b_stride, C_ij, c_stride, live)
-            else:
-                multiply_4x8_masked(A_i, row_stride, col_stride, n_inner, B_j, b_stride, C_ij, c_stride, live)
-            i += 4
-        while i < n_rows:
-            A_i, C_ij = A + FLOAT_BYTES * i * row_stride, C_j + FLOAT_BYTES * i * c_stride
-            if live >= 16:
-                multiply_1x16(A_i, row_stride, col_stride, n_inner, B_j, b_stride, C_ij, c_stride, live)
-            elif live >= 8:
-                multiply_1x8(A_i, row_stride, col_stride, n_inner, B_j, b_stride, C_ij, c_stride, live)
-            else:
-                multiply_1x8_masked(A_i, row_stride, col_stride, n_inner, B_j, b_stride, C_ij, c_stride, live)
-            i += 1
-        j += 16 if live >= 16 else 8
+@inlined
+def _in_blocks(n_rows, n_inner, n_cols):
+    return int64(n_rows * n_inner * n_cols >= BLOCKED_PRODUCTS)
 
 
-@_inline
-def _address(array, offset):
-    """The address of element `offset` of a float32 array, counted as if it were flat."""
-    return int64(array.ctypes.data) + int64(FLOAT_BYTES) * int64(offset)
-
-
-@_inline
-def _linear(parameters, layer, X, Y):
+@inlined
+def _linear(parameters, layer, X, Y, work):
     """Y = W X + bias: [H_in, B] -> [H_out, B]."""
     n_in, n_out, B = layer[N_IN], layer[N_OUT], X.shape[1]
-    for o in range(n_out):
-        _fill(Y[o], parameters[layer[BIAS] + o])
-    _matmul(_address(parameters, layer[WEIGHT]), n_in, int64(1), n_out, n_in, _address(X, 0), B, B, _address(Y, 0), B)
+    _multiply(
+        work.leaves[MULTIPLY], address(parameters, layer[WEIGHT]), n_in, 1, n_out, n_in, address(X, 0), B, B,
+        address(Y, 0), B, address(parameters, layer[BIAS]), address(work.scratch, 0), _in_blocks(n_out, n_in, B),
+    )  # fmt: skip
 
 
-@_compile
-def _normalize(A, n_features, x_hat, inverse_sd, mean):
-    """LayerNorm without its gain and bias: x̂ [H, B] and 1/sqrt(var + eps) [B] of A [H, B]; `mean` is scratch."""
-    scale = float32(1.0) / float32(n_features)
-    _fill(mean, float32(0.0))
-    for h in range(n_features):
-        row = A[h]
-        for b in range(mean.size):
-            mean[b] += row[b]
-    for b in range(mean.size):
-        mean[b] *= scale
-    _fill(inverse_sd, float32(0.0))
-    for h in range(n_features):
-        row, out = A[h], x_hat[h]
-        for b in range(mean.size):
-            centred = row[b] - mean[b]
-            out[b] = centred
-            inverse_sd[b] += centred * centred
-    for b in range(mean.size):
-        inverse_sd[b] = float32(1.0) / np.sqrt(inverse_sd[b] * scale + float32(LAYER_NORM_EPS))
-    for h in range(n_features):
-        out = x_hat[h]
-        for b in range(mean.size):
-            out[b] *= inverse_sd[b]
-
-
-@_compile
+@compiled
 def _mix64(value):
     """`randomness.mix64`."""
     value = uint64(value) + uint64(MIX64[0])
@@ -241,77 +152,67 @@ def _mix64(value):
     return value ^ (value >> uint64(31))
 
 
-@_inline
-def draw_gate(key, width, batch_size, threshold, gate):
-    """One layer's and step's dropout pattern, `randomness.dropout_keep`, as 0 and 1/(1-p); all 1 without dropout."""
-    if threshold == 0:
-        for h in range(width):
-            _fill(gate[h], float32(1.0))
-        return
-    low, high = uint32(key & uint64(0xFFFFFFFF)), uint32(key >> uint64(32))
-    kept = float32(1.0) / (float32(1.0) - float32(threshold) * float32(2.0**-DROPOUT_BITS))
-    for h in range(width):
-        row = gate[h]
-        first = uint32(low + uint32(h * batch_size))
-        for b in range(row.size):
-            bits = uint32(first + uint32(b))
-            bits = uint32(uint32((bits ^ (bits >> uint32(16))) * uint32(MIX32[0])) + high)
-            bits = uint32((bits ^ (bits >> uint32(15))) * uint32(MIX32[1]))
-            bits ^= bits >> uint32(15)
-            row[b] = kept if bits >> uint32(32 - DROPOUT_BITS) >= uint32(threshold) else float32(0.0)
+@inlined
+def _kept_factor(threshold):
+    """1/(1-p): what dropout multiplies the units with that stay."""
+    return float32(1.0) / (float32(1.0) - float32(threshold) * float32(2.0**-DROPOUT_BITS))
 
 
-@_inline
-def _activate(parameters, layer, x_hat, gate, Y):
-    """Y = dropout(ReLU(gain x̂ + shift)); the ReLU joins `gate`, so that Y = (gain x̂ + shift) gate. [H, B]."""
-    for h in range(layer[N_OUT]):
-        gain, shift = parameters[layer[GAIN] + h], parameters[layer[SHIFT] + h]
-        row, factors, out = x_hat[h], gate[h], Y[h]
-        for b in range(row.size):
-            z = gain * row[b] + shift
-            factor = factors[b] if z > 0 else float32(0.0)
-            factors[b] = factor
-            out[b] = z * factor
-
-
-@_compile
+@compiled
 def _forward(parameters, table, work, key, batch_size, threshold):
     """work.X -> work.output, keeping what the backward pass needs. A threshold of 0 is no dropout."""
     last = table.shape[0] - 1
-    n_features = table[0, N_IN]
-    _normalize(work.X, n_features, work.x_hats[last], work.inverse_sds[last], work.mean1)
-    for f in range(n_features):
-        gain, shift = parameters[f], parameters[n_features + f]
-        row, out = work.x_hats[last, f], work.inputs[0, f]
-        for b in range(row.size):
-            out[b] = gain * row[b] + shift
+    n_features, B, kept = table[0, N_IN], work.X.shape[1], _kept_factor(threshold)
+    _normalize(
+        work.leaves[NORMALIZE], address(work.X, 0), address(parameters, 0), address(parameters, n_features),
+        address(work.x_hats[last], 0), address(work.inputs[0], 0), address(work.inverse_sds[last], 0), n_features, B,
+        0, 0, uint64(0), 0, kept,
+    )  # fmt: skip
     for n in range(last):
-        layer = table[n]
-        _linear(parameters, layer, work.inputs[n], work.inputs[n + 1])
+        layer, out = table[n], work.inputs[n + 1]
+        _linear(parameters, layer, work.inputs[n], out, work)
         if layer[GAIN] > 0:
-            _normalize(work.inputs[n + 1], layer[N_OUT], work.x_hats[n], work.inverse_sds[n], work.mean1)
-            draw_gate(_mix64(key + uint64(n)), layer[N_OUT], batch_size, threshold, work.gates[n])
-            _activate(parameters, layer, work.x_hats[n], work.gates[n], work.inputs[n + 1])
-    _linear(parameters, table[last], work.inputs[last], work.output)
+            _normalize(
+                work.leaves[NORMALIZE], address(out, 0), address(parameters, layer[GAIN]),
+                address(parameters, layer[SHIFT]), address(work.x_hats[n], 0), address(out, 0),
+                address(work.inverse_sds[n], 0), layer[N_OUT], B, 1, batch_size, _mix64(key + uint64(n)), threshold,
+                kept,
+            )  # fmt: skip
+    _linear(parameters, table[last], work.inputs[last], work.output, work)
 
 
-@_inline
-def _gather(data, observed, order, start, n_live, X, weights):
-    """Rows order[start : start + n_live] as columns of X [F, B], and the weight of each cell in the loss.
+@inlined
+def _gather(data, order, start, n_live, work):
+    """Rows order[start : start + n_live] as columns of work.X [F, B]; 0 for what is missing, rows to come included.
 
-    Columns from n_live on are zero and weigh nothing, so that they add nothing to any gradient.
+    work.weights gets 1 for a cell that is observed, else 0. Returns how many are observed, and how many not zero.
     """
-    n_observed = n_nonzero = 0
-    for f in range(X.shape[0]):
-        _fill(X[f], float32(0.0))
-        _fill(weights[f], float32(0.0))
-    for b in range(n_live):
-        row = order[start + b]
-        for f in range(X.shape[0]):
-            X[f, b] = data[row, f]
-            weights[f, b] = observed[row, f]
-            n_observed += observed[row, f]
-            n_nonzero += data[row, f] != 0
+    B, F = work.X_rows.shape[0], work.X.shape[0]
+    for b in range(B):
+        row = work.X_rows[b]
+        if b < n_live:
+            values = data[order[start + b]]
+            for f in range(F):
+                row[f] = values[f]
+        else:
+            for f in range(F):
+                row[f] = np.nan
+    _transpose(work.leaves[TRANSPOSE], address(work.X_rows, 0), work.X_rows.shape[1], B, F, address(work.X, 0), B)
+    n_observed = n_nonzero = int32(0)
+    for f in range(F):
+        row, factors = work.X[f], work.weights[f]
+        for b in range(row.size):
+            is_observed = row[b] == row[b]
+            row[b] = row[b] if is_observed else float32(0.0)
+            factors[b] = float32(1.0) if is_observed else float32(0.0)
+            n_observed += int32(1) if is_observed else int32(0)
+            n_nonzero += int32(1) if row[b] != 0 else int32(0)
+    return n_observed, n_nonzero
+
+
+@inlined
+def _weigh(n_observed, n_nonzero, X, weights):
+    """Turns 1 and 0 into the weight of each cell in the batch's loss."""
     share = ALL_WEIGHT if n_nonzero > 0 else 1.0
     per_cell = float32(share / max(n_observed, 1))
     per_nonzero = float32(NONZERO_WEIGHT / max(n_nonzero, 1))
@@ -321,7 +222,7 @@ def _gather(data, observed, order, start, n_live, X, weights):
             factors[b] = factors[b] * per_cell + (per_nonzero if row[b] != 0 else float32(0.0))
 
 
-@_inline
+@inlined
 def _loss(work):
     """The batch's loss; its gradient with respect to the reconstruction goes to work.delta."""
     loss = float32(0.0)
@@ -335,77 +236,56 @@ def _loss(work):
     return loss
 
 
-@_inline
-def _hidden_backward(parameters, gradient, layer, x_hat, gate, inverse_sd, delta, mean_delta, mean_product):
-    """Dropout, ReLU and LayerNorm backward: `delta` [H, B] from their output to their input, in place."""
-    n_features = layer[N_OUT]
-    scale = float32(1.0) / float32(n_features)
-    _fill(mean_delta, float32(0.0))
-    _fill(mean_product, float32(0.0))
-    for h in range(n_features):
-        row, normalized, factors = delta[h], x_hat[h], gate[h]
-        gain = parameters[layer[GAIN] + h]
-        gain_gradient = shift_gradient = float32(0.0)
-        for b in range(row.size):
-            d = row[b] * factors[b]
-            gain_gradient += d * normalized[b]
-            shift_gradient += d
-            row[b] = d * gain
-        gradient[layer[GAIN] + h] = gain_gradient
-        gradient[layer[SHIFT] + h] = shift_gradient
-        for b in range(row.size):
-            mean_delta[b] += row[b]
-            mean_product[b] += row[b] * normalized[b]
-    for b in range(mean_delta.size):
-        mean_delta[b] *= scale
-        mean_product[b] *= scale
-    for h in range(n_features):
-        row, normalized = delta[h], x_hat[h]
-        for b in range(row.size):
-            row[b] = inverse_sd[b] * (row[b] - mean_delta[b] - normalized[b] * mean_product[b])
-
-
-@_inline
-def _linear_backward(parameters, gradient, layer, X, X_rows, delta, delta_in):
-    """Gradients of weight and bias, and `delta_in` [H_in, B] from `delta` [H_out, B]; X_rows is scratch."""
-    n_in, n_out, weight, B = layer[N_IN], layer[N_OUT], layer[WEIGHT], X.shape[1]
-    W, D, D_in = _address(parameters, weight), _address(delta, 0), _address(delta_in, 0)
-    for o in range(n_out):
-        gradient[layer[BIAS] + o] = _sum(delta[o])
-    for b in range(B):
-        for k in range(n_in):
-            X_rows[b, k] = X[k, b]
-    for p in range(weight, weight + n_in * n_out):
+@inlined
+def _hidden_backward(parameters, gradient, layer, x_hat, Y, inverse_sd, delta, threshold, work):
+    """Dropout, ReLU and LayerNorm backward: `delta` [H, B] from their output Y to their input, in place."""
+    B, n_features = delta.shape[1], layer[N_OUT]
+    for p in range(layer[BIAS], layer[BIAS] + 3 * n_features):  # bias, gain and shift
         gradient[p] = 0
-    X_T, dW = _address(X_rows, 0), _address(gradient, weight)
-    _matmul(D, B, int64(1), n_out, B, X_T, X_rows.shape[1], n_in, dW, n_in)
-    for k in range(n_in):
-        _fill(delta_in[k], float32(0.0))
-    _matmul(W, int64(1), n_in, n_in, n_out, D, B, B, D_in, B)
+    _hidden_backward_by(
+        work.leaves[HIDDEN_BACKWARD], address(delta, 0), address(parameters, layer[GAIN]), address(x_hat, 0),
+        address(Y, 0), address(inverse_sd, 0), address(gradient, layer[GAIN]), address(gradient, layer[SHIFT]),
+        address(gradient, layer[BIAS]), n_features, B, _kept_factor(threshold),
+    )  # fmt: skip
 
 
-@_inline
-def _backward(parameters, table, work):
+@inlined
+def _linear_backward(parameters, gradient, layer, X, delta, delta_in, work):
+    """The weight's gradient, and `delta_in` [H_in, B] from `delta` [H_out, B]."""
+    n_in, n_out, B, width = layer[N_IN], layer[N_OUT], X.shape[1], work.X_rows.shape[1]
+    W, dW = address(parameters, layer[WEIGHT]), address(gradient, layer[WEIGHT])
+    D, D_in, X_T = address(delta, 0), address(delta_in, 0), address(work.X_rows, 0)
+    product, scratch, in_blocks = work.leaves[MULTIPLY], address(work.scratch, 0), _in_blocks(n_out, n_in, B)
+    _transpose(work.leaves[TRANSPOSE], address(X, 0), B, n_in, B, X_T, width)
+    _multiply(product, D, B, 1, n_out, B, X_T, width, n_in, dW, n_in, 0, scratch, in_blocks)
+    _multiply(product, W, 1, n_in, n_in, n_out, D, B, B, D_in, B, 0, scratch, in_blocks)
+
+
+@inlined
+def _backward(parameters, table, work, threshold):
     """All gradients, to work.gradient, from work.delta, the loss's gradient with respect to the output."""
     last = table.shape[0] - 1
     n_features = table[0, N_IN]
     gradient, delta, delta_in = work.gradient, work.delta, work.delta_in
     for n in range(last, -1, -1):
-        _linear_backward(parameters, gradient, table[n], work.inputs[n], work.X_rows, delta, delta_in)
-        delta, delta_in = delta_in, delta
-        before = n - 1
-        if n > 0 and table[before, GAIN] > 0:
+        layer = table[n]
+        if n < last and layer[GAIN] > 0:
             _hidden_backward(
                 parameters,
                 gradient,
-                table[before],
-                work.x_hats[before],
-                work.gates[before],
-                work.inverse_sds[before],
+                layer,
+                work.x_hats[n],
+                work.inputs[n + 1],
+                work.inverse_sds[n],
                 delta,
-                work.mean1,
-                work.mean2,
+                threshold,
+                work,
             )
+        else:
+            for o in range(layer[N_OUT]):
+                gradient[layer[BIAS] + o] = _sum(delta[o])
+        _linear_backward(parameters, gradient, layer, work.inputs[n], delta, delta_in, work)
+        delta, delta_in = delta_in, delta
     for f in range(n_features):
         row, normalized = delta[f], work.x_hats[last, f]
         gain_gradient = float32(0.0)
@@ -415,45 +295,41 @@ def _backward(parameters, table, work):
         gradient[n_features + f] = _sum(row)
 
 
-@_inline
+@inlined
 def _adamw(parameters, gradient, moment1, moment2, step, learning_rate, weight_decay):
-    """One AdamW step (Loshchilov & Hutter 2019), `step` counted from 1; torch.optim.AdamW's order of operations."""
+    """One AdamW step, `step` counted from 1."""
     decay = float32(1.0 - learning_rate * weight_decay)
     step_size = float32(learning_rate / (1.0 - BETA1**step))
     correction = float32(1.0 / math.sqrt(1.0 - BETA2**step))
-    one_minus_beta1, beta2, one_minus_beta2 = float32(1.0 - BETA1), float32(BETA2), float32(1.0 - BETA2)
-    for p in range(parameters.size):
-        g = gradient[p]
-        m = moment1[p] + one_minus_beta1 * (g - moment1[p])
-        v = beta2 * moment2[p] + one_minus_beta2 * g * g
-        moment1[p] = m
-        moment2[p] = v
-        parameters[p] = parameters[p] * decay - step_size * m / (np.sqrt(v) * correction + float32(ADAM_EPS))
+    adamw(
+        address(parameters, 0), address(gradient, 0), address(moment1, 0), address(moment2, 0), parameters.size, decay,
+        step_size, correction, float32(1.0 - BETA1), float32(BETA2), float32(1.0 - BETA2), float32(ADAM_EPS),
+    )  # fmt: skip
 
 
-@_compile
-def evaluate(parameters, table, work, data, observed, rows, errors):
+@compiled
+def evaluate(parameters, table, work, data, rows, errors):
     """Squared error of these rows over their non-zero and over all their cells, in eval mode, into `errors` [N, 2]."""
-    B = work.X.shape[1]
-    for start in range(0, rows.size, B):
-        n_live = min(B, rows.size - start)
-        for b in range(n_live):
-            for f in range(data.shape[1]):
-                work.X[f, b] = data[rows[start + b], f]
+    nonzero, total = work.nonzero_errors, work.all_errors
+    for start in range(0, rows.size, total.size):
+        n_live = min(total.size, rows.size - start)
+        _gather(data, rows, start, n_live, work)
         _forward(parameters, table, work, uint64(0), int64(0), int64(0))
+        _fill(nonzero, float32(0.0))
+        _fill(total, float32(0.0))
+        for f in range(data.shape[1]):
+            row, target, factors = work.output[f], work.X[f], work.weights[f]
+            for b in range(total.size):
+                error = (row[b] - target[b]) * factors[b]
+                total[b] += error * error
+                nonzero[b] += error * error if target[b] != 0 else float32(0.0)
         for b in range(n_live):
-            row = rows[start + b]
-            nonzero = total = float32(0.0)
-            for f in range(data.shape[1]):
-                error = (work.output[f, b] - data[row, f]) * float32(observed[row, f])
-                total += error * error
-                nonzero += error * error if data[row, f] != 0 else float32(0.0)
-            errors[row, 0] = nonzero
-            errors[row, 1] = total
+            errors[rows[start + b], 0] = nonzero[b]
+            errors[rows[start + b], 1] = total[b]
 
 
-@_compile
-def loss_of_rows(errors, data, observed, rows):
+@compiled
+def loss_of_rows(errors, data, rows):
     """`losses.loss_of_sums` over these rows, added up in float64, from their `errors` [N, 2]."""
     nonzero = total = 0.0
     n_nonzero = n_observed = 0
@@ -461,13 +337,14 @@ def loss_of_rows(errors, data, observed, rows):
         nonzero += errors[row, 0]
         total += errors[row, 1]
         for f in range(data.shape[1]):
-            n_nonzero += data[row, f] != 0
-            n_observed += observed[row, f]
+            is_observed = data[row, f] == data[row, f]
+            n_nonzero += is_observed and data[row, f] != 0
+            n_observed += is_observed
     mean = total / max(n_observed, 1)
     return NONZERO_WEIGHT * nonzero / n_nonzero + ALL_WEIGHT * mean if n_nonzero > 0 else mean
 
 
-@_compile
+@compiled
 def train_epochs(
     parameters,
     moment1,
@@ -475,7 +352,6 @@ def train_epochs(
     table,
     work,
     data,
-    observed,
     orders,
     first_epoch,
     learning_rates,
@@ -490,8 +366,8 @@ def train_epochs(
 ):
     """Trains in place for the epochs of `orders` [E, N_train] and `learning_rates` [E].
 
-    `parameters`, `moment1` and `moment2` [P] are all that one epoch hands to the next. `data` [N, F] is 0
-    where `observed` (uint8) is 0; `orders` and `test_rows` hold row numbers of it. Each epoch ends with the
+    `parameters`, `moment1` and `moment2` [P] are all that one epoch hands to the next. `data` [N, F] is NaN
+    where a cell is missing; `orders` and `test_rows` hold row numbers of it. Each epoch ends with the
     loss of the test rows, whose `errors` [N, 2] it fills.
 
     Returns how many epochs stayed finite; fills `train_losses` [E] and `test_losses` [E].
@@ -504,15 +380,16 @@ def train_epochs(
         for s in range(n_steps):
             start = s * batch_size
             n_live = min(batch_size, n_rows - start)
-            _gather(data, observed, orders[e], start, n_live, work.X, work.weights)
+            n_observed, n_nonzero = _gather(data, orders[e], start, n_live, work)
+            _weigh(n_observed, n_nonzero, work.X, work.weights)
             _forward(parameters, table, work, _mix64(epoch_key + uint64(s)), batch_size, threshold)
             loss += _loss(work)
-            _backward(parameters, table, work)
+            _backward(parameters, table, work, threshold)
             step = (first_epoch + e) * n_steps + s + 1
             _adamw(parameters, work.gradient, moment1, moment2, step, learning_rates[e], weight_decay)
-        evaluate(parameters, table, work, data, observed, test_rows, errors)
+        evaluate(parameters, table, work, data, test_rows, errors)
         train_losses[e] = loss / n_steps
-        test_losses[e] = loss_of_rows(errors, data, observed, test_rows)
+        test_losses[e] = loss_of_rows(errors, data, test_rows)
         if not (math.isfinite(train_losses[e]) and math.isfinite(test_losses[e])):
             return e
     return n_epochs

@@ -90,7 +90,9 @@ def make_plan(arguments: argparse.Namespace, space: Space, training: Training, t
         try:
             return _bayesian_plan(arguments, space, training, trials_each)
         except ImportError as error:
-            raise UsageError(f"--search bayesian needs Optuna ({error}); pip install optuna, or give --search random") from None
+            raise UsageError(
+                f"--search bayesian needs Optuna ({error}); pip install optuna, or give --search random"
+            ) from None
     return everything(space.configurations())
 
 

@@ -80,7 +80,7 @@ def note_epochs(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[Trial, int]]:
         return noting
 
     def note(*given: Any) -> int:
-        first_epoch, rates = given[8], given[9]
+        first_epoch, rates = given[7], given[8]
         n_epochs: int = train_epochs(*given)
         assert isinstance(rates, np.ndarray)
         if hasattr(current, "trial"):  # else it tries the engine out

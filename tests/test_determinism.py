@@ -88,7 +88,7 @@ def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     work, masks = kernel.train_epochs, reference.dropout_masks
 
     def note_compiled(*arguments: Any) -> int:
-        first_epoch = arguments[8]
+        first_epoch = arguments[7]
         finished: int = work(*arguments)
         numbers.extend(range(first_epoch, first_epoch + finished))
         return finished

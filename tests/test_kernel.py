@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import jit
 import kernel
 from lifecycle import TrainingSettings
 from losses import sparse_aware_loss
@@ -58,6 +59,7 @@ CASES = [
     Case(((130, 17, 5), (9,)), latent=4, features=60, dropout=0.3, missing=0.2, batch_size=48, n_rows=31),
     Case(((5,), (7, 33, 140)), latent=6, features=9, dropout=0.1, missing=0.3, n_rows=7),
     Case(((2, 1), (3,)), latent=2, features=3, dropout=0.3),
+    Case((96, 64), dropout=0.1, batch_size=180, n_rows=180),  # products done block by block
 ]
 
 
@@ -82,15 +84,14 @@ class Compiled:
 
     def step(self, number: int, target: torch.Tensor, learning_rate: float, weight_decay: float) -> float:
         """Trains on one batch as the epoch `number` (from 0), of a single step, and returns the batch's loss."""
-        values = target.numpy()
-        data, observed = np.nan_to_num(values), np.ascontiguousarray(~np.isnan(values)).view(np.uint8)
-        rows = np.arange(len(values), dtype=np.int32)
+        data = target.numpy()
+        rows = np.arange(len(data), dtype=np.int32)
         losses, test_losses = np.zeros(1), np.zeros(1)
         finished = kernel.train_epochs(
-            self.parameters, self.moment1, self.moment2, self.table, self.work, data, observed,
+            self.parameters, self.moment1, self.moment2, self.table, self.work, data,
             rows[None], number, np.full(1, learning_rate), weight_decay, self.case.batch_size, np.uint64(DROPOUT_KEY),
             dropout_threshold(self.case.dropout), rows[:1], losses, test_losses,
-            np.zeros((len(values), 2), np.float32),
+            np.zeros((len(data), 2), np.float32),
         )  # fmt: skip
         assert finished == 1
         return float(losses[0])
@@ -226,24 +227,6 @@ def test_free_running_100_steps_stay_together() -> None:
     np.testing.assert_allclose(compiled.parameters, flatten(model), atol=2e-3)
 
 
-@pytest.mark.parametrize(("rows", "inner", "columns"), [(1, 1, 1), (4, 8, 16), (5, 3, 7), (130, 32, 61), (3, 64, 32)])
-@pytest.mark.parametrize("transposed", [False, True])
-def test_matmul_adds_the_product_and_touches_nothing_else(
-    rows: int, inner: int, columns: int, transposed: bool
-) -> None:
-    random = np.random.default_rng(0)
-    A, B = random.normal(size=(rows, inner)), random.normal(size=(inner, columns))
-    A, B = A.astype(np.float32), B.astype(np.float32)
-    C = np.ones((rows + 1, columns + 5), np.float32)
-    stored = np.ascontiguousarray(A.T) if transposed else A
-    strides = (1, rows) if transposed else (inner, 1)
-    addresses = [array.ctypes.data for array in (stored, B, C)]
-    kernel._matmul(addresses[0], *strides, rows, inner, addresses[1], columns, columns, addresses[2], C.shape[1])
-    np.testing.assert_allclose(C[:rows, :columns], 1 + A.astype(np.float64) @ B, atol=1e-5)
-    assert np.all(C[rows:] == 1)
-    assert np.all(C[:, columns:] == 1)
-
-
 @pytest.mark.parametrize("config", [(5, 3), ((5, 3), (4, 6, 8)), ((5, 6), (4,))])
 def test_layer_table_lays_the_state_dict_end_to_end(config: Configuration) -> None:
     model = DynamicAutoencoder(7, 2, encoder_dims(config), decoder_dims=decoder_dims(config))
@@ -280,8 +263,8 @@ def test_a_change_of_the_modules_that_constants_come_from_compiles_anew(
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
 
     def comes_from_cache(digest: str) -> bool:
-        monkeypatch.setattr(kernel, "_DIGEST", digest)
-        compiled = kernel._compile(_doubled)
+        monkeypatch.setattr(jit, "_DIGEST", digest)
+        compiled = jit.compiled(_doubled)
         assert compiled(2) == 4
         return bool(compiled.stats.cache_hits)
 

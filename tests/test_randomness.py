@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import kernel
-from randomness import batch_order, dropout_keep, dropout_threshold, layer_key, mix64, stream_key, torch_generator
+from randomness import batch_order, dropout_keep, dropout_threshold, mix64, stream_key, torch_generator
 
 KEY = stream_key(42, "dropout", 0)
 
@@ -53,14 +53,26 @@ def test_a_wider_layer_extends_the_pattern_of_a_narrower_one() -> None:
     assert np.array_equal(narrow, wide[:, :, :16])
 
 
-def test_kernel_draws_the_same_patterns() -> None:
-    for width, batch_size, p in [(1, 1, 0.5), (64, 32, 0.1), (130, 30, 0.3), (5, 1000, 0.9)]:
-        keep = dropout_keep(KEY, 2, 1, width, batch_size, n_steps=3, p=p)
-        for step in range(3):
-            gate = np.zeros((width, batch_size), np.float32)
-            kernel.draw_gate(np.uint64(layer_key(KEY, 2, step, 1)), width, batch_size, dropout_threshold(p), gate)
-            assert np.array_equal(gate > 0, keep[step].T)
-            np.testing.assert_allclose(gate[gate > 0], 1 / (1 - p), rtol=1e-6)
+@pytest.mark.parametrize(
+    ("key", "width", "batch_size", "p"),
+    [
+        *[(KEY, 1, 1, 0.5), (KEY, 64, 32, 0.1), (KEY, 130, 30, 0.3), (KEY, 5, 1000, 0.9)],
+        (223, 64, 1024, 0.3),  # unit 43884 of the first step has exactly the hash from which on units are kept
+    ],
+)
+def test_kernel_draws_the_same_patterns(key: int, width: int, batch_size: int, p: float) -> None:
+    """A LayerNorm with gain 0 and shift 1 leaves only what dropout multiplies by."""
+    table = kernel.layer_table(3, 2, (width,))
+    layer, work = table[0], kernel.allocate(table, batch_size)
+    parameters = np.zeros_like(work.gradient)
+    parameters[layer[kernel.SHIFT] :][:width] = 1
+    keep = dropout_keep(key, 0, 0, width, batch_size, n_steps=3, p=p)
+    for step in range(3):
+        step_key = np.uint64(mix64(mix64(key) + step))
+        kernel._forward(parameters, table, work, step_key, batch_size, dropout_threshold(p))
+        gate = work.inputs[1, :width, :batch_size]
+        assert np.array_equal(gate > 0, keep[step].T)
+        np.testing.assert_allclose(gate[gate > 0], 1 / (1 - p), rtol=1e-6)
 
 
 def test_mix64_is_splitmix64() -> None:
