@@ -34,7 +34,7 @@ from losses import ALL_WEIGHT, NONZERO_WEIGHT
 from product import BLOCKED_PRODUCTS, SCRATCH, multiply
 from randomness import DROPOUT_BITS, MIX64
 from search import Configuration, decoder_dims, encoder_dims
-from strips import LANES, adamw, hidden_backward, normalize, transpose
+from strips import LANES, adamw, copy, hidden_backward, normalize, transpose
 from vectors import address
 
 LEAVES = [multiply.address, transpose.address, normalize.address, hidden_backward.address]
@@ -187,17 +187,12 @@ def _gather(data, order, start, n_live, work):
 
     work.weights gets 1 for a cell that is observed, else 0. Returns how many are observed, and how many not zero.
     """
-    B, F = work.X_rows.shape[0], work.X.shape[0]
-    for b in range(B):
-        row = work.X_rows[b]
-        if b < n_live:
-            values = data[order[start + b]]
-            for f in range(F):
-                row[f] = values[f]
-        else:
-            for f in range(F):
-                row[f] = np.nan
-    _transpose(work.leaves[TRANSPOSE], address(work.X_rows, 0), work.X_rows.shape[1], B, F, address(work.X, 0), B)
+    (B, width), F = work.X_rows.shape, work.X.shape[0]
+    for b in range(n_live):
+        copy(address(data, order[start + b] * F), address(work.X_rows, b * width), F)
+    for b in range(n_live, B):
+        _fill(work.X_rows[b, :F], np.nan)
+    _transpose(work.leaves[TRANSPOSE], address(work.X_rows, 0), width, B, F, address(work.X, 0), B)
     n_observed = n_nonzero = int32(0)
     for f in range(F):
         row, factors = work.X[f], work.weights[f]

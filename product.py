@@ -17,7 +17,7 @@ from numba import int64
 from jit import inlined, leaf
 from vectors import FLOAT, FLOAT_BYTES, INT64, Code, Lanes, vector_function
 
-BLOCKED_PRODUCTS = 2**20  # multiply-adds, from which on doing a product in blocks is faster
+BLOCKED_PRODUCTS = 2**21  # multiply-adds, from which on doing a product in blocks is faster
 BLOCK_ROWS, BLOCK_INNER, BLOCK_COLS = 128, 192, 1024
 SCRATCH = BLOCK_INNER * (BLOCK_ROWS + BLOCK_COLS)
 

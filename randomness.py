@@ -40,7 +40,7 @@ def torch_generator(seed: int, *name: object) -> torch.Generator:
 
 def batch_order(key: int, epoch: int, n_rows: int) -> np.ndarray:
     """The order in which an epoch (from 0) visits the training rows: a permutation, [N] int32."""
-    bits = np.random.Philox(key=[key, epoch]).random_raw(n_rows)
+    bits = np.random.Philox(key=np.array([key, epoch], dtype=np.uint64)).random_raw(n_rows)
     return np.argsort(bits, kind="stable").astype(np.int32)
 
 

@@ -188,9 +188,16 @@ def _transpose_8x8(code: Code, A: Lanes, a_stride: Lanes, B: Lanes, b_stride: La
         code.store(row, B + b_stride * (FLOAT_BYTES * i))
 
 
-@vector_function(int64, int64)
-def _copy(code: Code, source: Lanes, target: Lanes) -> None:
-    code.store(code.load(source), target)
+@vector_function(int64, int64, int64)
+def copy(code: Code, source: Lanes, target: Lanes, n: Lanes) -> None:
+    """n numbers that lie one after another, to where as many do."""
+    whole = n / 8
+    with code.loop(whole) as i:
+        code.store(code.load(source + i * (8 * FLOAT_BYTES), 8), target + i * (8 * FLOAT_BYTES))
+    rest, at = n - whole * 8, whole * (8 * FLOAT_BYTES)
+    with code.when(rest > 0):
+        mask = code.vector(INT64, list(range(8))) < rest
+        code.store(code.load(source + at, 8, mask), target + at, mask)
 
 
 @leaf(*[int64] * 6)
@@ -203,7 +210,7 @@ def transpose(A, a_stride, n_rows, n_cols, B, b_stride):
             _transpose_8x8(tile, a_stride, turned, b_stride)
     for i in range(n_rows):
         for j in range(cols if i < rows else 0, n_cols):
-            _copy(A + FLOAT_BYTES * (i * a_stride + j), B + FLOAT_BYTES * (j * b_stride + i))
+            copy(A + FLOAT_BYTES * (i * a_stride + j), B + FLOAT_BYTES * (j * b_stride + i), 1)
 
 
 @vector_function(*[int64] * 5, *[float32] * 7)

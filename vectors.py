@@ -211,16 +211,16 @@ def vector_function(*kinds: types.Type) -> Callable[[Callable[..., None]], Any]:
     return decorate
 
 
-@intrinsic
-def address(typingctx: Any, array: Any, offset: Any) -> Any:
-    """The address of element `offset` of a float32 array, counted as if it were flat."""
-
+def _address(typingctx: Any, array: Any, offset: Any) -> Any:
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         first = builder.ptrtoint(data, INT64)
         return builder.add(first, builder.mul(arguments[1], ir.Constant(INT64, FLOAT_BYTES)))
 
     return types.int64(array, types.int64), generate
+
+
+address: Any = intrinsic(_address)  # address(array, n): that of a float32 array's element n, counted as if it were flat
 
 
 def caller(function: Callable[..., None], kinds: Sequence[Any]) -> Any:

@@ -59,7 +59,7 @@ CASES = [
     Case(((130, 17, 5), (9,)), latent=4, features=60, dropout=0.3, missing=0.2, batch_size=48, n_rows=31),
     Case(((5,), (7, 33, 140)), latent=6, features=9, dropout=0.1, missing=0.3, n_rows=7),
     Case(((2, 1), (3,)), latent=2, features=3, dropout=0.3),
-    Case((96, 64), dropout=0.1, batch_size=180, n_rows=180),  # products done block by block
+    Case((128, 96), dropout=0.1, batch_size=180, n_rows=180),  # products done block by block
 ]
 
 
