@@ -6,10 +6,13 @@ result = train(trial)
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
+import torch
+from torch import nn
 
 from lifecycle import (
     Checkpoints,
@@ -18,7 +21,6 @@ from lifecycle import (
     SplitTable,
     Trainer,
     TrainingSettings,
-    build_model,
     diverged_result,
     finished_result,
     first_state,
@@ -27,19 +29,56 @@ from lifecycle import (
     note_validation,
     paused_result,
     stream_name,
+    weights_generator,
 )
-from models import flatten
 from randomness import batch_order, dropout_threshold, stream_key
 from search import Trial, TrialResult
 
 CALL_SECONDS = 5.0  # of nominal cost, that the kernel is left alone for
-ORDER_ENTRIES = 2**20  # batch orders held at a time per stream, in rows: 4 MB
+ORDER_ENTRIES = 2**20  # batch orders made at a time, in rows: 4 MB, or a single epoch
+ORDERS_KEPT = 2**24  # in rows: 64 MB
 
 
-@lru_cache(maxsize=16)
-def _batch_orders(key: int, first_epoch: int, n_epochs: int, n_rows: int) -> np.ndarray:
-    """The batch orders of some epochs, [E, N_train] int32; kept, since all configurations of a repeat share them."""
-    return np.stack([batch_order(key, epoch, n_rows) for epoch in range(first_epoch, first_epoch + n_epochs)])
+class BatchOrders:
+    """The batch orders of some epochs, [E, N_train] int32; the last that were used are kept, up to `ORDERS_KEPT`.
+
+    All configurations of a repeat (and fold) share them. For any thread.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, ...], np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, key: int, first_epoch: int, n_epochs: int, n_rows: int) -> np.ndarray:
+        name = (key, first_epoch, n_epochs, n_rows)
+        with self._lock:
+            if name in self._kept:
+                self._kept.move_to_end(name)
+                return self._kept[name]
+        orders = np.stack([batch_order(key, epoch, n_rows) for epoch in range(first_epoch, first_epoch + n_epochs)])
+        with self._lock:
+            self._kept[name] = orders
+            while sum(kept.size for kept in self._kept.values()) > ORDERS_KEPT:
+                self._kept.popitem(last=False)
+        return orders
+
+
+_batch_orders = BatchOrders()
+
+
+def first_parameters(trial: Trial, layers: np.ndarray, settings: TrainingSettings) -> np.ndarray:
+    """`flatten(build_model(trial, …))`, [P] float32, by its layer table: building a model takes a millisecond."""
+    import kernel
+
+    generator = weights_generator(trial, settings)
+    last, input_dim = layers[-1], int(layers[0, kernel.N_IN])
+    flat = torch.zeros(int(last[kernel.BIAS] + last[kernel.N_OUT]))
+    flat[:input_dim] = 1  # the gain of the input's LayerNorm
+    for n_in, n_out, weight, bias, gain, _ in layers.tolist():
+        nn.init.xavier_uniform_(flat[weight:bias].view(n_out, n_in), generator=generator)
+        if gain:
+            flat[gain : gain + n_out] = 1
+    return flat.numpy()
 
 
 def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints: Checkpoints | None = None) -> Trainer:
@@ -63,11 +102,11 @@ def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints:
     end = min(settings.epochs, settings.pause_after or settings.epochs)
 
     def train(trial: Trial) -> TrialResult:
+        layers = kernel.layer_table(table.input_dim, settings.latent_dim, trial.config)
         state = checkpoints.load(trial)
         if state is None:
-            state = first_state(flatten(build_model(trial, table.input_dim, settings)), settings)
+            state = first_state(first_parameters(trial, layers, settings), settings)
         clock = Clock(state)
-        layers = kernel.layer_table(table.input_dim, settings.latent_dim, trial.config)
         work = kernel.allocate(layers, batch_size)
         errors = np.zeros((len(data), 2), dtype=np.float32)
         order_key = stream_key(settings.seed, *stream_name("order", trial))
@@ -104,7 +143,7 @@ def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints:
             state,
             final_train_loss=kernel.loss_of_rows(errors, data, train_part),
             final_test_loss=kernel.loss_of_rows(errors, data, test),
-            row_errors=errors[test_rows],
+            row_errors=table.bundled(errors[test_rows]),
             parameters=parameters,
             seconds=clock.seconds,
         )

@@ -46,11 +46,12 @@ def conclude(
         stopwatch.lap("select")
         return replace(findings, is_complete=not training.stops())
     parts = [loaded.part(fold) for fold in loaded.folds]
-    by_fold = [baseline_errors(loaded.tables[fold], arguments.latent_dim) for fold in loaded.folds]
+    tables = [loaded.tables[fold] for fold in loaded.folds]
+    by_fold = [baseline_errors(table, arguments.latent_dim) for table in tables]
     verdict = judge(
         ranking,
         parts,
-        {name: [errors[name].numpy() for errors in by_fold] for name in by_fold[0]},
+        {name: [t.bundled(e[name].numpy()) for t, e in zip(tables, by_fold, strict=True)] for name in by_fold[0]},
         confidence=arguments.confidence,
         seed=arguments.seed,
         objectives=read_objectives(arguments.objectives),

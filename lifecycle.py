@@ -64,6 +64,7 @@ class SplitTable:
     train: Tensor  # [N_train] int64
     test: Tensor  # [N_test] int64
     validation: Tensor | None = None  # [N_validation] int64, to decide when to stop; not among the others
+    bundles: np.ndarray | None = None  # [N_test] int64, where there are many: what is kept of them is kept in sums
 
     @property
     def input_dim(self) -> int:
@@ -72,10 +73,17 @@ class SplitTable:
 
     @property
     def scored_cells(self) -> np.ndarray:
-        """Of each test row: how many cells are not zero, how many are observed, [N_test, 2] int64."""
+        """Of each test row (or bundle): how many cells are not zero, how many are observed, [N_test, 2] int64."""
         targets = self.values[self.test]
         observed = ~targets.isnan()
-        return torch.stack([((targets != 0) & observed).sum(1), observed.sum(1)], dim=1).cpu().numpy()
+        return self.bundled(torch.stack([((targets != 0) & observed).sum(1), observed.sum(1)], dim=1).cpu().numpy())
+
+    def bundled(self, of_rows: np.ndarray) -> np.ndarray:
+        """What each test row has, [N_test, 2], added up in float64 by bundle, [G, 2]; as it is without bundles."""
+        if self.bundles is None:
+            return of_rows
+        sums = [np.bincount(self.bundles, column) for column in of_rows.T]
+        return np.stack(sums, axis=1).astype(of_rows.dtype)
 
     @property
     def is_test(self) -> np.ndarray:
@@ -87,15 +95,19 @@ class SplitTable:
 
 def build_model(trial: Trial, input_dim: int, settings: TrainingSettings) -> DynamicAutoencoder:
     """The trial's model before training, on the CPU; its weights depend on the seed and the trial alone."""
-    generator = torch_generator(settings.seed, *stream_name("weights", trial), trial.config)
     return DynamicAutoencoder(
         input_dim,
         settings.latent_dim,
         encoder_dims(trial.config),
         settings.dropout,
         decoder_dims=decoder_dims(trial.config),
-        generator=generator,
+        generator=weights_generator(trial, settings),
     )
+
+
+def weights_generator(trial: Trial, settings: TrainingSettings) -> torch.Generator:
+    """What the trial's initial weights are drawn from."""
+    return torch_generator(settings.seed, *stream_name("weights", trial), trial.config)
 
 
 def stream_name(what: str, trial: Trial) -> tuple[object, ...]:

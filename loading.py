@@ -14,6 +14,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from arguments import DEFAULT_DATA_PATH, SAMPLE_PATH, duplicate_widths
@@ -21,7 +22,7 @@ from console import Console, UsageError
 from dataset import COPUSDataset, DataError, Scaling, fit_scaling
 from lifecycle import SplitTable
 from splits import Split
-from uncertainty import ScoredPart, scored_part
+from uncertainty import ScoredPart, bundle_rows, scored_part
 
 
 class Loaded(NamedTuple):
@@ -52,12 +53,13 @@ class Loaded(NamedTuple):
             digest.update(repr((fold, table.values.shape, len(table.train), len(table.test))).encode())
             for part in (table.values, table.train, table.test):
                 digest.update(part.cpu().contiguous().numpy().data)
+            digest.update(b"" if table.bundles is None else table.bundles.data)
         return digest.hexdigest()
 
     def part(self, fold: int | None) -> ScoredPart:
         """The rows that this fold's trials are scored on."""
-        table, groups = self.tables[fold], self.dataset.groups
-        return scored_part(table.scored_cells, None if groups is None else groups[table.test.cpu().numpy()])
+        table = self.tables[fold]
+        return scored_part(table.scored_cells, _groups_of(self.dataset, table.test), table.bundles)
 
 
 def load(arguments: argparse.Namespace, device: torch.device) -> Loaded:
@@ -88,10 +90,15 @@ def load(arguments: argparse.Namespace, device: torch.device) -> Loaded:
 def make_table(arguments: argparse.Namespace, dataset: COPUSDataset, scaling: Scaling, split: Split) -> SplitTable:
     """The scaled table; with early stopping some of the training rows are set apart to decide when to stop."""
     values = scaling.apply(dataset.data)
-    if not arguments.patience:
-        return SplitTable(values, *split)
-    train, validation = dataset.validation(split.train, arguments.validation_fraction, arguments.seed)
-    return SplitTable(values, train, split.test, validation)
+    train, validation = split.train, None
+    if arguments.patience:
+        train, validation = dataset.validation(train, arguments.validation_fraction, arguments.seed)
+    bundles = bundle_rows(len(split.test), _groups_of(dataset, split.test))
+    return SplitTable(values, train, split.test, validation, bundles)
+
+
+def _groups_of(dataset: COPUSDataset, rows: torch.Tensor) -> np.ndarray | None:
+    return None if dataset.groups is None else dataset.groups[rows.cpu().numpy()]
 
 
 def announce(arguments: argparse.Namespace, loaded: Loaded, console: Console) -> None:

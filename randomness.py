@@ -62,13 +62,15 @@ def dropout_threshold(p: float) -> int:
     return round(p * (1 << DROPOUT_BITS))
 
 
-def dropout_keep(key: int, epoch: int, layer: int, width: int, batch_size: int, n_steps: int, p: float) -> np.ndarray:
-    """Which units stay, for all steps of an epoch: [n_steps, B, H] bool.
+def dropout_keep(
+    key: int, epoch: int, layer: int, width: int, batch_size: int, n_steps: int, p: float, *, first_step: int = 0
+) -> np.ndarray:
+    """Which units stay, for so many steps of an epoch: [n_steps, B, H] bool.
 
     The unit h of the row b is number h * B + b, whatever the width: a wider layer extends the pattern
     of a narrower one. B is the full batch size, for a ragged last batch too.
     """
-    keys = [layer_key(key, epoch, step, layer) for step in range(n_steps)]
+    keys = [layer_key(key, epoch, step, layer) for step in range(first_step, first_step + n_steps)]
     low = np.array([k % 2**32 for k in keys], dtype=np.uint32)[:, None]
     high = np.array([k >> 32 for k in keys], dtype=np.uint32)[:, None]
     bits = np.arange(width * batch_size, dtype=np.uint32) + low  # [n_steps, H * B]

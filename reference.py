@@ -38,6 +38,7 @@ from search import Trial, TrialResult
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's, as torch names them
 ROWS_AT_A_TIME = 2**16  # pushed through a model in eval mode
+MASK_ENTRIES = 2**22  # of dropout masks made at a time, numbers: 16 MB
 
 
 def reference_trainer(table: SplitTable, settings: TrainingSettings, checkpoints: Checkpoints | None = None) -> Trainer:
@@ -45,7 +46,6 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings, checkpoints
     checkpoints = InMemory() if checkpoints is None else checkpoints
     device = table.values.device
     train_targets, test_targets = table.values[table.train], table.values[table.test]
-    train_inputs, test_inputs = train_targets.nan_to_num(nan=0.0), test_targets.nan_to_num(nan=0.0)
     validation = None if table.validation is None else table.values[table.validation]
     n_train = len(train_targets)
     batch_size = min(settings.batch_size, n_train)
@@ -62,16 +62,19 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings, checkpoints
             set_moments(optimizer, state.moments, state.epoch * n_steps)
         order_key = stream_key(settings.seed, *stream_name("order", trial))
         dropout_key = stream_key(settings.seed, *stream_name("dropout", trial))
+        steps_at_a_time = max(1, MASK_ENTRIES // (batch_size * sum(model.hidden_dims + model.decoder_dims)))
 
         def run_epoch(epoch: int) -> float:
             """Returns the mean loss of its batches."""
             optimizer.param_groups[0]["lr"] = float(settings.learning_rates[epoch])
             order = torch.from_numpy(batch_order(order_key, epoch, n_train)).to(device)
-            masks = dropout_masks(model, dropout_key, epoch, batch_size, n_steps)
             losses = []
-            for step, batch in enumerate(order.split(batch_size)):
-                step_masks = [mask[step, : len(batch)] for mask in masks]
-                losses.append(reference_step(model, optimizer, train_targets[batch], step_masks))
+            for first in range(0, n_train, steps_at_a_time * batch_size):
+                batches = order[first : first + steps_at_a_time * batch_size].split(batch_size)
+                masks = dropout_masks(model, dropout_key, epoch, batch_size, len(batches), first // batch_size)
+                for step, batch in enumerate(batches):
+                    step_masks = [mask[step, : len(batch)] for mask in masks]
+                    losses.append(reference_step(model, optimizer, train_targets[batch], step_masks))
             return float(torch.stack(losses).double().mean())
 
         def bring_up_to_date() -> None:
@@ -80,13 +83,13 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings, checkpoints
         while state.epoch < end and not is_exhausted(state, settings):
             epoch = state.epoch
             state.train_losses[epoch] = run_epoch(epoch)
-            state.test_losses[epoch] = loss_of_sums(_evaluate(model, test_inputs, test_targets), test_targets)
+            state.test_losses[epoch] = loss_of_sums(_evaluate(model, test_targets), test_targets)
             state.seconds = clock.seconds
             if not np.isfinite([state.train_losses[epoch], state.test_losses[epoch]]).all():
                 return diverged_result(trial, state)
             state.epoch += 1
             if validation is not None and settings.stops_early:
-                sums = _evaluate(model, validation.nan_to_num(nan=0.0), validation)
+                sums = _evaluate(model, validation)
                 note_validation(state, loss_of_sums(sums, validation), flatten(model), settings)
             if state.epoch < end and clock.is_due():
                 bring_up_to_date()
@@ -97,13 +100,13 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings, checkpoints
             return paused_result(trial, state, end, checkpoints)
         if state.best_parameters is not None:
             load_flat(model, state.best_parameters)
-        test_sums = _evaluate(model, test_inputs, test_targets)
+        test_sums = _evaluate(model, test_targets)
         return finished_result(
             trial,
             state,
-            final_train_loss=loss_of_sums(_evaluate(model, train_inputs, train_targets), train_targets),
+            final_train_loss=loss_of_sums(_evaluate(model, train_targets), train_targets),
             final_test_loss=loss_of_sums(test_sums, test_targets),
-            row_errors=test_sums.cpu().numpy(),
+            row_errors=table.bundled(test_sums.cpu().numpy()),
             parameters=flatten(model),
             seconds=clock.seconds,
         )
@@ -162,8 +165,10 @@ def forward_with_masks(model: DynamicAutoencoder, x: Tensor, masks: Sequence[Ten
     return x
 
 
-def dropout_masks(model: DynamicAutoencoder, key: int, epoch: int, batch_size: int, n_steps: int) -> list[Tensor]:
-    """The masks of an epoch: per dropout layer [n_steps, B, H] of 0 and 1/(1-p); none without dropout.
+def dropout_masks(
+    model: DynamicAutoencoder, key: int, epoch: int, batch_size: int, n_steps: int, first_step: int = 0
+) -> list[Tensor]:
+    """The masks of steps of an epoch: per dropout layer [n_steps, B, H] of 0 and 1/(1-p); none without dropout.
 
     A layer's pattern is numbered by the Linear layer in front of it, counted from the input.
     """
@@ -174,18 +179,18 @@ def dropout_masks(model: DynamicAutoencoder, key: int, epoch: int, batch_size: i
     masks = []
     for number, layer in enumerate(layers):
         if number not in (len(model.hidden_dims), len(layers) - 1):  # neither the latent nor the output
-            keep = dropout_keep(key, epoch, number, layer.out_features, batch_size, n_steps, model.dropout)
+            shape = (layer.out_features, batch_size, n_steps)
+            keep = dropout_keep(key, epoch, number, *shape, model.dropout, first_step=first_step)
             masks.append(torch.from_numpy(keep).to(device).float().contiguous() / (1 - model.dropout))
     return masks
 
 
 @torch.no_grad()
-def _evaluate(model: DynamicAutoencoder, inputs: Tensor, targets: Tensor) -> Tensor:
+def _evaluate(model: DynamicAutoencoder, targets: Tensor) -> Tensor:
     """`squared_error_sums` of all rows in eval mode, [N, 2]; leaves the model in training mode."""
     model.eval()
     sums = [
-        squared_error_sums(model(x)[0], target)
-        for x, target in zip(inputs.split(ROWS_AT_A_TIME), targets.split(ROWS_AT_A_TIME), strict=True)
+        squared_error_sums(model(target.nan_to_num(nan=0.0))[0], target) for target in targets.split(ROWS_AT_A_TIME)
     ]
     model.train()
     return torch.cat(sums)

@@ -53,6 +53,7 @@ class Trial:
 class TrialResult:
     """What one trial left behind. E epochs, N_test rows it is scored on, P parameters.
 
+    Of more than `uncertainty.MAX_UNITS` test rows, `row_errors` are those of bundles: its size is bounded.
     `failed_epoch` is None, or the epoch (from 1) in which the trial stopped being finite; the curves
     then end before that epoch, the final losses are None, and `parameters` and `row_errors` are empty.
     `parameters` are empty too where they were not kept. A trial that is paused, to go on or be dropped, has its
@@ -65,7 +66,7 @@ class TrialResult:
     test_losses: np.ndarray  # [E] float64, loss of the whole test set in eval mode
     final_train_loss: float | None  # loss of the whole training set in eval mode after the last epoch
     final_test_loss: float | None  # that of the weights kept: == test_losses[-1], or [best_epoch - 1]
-    row_errors: np.ndarray  # [N_test, 2] float32: squared error over non-zero cells, over all cells
+    row_errors: np.ndarray  # [N_test, 2] float32: squared error over non-zero cells, over all cells; of many, sums
     parameters: np.ndarray  # [P] float32, flat (models.flatten), after the last epoch
     seconds: float
     failed_epoch: int | None = None

@@ -12,7 +12,7 @@ else runs, in what order, or how often it was interrupted.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -60,10 +60,13 @@ class Training:
         """The settings of trials that are `factor` times as long as asked for, or pause after so many epochs."""
         return replace(self.settings, epochs=factor * self.settings.epochs, pause_after=pause_after)
 
-    def trainer(self, factor: int = 1, pause_after: int | None = None) -> Trainer:
-        """The function that trains a trial, from where it paused if it did."""
+    def trainer(
+        self, factor: int = 1, pause_after: int | None = None, folds: Collection[int | None] | None = None
+    ) -> Trainer:
+        """The function that trains a trial (of these folds, by default of any), from where it paused if it did."""
         settings = self.settings_for(factor, pause_after)
-        return make_trainer(self.engine, self.tables, settings, self._checkpoints(settings.epochs))
+        tables = {fold: table for fold, table in self.tables.items() if folds is None or fold in folds}
+        return make_trainer(self.engine, tables, settings, self._checkpoints(settings.epochs))
 
     def run(self, trials: Sequence[Trial], factor: int = 1, *, pause_after: int | None = None) -> Iterator[TrialResult]:
         """Trains all, `factor` times as long as asked for, as many at a time as there are threads.
@@ -73,7 +76,7 @@ class Training:
         kept = self.kept(trials, factor, pause_after=pause_after)
         yield from kept.values()
         missing = [trial for trial in trials if trial not in kept]
-        train = self.trainer(factor, pause_after)
+        train = self.trainer(factor, pause_after, {trial.fold for trial in missing})
         for result in run_trials(missing, train, self.threads, stops=self._sync_and_ask, on_fewer=self.on_fewer):
             if self.journal:
                 may_be_chosen = factor == 1 and result.trial.fold is None
@@ -115,7 +118,8 @@ class Training:
         if result.has_failed:
             return result
         if not result.parameters.size:
-            made = list(run_trials([result.trial], self.trainer(), 1, stops=self._sync_and_ask))
+            train = self.trainer(folds={result.trial.fold})
+            made = list(run_trials([result.trial], train, 1, stops=self._sync_and_ask))
             if not made:
                 return None
             result = made[0]

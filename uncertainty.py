@@ -36,16 +36,18 @@ import numpy as np
 from losses import sum_weights
 from selection import ConfigurationResult
 
-MAX_UNITS = 4096  # more rows (or groups) than this are resampled in bundles: the same variance, bounded work
 ROW_PIECES = 5  # into so many are the rows cut where some have to be held back
-MOST_TESTED = 300  # contenders that are tested against all others; with more, the first screening is the last
+MAX_UNITS = 819 * ROW_PIECES  # more rows (or groups) are resampled, and kept, in bundles: the same variance, bounded
+MOST_COMPARED = 2e9  # draws x contenders², a few seconds; with more, the first screening is the last
+ROUNDED = 1e-6  # a variance that is less than this share of those it is the difference of may be lost to rounding
 
 
 class ScoredPart(NamedTuple):
     """The rows that the trials of one fold (or, without folds, all trials) are scored on."""
 
-    cells: np.ndarray  # [N_part, 2] cells of each row that are not zero, that are observed
-    units: np.ndarray  # [N_part] what is resampled: the number of each row's group, or of the row itself
+    cells: np.ndarray  # [N_part, 2] cells of each row (or bundle of rows) that are not zero, that are observed
+    units: np.ndarray  # [N_part] what is resampled: the number of each row's group, or of the row (or bundle) itself
+    n_units: int  # how many rows (or groups) that are: more than are resampled where these are bundles
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,32 @@ class Errors(NamedTuple):
         return np.asarray(self.rows + self.training)
 
 
-def scored_part(cells: np.ndarray, groups: np.ndarray | None = None) -> ScoredPart:
-    """From the cells [N, 2] of the rows, and the group [N] of each if they come in groups."""
-    return ScoredPart(cells, np.arange(len(cells)) if groups is None else np.unique(groups, return_inverse=True)[1])
+def bundle_rows(n_rows: int, groups: np.ndarray | None = None) -> np.ndarray | None:
+    """Which of at most `MAX_UNITS` bundles each row is in, [N]; None where they are few enough to be kept one by one.
+
+    Whatever is said of rows here rests on sums over bundles, so these are all that need be kept of many rows. `groups`
+    [N]: of each row, if they come in groups; a bundle holds whole ones. A fifth of the bundles (`ROW_PIECES`) is a
+    fifth of the rows or groups, whether they are bundled or not.
+    """
+    return None if n_rows <= MAX_UNITS else _units(n_rows, groups) % MAX_UNITS
+
+
+def scored_part(cells: np.ndarray, groups: np.ndarray | None = None, bundles: np.ndarray | None = None) -> ScoredPart:
+    """From the cells [N, 2] of the rows, and the group [N] of each if they come in groups.
+
+    With `bundles`, what `bundle_rows` says of these N rows, the cells are those of the bundles [G, 2].
+    """
+    units = _units(len(cells) if bundles is None else len(bundles), groups)
+    return ScoredPart(cells, units if bundles is None else np.arange(len(cells)), int(units.max()) + 1)
+
+
+def _units(n_rows: int, groups: np.ndarray | None) -> np.ndarray:
+    return np.arange(n_rows) if groups is None else np.asarray(np.unique(groups, return_inverse=True)[1])
 
 
 def count_units(parts: Sequence[ScoredPart]) -> int:
     """How many rows or groups all parts hold."""
-    return sum(int(part.units.max()) + 1 for part in parts)
+    return sum(part.n_units for part in parts)
 
 
 def weigh(configurations: Sequence[ConfigurationResult], parts: Sequence[ScoredPart]) -> Evidence:
@@ -149,11 +169,11 @@ def _unit_influences(errors_by_part: Sequence[np.ndarray], parts: Sequence[Score
     by_part = _centred_by_part(parts)
     common, n_units = np.mean(means, axis=0), count_units(parts)  # means: each [R, 1, 2]
     pieces = []
-    for errors, (cells, units), total, mean in zip(errors_by_part, parts, totals, means, strict=True):
-        excess = errors - (mean if by_part else common) * cells  # [R, N_part, 2]
+    for errors, part, total, mean in zip(errors_by_part, parts, totals, means, strict=True):
+        excess = errors - (mean if by_part else common) * part.cells  # [R, N_part, 2]
         by_row = excess @ np.array(sum_weights(*total.tolist())) / len(parts)  # [R, N_part]
-        by_unit = _add_up(by_row, units)
-        n = by_unit.shape[1] if by_part else n_units
+        by_unit = _add_up(by_row, part.units)
+        n = part.n_units if by_part else n_units
         pieces.append(by_unit * np.sqrt(n / max(n - 1, 1)))
     everything = np.concatenate(pieces, axis=1)
     if everything.shape[1] > MAX_UNITS:
@@ -289,8 +309,8 @@ def tied_with_best(losses: np.ndarray, errors: np.ndarray, confidence: float) ->
     """[C] bool: which configurations are not ruled out as the best; losses [C], drawn errors [draws, C].
 
     A first screening against the best measured, with Bonferroni's bound, leaves the contenders; each of them is then
-    tested against all others at once. That takes time by the square of their number: of more than `MOST_TESTED`, all
-    count as tied, which errs towards caution.
+    tested against all others at once. That takes time by the square of their number: beyond `MOST_COMPARED` all of
+    them count as tied, which errs towards caution.
     """
     n_configurations = len(losses)
     if n_configurations == 1:
@@ -302,15 +322,25 @@ def tied_with_best(losses: np.ndarray, errors: np.ndarray, confidence: float) ->
     bound = np.quantile((differences / spread)[:, others], 1 - tail / (n_configurations - 1))
     contenders = np.flatnonzero((losses - losses[best]) / spread <= max(bound, 0.0))
     tied = np.zeros(n_configurations, dtype=bool)
-    if len(contenders) > MOST_TESTED:
+    if len(contenders) ** 2 * len(errors) > MOST_COMPARED:
         tied[contenders] = True
         return tied
-    for candidate in contenders:
-        differences = errors[:, [candidate]] - errors[:, contenders]
-        spread = _spread(differences)
-        critical = max(np.quantile((differences / spread).max(axis=1), confidence), 0.0)
-        tied[candidate] = ((losses[candidate] - losses[contenders]) / spread).max() <= critical
+    measured, drawn = losses[contenders], errors[:, contenders]
+    for candidate, loss, error, spread in zip(contenders, measured, drawn.T, _spreads(drawn), strict=True):
+        critical = max(np.quantile(((error[:, None] - drawn) / spread).max(axis=1), confidence), 0.0)
+        tied[candidate] = ((loss - measured) / spread).max() <= critical
     return tied
+
+
+def _spreads(errors: np.ndarray) -> np.ndarray:
+    """`_spread` of the differences of any two of C drawn errors [draws, C], by their covariances: [C, C]."""
+    covariances = np.atleast_2d(np.cov(errors, rowvar=False, ddof=0))
+    sums = np.add.outer(covariances.diagonal(), covariances.diagonal())
+    squares = sums - 2 * covariances
+    spreads: np.ndarray = np.sqrt(np.maximum(squares, 0.0))
+    for error, row, is_rounded in zip(errors.T, spreads, squares <= ROUNDED * sums, strict=True):
+        row[is_rounded] = _spread(error[:, None] - errors[:, is_rounded])
+    return spreads
 
 
 def _spread(differences: np.ndarray) -> np.ndarray:

@@ -115,16 +115,16 @@ def judge(
     n_draws = _n_draws(len(finished), confidence)
     errors = draw_errors(_with_fixed(evidence, fixed), n_draws, _generator(seed))
     own = Errors(errors.rows[:, : len(finished)], errors.training[:, : len(finished)])
-    is_known = evidence.is_known
-    is_tied = _tied(evidence.losses, own.total, confidence) if is_known else np.zeros(len(finished), dtype=bool)
+    total, is_known = own.total, evidence.is_known
+    is_tied = _tied(evidence.losses, total, confidence) if is_known else np.zeros(len(finished), dtype=bool)
     tied = tuple(c for c, tie in zip(finished, is_tied, strict=True) if tie)
-    front = uncertain_front(finished, objectives, own.total if is_known else None, confidence)
+    front = uncertain_front(finished, objectives, total if is_known else None, confidence)
     return Verdict(
         confidence=confidence,
         best=finished[0],
         tied=tied,
         simplest=min(tied or finished[:1], key=lambda c: (c.model_params, c.final_test_loss)),
-        standings=_standings(finished, evidence, own.total, is_tied, front, confidence),
+        standings=_standings(finished, evidence, total, is_tied, front, confidence),
         front=tuple(front),
         objectives=tuple(objectives),
         baselines=_compare_baselines(baselines, fixed, evidence, errors, confidence),
@@ -255,9 +255,10 @@ def _standings(
     differences = evidence.losses - evidence.losses[0]
     bounds = intervals(differences, errors - errors[:, [0]], confidence)
     probabilities = probabilities_of_being_best(evidence.losses, errors)
+    standard_errors = evidence.standard_errors.tolist()
     return {
         c.config: Standing(
-            standard_error=float(evidence.standard_errors[i]),
+            standard_error=standard_errors[i],
             difference=float(differences[i]),
             difference_interval=Interval(*bounds[i].tolist()),
             probability_best=float(probabilities[i]),

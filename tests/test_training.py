@@ -27,8 +27,9 @@ from journal import Key
 from lifecycle import SplitTable, TrainingSettings, nominal_seconds, stream_name
 from losses import sparse_aware_loss
 from models import DynamicAutoencoder, flatten
+from randomness import batch_order
 from reference import reference_trainer
-from search import Trial, TrialResult, TrialState
+from search import Configuration, Trial, TrialResult, TrialState
 from training import Training, encode_table, make_trainer, trained_model
 from workers import run_trials
 
@@ -75,6 +76,37 @@ def test_a_trials_bits_do_not_depend_on_threads_company_or_order(table: SplitTab
         results = by_trial(list(run_trials(trials, train, threads)))
         assert set(results) == set(trials)
         assert all(same_bits(alone[trial], result) for trial, result in results.items())
+
+
+@pytest.mark.parametrize("config", [(9,), (20, 20, 3), ((8, 4), (5,)), ((3,), (4, 6, 7))])
+def test_the_compiled_engine_starts_from_the_weights_of_the_torch_model(config: Configuration) -> None:
+    for trial in (Trial(config, 0), Trial(config, 1, 2)):
+        expected = flatten(lifecycle.build_model(trial, 7, SETTINGS))
+        found = compiled.first_parameters(trial, kernel.layer_table(7, SETTINGS.latent_dim, config), SETTINGS)
+        assert found.dtype == expected.dtype
+        assert found.tobytes() == expected.tobytes()
+
+
+def test_batch_orders_are_kept_up_to_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "ORDERS_KEPT", 100)
+    orders, made = compiled.BatchOrders(), list[int]()
+
+    def note(key: int, epoch: int, n_rows: int) -> np.ndarray:
+        made.append(key)
+        return batch_order(key, epoch, n_rows)
+
+    monkeypatch.setattr(compiled, "batch_order", note)
+    first = orders(1, 0, 2, 20)
+    assert orders(1, 0, 2, 20) is first
+    orders(2, 0, 2, 20)  # 80 numbers are kept
+    orders(1, 0, 2, 20)
+    orders(3, 0, 2, 20)  # the stream used longest ago goes
+    orders(1, 0, 2, 20)
+    assert made == [1, 1, 2, 2, 3, 3]
+    again = orders(2, 0, 2, 20)
+    assert made[6:] == [2, 2]
+    assert np.array_equal(again[1], batch_order(2, 1, 20))
+    assert orders(4, 0, 1, 101).shape == (1, 101)  # too long to be kept
 
 
 def test_repeats_differ_and_seeds_differ(table: SplitTable) -> None:
@@ -192,7 +224,7 @@ def test_a_diverging_trial_fails_at_its_epoch_and_disturbs_no_other(
     table: SplitTable, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = by_trial([make_trainer(engine, {None: table}, SETTINGS)(trial) for trial in TRIALS])
-    build = lifecycle.build_model
+    build, start = lifecycle.build_model, compiled.first_parameters
 
     def build_broken(trial: Trial, input_dim: int, settings: TrainingSettings) -> DynamicAutoencoder:
         model = build(trial, input_dim, settings)
@@ -200,8 +232,12 @@ def test_a_diverging_trial_fails_at_its_epoch_and_disturbs_no_other(
             torch.nn.init.constant_(next(model.decoder.parameters()), torch.inf)
         return model
 
-    for module in (compiled, reference):
-        monkeypatch.setattr(module, "build_model", build_broken)
+    def start_broken(trial: Trial, layers: np.ndarray, settings: TrainingSettings) -> np.ndarray:
+        parameters = start(trial, layers, settings)
+        return np.full_like(parameters, np.inf) if trial == TRIALS[2] else parameters
+
+    monkeypatch.setattr(reference, "build_model", build_broken)
+    monkeypatch.setattr(compiled, "first_parameters", start_broken)
     threads = 2 if engine == "compiled" else 1
     results = by_trial(list(run_trials(TRIALS, make_trainer(engine, {None: table}, SETTINGS), threads)))
     failed = results.pop(TRIALS[2])

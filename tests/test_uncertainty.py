@@ -12,6 +12,8 @@ from selection import ConfigurationResult
 from uncertainty import (
     MAX_UNITS,
     ScoredPart,
+    _spread,
+    _spreads,
     count_units,
     draw_errors,
     estimate_optimism,
@@ -372,10 +374,35 @@ def test_more_contenders_than_can_be_tested_all_count_as_tied(monkeypatch: pytes
     rng = np.random.default_rng(23)
     losses, errors = np.linspace(0, 20, 40), rng.standard_normal((4000, 40))
     tested = tied_with_best(losses, errors, 0.95)
-    monkeypatch.setattr("uncertainty.MOST_TESTED", 2)
+    monkeypatch.setattr("uncertainty.MOST_COMPARED", 4000 * 2**2)
     screened = tied_with_best(losses, errors, 0.95)
     assert (screened >= tested).all()
     assert 0 < screened.sum() < 20
+
+
+def test_each_of_hundreds_of_contenders_is_tested_against_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(25)
+    losses, errors = 2 * np.abs(rng.standard_normal(400)), rng.standard_normal((1000, 400))
+    losses[0] = 0.0
+    found = tied_with_best(losses, errors, 0.95)
+    for candidate in range(400):
+        differences = np.delete(errors[:, [candidate]] - errors, candidate, axis=1)
+        spread = differences.std(axis=0)
+        lead = (losses[candidate] - np.delete(losses, candidate)) / spread
+        assert found[candidate] == (lead.max() <= np.quantile((differences / spread).max(axis=1), 0.95))
+    monkeypatch.setattr("uncertainty.MOST_COMPARED", 0)
+    assert 300 < found.sum() < tied_with_best(losses, errors, 0.95).sum()  # what the screening alone leaves
+
+
+def test_spreads_are_those_of_the_differences_however_alike_the_errors_are() -> None:
+    rng = np.random.default_rng(26)
+    common = rng.standard_normal((500, 1))
+    errors = np.hstack([common, common, common + 1e-9 * rng.standard_normal((500, 1)), rng.standard_normal((500, 2))])
+    spreads = _spreads(errors)
+    for place in range(5):
+        assert spreads[place] == pytest.approx(_spread(errors[:, [place]] - errors), rel=1e-9)
+    assert spreads[0, 1] == spreads[3, 3] == 1.0  # there is none
+    assert spreads[0, 2] == pytest.approx(1e-9, rel=0.1)
 
 
 @pytest.mark.parametrize("confidence", [0.01, 0.4, 0.5])

@@ -8,7 +8,7 @@ from test_uncertainty import draw_row_errors, made_cells, made_configuration
 
 from search import Configuration, TrialResult, count_parameters
 from selection import ConfigurationResult, rank_configurations
-from uncertainty import ScoredPart, scored_part, weigh
+from uncertainty import Evidence, ScoredPart, scored_part, weigh
 from verdict import Verdict, _tied, estimate, judge, uncertain_front
 
 PART = scored_part(made_cells())
@@ -202,6 +202,19 @@ def test_an_estimate_counts_the_luck_of_the_search() -> None:
         by_rows = weigh([configuration], [PART]).row_variances[0]
         luck = (verdict.relative_sd * found.loss) ** 2 / repeats
         assert found.standard_error**2 == pytest.approx(by_rows + luck)
+
+
+def test_the_work_for_a_configuration_does_not_grow_with_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes a look at all of them is done a few times in all, not once for each."""
+    looks: list[int] = []
+
+    def note(evidence: Evidence) -> np.ndarray:
+        looks.append(len(evidence.losses))
+        return np.asarray((evidence.influences**2).sum(axis=1))
+
+    monkeypatch.setattr(Evidence, "row_variances", property(note))
+    judged(EQUALS)
+    assert 0 < len(looks) < len(EQUALS)
 
 
 def test_hundreds_of_near_equals_are_judged_in_bounded_work() -> None:
