@@ -28,6 +28,7 @@ LARGEST = 2**31 - 1
 LARGEST_MODEL = 100_000_000  # parameters; a training keeps 16 bytes for each
 LARGEST_SEARCH = 1_000_000  # trainings; each keeps its curves and its rows' errors
 NO_TEXT = re.compile("[\ud800-\udfff]")
+ADDRESS = re.compile(r"[^\s:/]+:[0-9]{1,5}|\[[0-9a-fA-F:.]+\]:[0-9]{1,5}")
 NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
 
 
@@ -142,7 +143,10 @@ def build_parser() -> argparse.ArgumentParser:
     add = _adder(parser.add_argument_group("running"))
     add("--device", _text, "auto", "auto (CUDA where there is one), cpu, cuda or cuda:N")
     add("--engine", _text, "auto", "auto (compiled on the CPU, reference elsewhere), compiled or reference")
-    add("--threads", _whole, 0, "trainings at a time, compiled engine; 0 is all cores this process may use")
+    add("--threads", _whole, 0, "trainings at a time, compiled engine or cluster; 0 is one on each core")
+
+    add("--distributed", _text, None, "ray: train on the processors of a Ray cluster, not on this one's", "none")
+    add("--ray_address", _text, "auto", "host:port of the cluster's head; auto is the one that this machine is part of")
 
     group = parser.add_argument_group("output")
     add = _adder(group)
@@ -235,7 +239,7 @@ def find_faults(arguments: argparse.Namespace) -> list[str]:
     check.choice("select", ("best", "simplest"))
     check.choice("scaling", ("robust", "percent", "none"))
     check.choice("engine", ("auto", "compiled", "reference"))
-    check.faults += _device_faults(arguments) + _space_faults(arguments)
+    check.faults += _device_faults(arguments) + _cluster_faults(arguments) + _space_faults(arguments)
     check.faults += _verdict_faults(arguments)
     check.faults += _strategy_faults(arguments)
     if not any(name.strip() for name in arguments.columns.split(",")):
@@ -351,6 +355,7 @@ def _unused_faults(arguments: argparse.Namespace, given: Collection[str]) -> lis
         "--min_epochs": ("--search halving", search == "halving"),
         "--min_delta": ("--patience", arguments.patience != 0),
         "--validation_fraction": ("--patience", arguments.patience != 0),
+        "--ray_address": ("--distributed ray", arguments.distributed is not None),
     }
     faults = [
         f"{flag} goes with {user}; leave it out" for flag, (user, uses) in users.items() if flag in given and not uses
@@ -447,6 +452,18 @@ def _device_faults(arguments: argparse.Namespace) -> list[str]:
     if device.startswith("cuda") and arguments.engine == "compiled":
         return [f"--engine compiled runs on the CPU; give --engine reference, or --device cpu instead of {device}"]
     return []
+
+
+def _cluster_faults(arguments: argparse.Namespace) -> list[str]:
+    faults = []
+    distributed, address = arguments.distributed, arguments.ray_address
+    if distributed not in (None, "ray"):
+        faults.append(f"--distributed {_quoted(distributed)}: give ray, or leave it out")
+    if address != "auto" and not (ADDRESS.fullmatch(address) and 0 < int(address.rpartition(":")[2]) < 2**16):
+        faults.append(f"--ray_address {_quoted(address)}: give auto, or host:port like 10.0.0.1:6379")
+    if distributed and arguments.device.startswith("cuda"):
+        faults.append(f"--device {_quoted(arguments.device)}: clusters train on CPUs; give cpu, or no --distributed")
+    return faults
 
 
 def _path_faults(arguments: argparse.Namespace) -> list[str]:

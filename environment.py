@@ -14,7 +14,7 @@ import torch
 
 from journal import WORDING
 
-PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "numba", "optuna")
+PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "numba", "optuna", "ray")
 
 # What shapes a trial. Anything else may change and a search still goes on where it was.
 ARGUMENTS = (
@@ -28,8 +28,8 @@ DATA_ARGUMENTS = (
 VERSIONS = ("torch", "numpy")
 COMPILER_VERSIONS = ("numba", "llvmlite")
 MODULES = (
-    *("checkpoints", "compiled", "jit", "journal", "kernel", "lifecycle", "losses", "models", "product", "randomness"),
-    *("reference", "search", "strips", "training", "vectors"),
+    *("checkpoints", "compiled", "jit", "journal", "kernel", "lifecycle", "losses", "machines", "models", "product"),
+    *("randomness", "reference", "search", "strips", "training", "vectors"),
 )
 
 
@@ -62,6 +62,14 @@ def search_identity(
     return {
         "data": data,
         **{f"--{name}": getattr(arguments, name) for name in ARGUMENTS},
+        **machine_identity(arithmetic, device, engine),
+        WORDING: {"table": sha256} | {f"--{name}": getattr(arguments, name) for name in DATA_ARGUMENTS},
+    }
+
+
+def machine_identity(arithmetic: str, device: torch.device, engine: str) -> dict[str, str | None]:
+    """The part of it that is the machine's and the program's, not the search's: the same on all that share a search."""
+    return {
         "program": _program_digest(),
         "engine": engine,
         "device": device.type,
@@ -69,7 +77,6 @@ def search_identity(
         "system": f"{platform.system()} {platform.machine()}",
         **{name: _version(name) for name in (*VERSIONS, *(COMPILER_VERSIONS if engine == "compiled" else ()))},
         "arithmetic": arithmetic,
-        WORDING: {"table": sha256} | {f"--{name}": getattr(arguments, name) for name in DATA_ARGUMENTS},
     }
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from lifecycle import TrainingSettings
     from loading import Loaded
+    from machines import Machines
     from selection import ConfigurationResult
     from training import Training
 
@@ -108,13 +109,14 @@ def run(
     interruption: Interruption,
 ) -> int:
     """From checked arguments to results on disk; returns the exit status."""
-    from environment import search_identity
+    from environment import machine_identity, search_identity
     from files import HeldError, exclusive
     from journal import open_journal
     from loading import announce, load
+    from machines import connected
     from reporting import make_folder
 
-    device = choose_device(arguments.device)
+    device = choose_device("cpu" if arguments.distributed else arguments.device)
     stopwatch.lap("start_up")
     loaded = load(arguments, device)  # before the kernel: a fault in the table need not wait for a compiler
     stopwatch.lap("load")
@@ -126,12 +128,13 @@ def run(
     try:
         with (
             exclusive(folder),
+            connected(arguments, machine_identity(arithmetic, device, engine), interruption.is_requested) as machines,
             open_journal(folder, arguments.latent_dim, identity, fresh=arguments.fresh, notices=notices) as journal,
         ):
             announce(arguments, loaded, console)
             for notice in notices:
                 console.notice(notice)
-            training = plan_training(arguments, loaded, engine, console)
+            training = plan_training(arguments, loaded, engine, console, machines)
             training = replace(
                 training, journal=journal, stops=interruption.is_requested, on_fewer=_tell_fewer(console)
             )
@@ -188,7 +191,7 @@ def print_configurations(arguments: argparse.Namespace, space: Space, console: C
     from listing import list_configurations
     from loading import load
 
-    device = choose_device(arguments.device)
+    device = choose_device("cpu" if arguments.distributed else arguments.device)
     loaded = load(arguments, device)
     engine = "reference" if arguments.engine == "reference" or device.type != "cpu" else "compiled"
     settings, table = training_settings(arguments), loaded.tables[loaded.folds[0]]
@@ -269,10 +272,16 @@ def training_settings(arguments: argparse.Namespace) -> TrainingSettings:
     )
 
 
-def plan_training(arguments: argparse.Namespace, loaded: Loaded, engine: str, console: Console) -> Training:
-    """Settings, tables, engine and threads together."""
+def plan_training(
+    arguments: argparse.Namespace, loaded: Loaded, engine: str, console: Console, machines: Machines | None = None
+) -> Training:
+    """Settings, tables, engine and threads, or machines, together."""
     from training import Training
 
+    if machines:
+        console.say(f"Engine: {engine}, on {machines}")
+        settings = training_settings(arguments)
+        return Training(settings, loaded.tables, engine, machines.at_a_time, machines=machines)
     threads = 1 if engine == "reference" else arguments.threads or available_cores()
     if arguments.threads > threads:
         console.notice(f"--threads {arguments.threads}: the reference engine trains one at a time")

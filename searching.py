@@ -113,11 +113,12 @@ def _bayesian_plan(arguments: argparse.Namespace, space: Space, training: Traini
     study = make_study(arguments.seed, objectives, storage)
     if training.journal:
         study.set_user_attr("search", training.journal.digest)
+    cores = training.threads if training.machines else available_cores()
     return bayesian(
         space,
         study,
         n_trials=arguments.trials,
-        batch_size=arguments.batch_trials or -(-available_cores() // trials_each),
+        batch_size=arguments.batch_trials or -(-cores // trials_each),
         seed=arguments.seed,
         values_of=values_of,
     )

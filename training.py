@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,6 +27,9 @@ from models import DynamicAutoencoder, load_flat
 from reference import ROWS_AT_A_TIME, reference_trainer
 from search import Trial, TrialResult
 from workers import run_trials
+
+if TYPE_CHECKING:
+    from machines import Machines
 
 
 def make_trainer(
@@ -54,6 +58,7 @@ class Training:
     journal: Journal | None = None
     stops: Callable[[], bool] = field(default=lambda: False)  # whether to train no more
     on_fewer: Callable[[int], None] = field(default=lambda threads: None)  # told where memory is short
+    machines: Machines | None = None  # that train, in place of this one's cores
     states: dict[int, InMemory] = field(default_factory=dict)  # of what pauses, by epochs, where there is no journal
 
     def settings_for(self, factor: int = 1, pause_after: int | None = None) -> TrainingSettings:
@@ -76,8 +81,7 @@ class Training:
         kept = self.kept(trials, factor, pause_after=pause_after)
         yield from kept.values()
         missing = [trial for trial in trials if trial not in kept]
-        train = self.trainer(factor, pause_after, {trial.fold for trial in missing})
-        for result in run_trials(missing, train, self.threads, stops=self._sync_and_ask, on_fewer=self.on_fewer):
+        for result in self._run(missing, factor, pause_after):
             if self.journal:
                 may_be_chosen = factor == 1 and result.trial.fold is None
                 with_weights = may_be_chosen and is_long(result.seconds)
@@ -88,6 +92,17 @@ class Training:
             yield result
         if self.journal:
             self.journal.sync(at_once=True)
+
+    def _run(self, trials: Sequence[Trial], factor: int, pause_after: int | None) -> Iterator[TrialResult]:
+        """Trains them here, or on other machines."""
+        if self.machines is None:
+            train = self.trainer(factor, pause_after, {trial.fold for trial in trials})
+            return run_trials(trials, train, self.threads, stops=self._sync_and_ask, on_fewer=self.on_fewer)
+        settings = self.settings_for(factor, pause_after)
+        checkpoints = self._checkpoints(settings.epochs)
+        return self.machines.run_trials(
+            trials, self.engine, self.tables, settings, checkpoints, stops=self._sync_and_ask
+        )
 
     def kept(
         self, trials: Sequence[Trial], factor: int = 1, *, pause_after: int | None = None

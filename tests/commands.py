@@ -83,8 +83,8 @@ def but_for_time(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def but_for_threads(results: dict[str, Any]) -> dict[str, Any]:
-    """Nor for the folder; nor for the commit: whoever works here may commit in between."""
-    kept, left_out = but_for_time(results), ("threads", "output_dir", "git_commit")
+    """Nor for machines and the folder; nor for the commit: whoever works here may commit in between."""
+    kept, left_out = but_for_time(results), ("threads", "output_dir", "git_commit", "distributed", "ray_address")
     for part in ("args", "environment"):
         kept[part] = {name: value for name, value in kept[part].items() if name not in left_out}
     return kept

@@ -51,6 +51,8 @@ DEFAULTS = {
     "quiet": False,
 }
 MORE_DEFAULTS = {
+    "distributed": None,
+    "ray_address": "auto",
     "label_column": None,
     "max_configurations": 10_000,
     "select": "best",

@@ -41,6 +41,7 @@ ARGUMENTS: dict[str, tuple[list[str], str, str]] = {
         ("engine", "give auto, compiled or reference", ["", "jax", "compiled\0"]),
         ("device", "give auto, cpu, cuda or cuda:N", ["", "gpu", "cuda:-1", "cuda:256", "mps", "cpu\n"]),
         ("device", "give --device cpu", ["cuda:99"]),
+        ("distributed", "give ray, or leave it out", ["", "Ray", "dask"]),
         ("objectives", "give", ["", "loss", "loss,speed", "params,time", "loss;params"]),
         ("columns", "give copus, numeric, or column names", ["", " , ", "\n"]),
     ]
@@ -51,6 +52,12 @@ ARGUMENTS |= {
     "one fold": (["--cv_folds", "1"], "--cv_folds 1: one fold leaves nothing to train on", "give 2 or more"),
     "simplest of one repeat": (["--select", "simplest"], "--select simplest", "--repeats 2"),
     "compiled on CUDA": (["--engine", "compiled", "--device", "cuda"], "--engine compiled", "--engine reference"),
+    "CUDA on a cluster": (["--distributed", "ray", "--device", "cuda"], "--device 'cuda'", "give cpu"),
+    "a cluster's address without a cluster": (["--ray_address", "a:1"], "--ray_address goes with", "leave it out"),
+    **{
+        f"address {address!r}": (["--distributed", "ray", f"--ray_address={address}"], "--ray_address ", "host:port")
+        for address in ["", "a", "a:", ":1", "a:0", "a:65536", "a:1\n", "ray://a:1", "a b:1", "[::1]", "a:٣"]
+    },
     "a million configurations": (
         ["--hidden_dims_search", ",".join(map(str, range(1, 181))), "--max_layers", "3"],
         "--max_layers 3 with 180 widths gives 1004730 configurations, more than --max_configurations 10000",
