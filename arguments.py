@@ -141,7 +141,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = _adder(parser.add_argument_group("running"))
     add("--device", _text, "auto", "auto (CUDA where there is one), cpu, cuda or cuda:N")
-    add("--engine", _text, "auto", "auto (compiled on the CPU, reference elsewhere), compiled or reference")
+    add("--engine", _text, "auto", "auto (compiled on the CPU, stacked on CUDA), compiled, reference or stacked")
     add("--threads", _whole, 0, "trainings at a time, compiled engine; 0 is all cores this process may use")
 
     group = parser.add_argument_group("output")
@@ -234,7 +234,7 @@ def find_faults(arguments: argparse.Namespace) -> list[str]:
     check.whole("batch_trials", 0, 10_000)
     check.choice("select", ("best", "simplest"))
     check.choice("scaling", ("robust", "percent", "none"))
-    check.choice("engine", ("auto", "compiled", "reference"))
+    check.choice("engine", ("auto", "compiled", "reference", "stacked"))
     check.faults += _device_faults(arguments) + _space_faults(arguments)
     check.faults += _verdict_faults(arguments)
     check.faults += _strategy_faults(arguments)
@@ -445,7 +445,7 @@ def _device_faults(arguments: argparse.Namespace) -> list[str]:
     if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]?))?", device):  # torch takes 256 for 0
         return [f"--device {_quoted(device)}: give auto, cpu, cuda or cuda:N"]
     if device.startswith("cuda") and arguments.engine == "compiled":
-        return [f"--engine compiled runs on the CPU; give --engine reference, or --device cpu instead of {device}"]
+        return [f"--engine compiled runs on the CPU; give --engine stacked, or --device cpu instead of {device}"]
     return []
 
 

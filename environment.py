@@ -29,7 +29,7 @@ VERSIONS = ("torch", "numpy")
 COMPILER_VERSIONS = ("numba", "llvmlite")
 MODULES = (
     *("checkpoints", "compiled", "journal", "kernel", "losses", "models", "randomness", "reference", "search", "tile"),
-    *("lifecycle", "training"),
+    *("lifecycle", "stack_model", "stack_plan", "stack_step", "stacked", "training"),
 )
 
 
