@@ -142,7 +142,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = _adder(parser.add_argument_group("running"))
     add("--device", _text, "auto", "auto (CUDA where there is one), cpu, cuda or cuda:N")
-    add("--engine", _text, "auto", "auto (compiled on the CPU, reference elsewhere), compiled or reference")
+    add("--engine", _text, "auto", "auto (compiled on the CPU, stacked on CUDA), compiled, reference or stacked")
     add("--threads", _whole, 0, "trainings at a time, compiled engine or cluster; 0 is one on each core")
 
     add("--distributed", _text, None, "ray: train on the processors of a Ray cluster, not on this one's", "none")
@@ -238,7 +238,7 @@ def find_faults(arguments: argparse.Namespace) -> list[str]:
     check.whole("batch_trials", 0, 10_000)
     check.choice("select", ("best", "simplest"))
     check.choice("scaling", ("robust", "percent", "none"))
-    check.choice("engine", ("auto", "compiled", "reference"))
+    check.choice("engine", ("auto", "compiled", "reference", "stacked"))
     check.faults += _device_faults(arguments) + _cluster_faults(arguments) + _space_faults(arguments)
     check.faults += _verdict_faults(arguments)
     check.faults += _strategy_faults(arguments)
@@ -450,7 +450,7 @@ def _device_faults(arguments: argparse.Namespace) -> list[str]:
     if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]?))?", device):  # torch takes 256 for 0
         return [f"--device {_quoted(device)}: give auto, cpu, cuda or cuda:N"]
     if device.startswith("cuda") and arguments.engine == "compiled":
-        return [f"--engine compiled runs on the CPU; give --engine reference, or --device cpu instead of {device}"]
+        return [f"--engine compiled runs on the CPU; give --engine stacked, or --device cpu instead of {device}"]
     return []
 
 
@@ -461,6 +461,8 @@ def _cluster_faults(arguments: argparse.Namespace) -> list[str]:
         faults.append(f"--distributed {_quoted(distributed)}: give ray, or leave it out")
     if address != "auto" and not (ADDRESS.fullmatch(address) and 0 < int(address.rpartition(":")[2]) < 2**16):
         faults.append(f"--ray_address {_quoted(address)}: give auto, or host:port like 10.0.0.1:6379")
+    if distributed and arguments.engine == "stacked":
+        faults.append("--engine stacked: clusters train one model at a time; give --engine compiled")
     if distributed and arguments.device.startswith("cuda"):
         faults.append(f"--device {_quoted(arguments.device)}: clusters train on CPUs; give cpu, or no --distributed")
     return faults

@@ -137,6 +137,7 @@ def probe_longer(
         return None
     n_rows = len(training.tables[verdict.best.trials[0].trial.fold].train)
     search_cost = sum(cost(configuration) * _full_trainings(configuration, training) for configuration in ranking)
+    search_cost /= training.members
     plan = plan_probe(verdict, ranking, cost, search_cost)
     if plan is None:
         console.say("Longer training is not probed: even once would cost more than a tenth of the search")

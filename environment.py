@@ -29,7 +29,8 @@ VERSIONS = ("torch", "numpy")
 COMPILER_VERSIONS = ("numba", "llvmlite")
 MODULES = (
     *("checkpoints", "compiled", "jit", "journal", "kernel", "lifecycle", "losses", "machines", "models", "product"),
-    *("randomness", "reference", "search", "strips", "training", "vectors"),
+    *("randomness", "reference", "search", "stack_model", "stack_plan", "stack_step", "stacked", "strips"),
+    *("training", "vectors"),
 )
 
 

@@ -34,9 +34,15 @@ if TYPE_CHECKING:
     from loading import Loaded
     from machines import Machines
     from selection import ConfigurationResult
+    from stack_plan import Room
     from training import Training
 
 KERNEL_NOTE = "Preparing the training kernel; the first run on a machine compiles it, a matter of seconds ..."
+
+WHY_STACKED = {
+    "cuda": "as a GPU is fast on many models at once (never measured on one; checked against the reference just now)",
+    "cpu": "where it is for testing",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -134,7 +140,7 @@ def run(
             announce(arguments, loaded, console)
             for notice in notices:
                 console.notice(notice)
-            training = plan_training(arguments, loaded, engine, console, machines)
+            training = plan_training(arguments, space, loaded, engine, device, console, machines)
             training = replace(
                 training, journal=journal, stops=interruption.is_requested, on_fewer=_tell_fewer(console)
             )
@@ -193,13 +199,15 @@ def print_configurations(arguments: argparse.Namespace, space: Space, console: C
 
     device = choose_device("cpu" if arguments.distributed else arguments.device)
     loaded = load(arguments, device)
-    engine = "reference" if arguments.engine == "reference" or device.type != "cpu" else "compiled"
+    usual = "compiled" if device.type == "cpu" else "stacked"
+    engine = usual if arguments.engine == "auto" else arguments.engine
     settings, table = training_settings(arguments), loaded.tables[loaded.folds[0]]
+    members = choose_room(arguments, space, loaded, device).members if engine == "stacked" else 1
 
     def seconds(n_parameters: int) -> float:
-        return nominal_seconds(engine, n_parameters, len(table.train), settings)
+        return nominal_seconds(engine, n_parameters, len(table.train), settings) / members
 
-    threads = 1 if engine == "reference" else arguments.threads or available_cores()
+    threads = arguments.threads or available_cores() if engine == "compiled" else 1
     lines = list_configurations(
         space.configurations(),
         input_dim=loaded.table.input_dim,
@@ -237,8 +245,8 @@ def choose_engine(name: str, device: torch.device, notices: list[str], console: 
     if device.type != "cpu":
         if name == "compiled":
             raise UsageError(f"--engine compiled runs on the CPU, not on {device}; give --device cpu")
-        return "reference", "not compared"
-    if name == "reference":
+        return ("reference", "not compared") if name == "reference" else choose_on_gpu(name, device, notices)
+    if name in ("reference", "stacked"):
         return name, try_out(name)
     patience = threading.Timer(2.5, console.say, [KERNEL_NOTE])
     patience.daemon = True
@@ -252,6 +260,48 @@ def choose_engine(name: str, device: torch.device, notices: list[str], console: 
         return "reference", try_out("reference")
     finally:
         patience.cancel()
+
+
+def choose_on_gpu(name: str, device: torch.device, notices: list[str]) -> tuple[str, str]:
+    """The stacked engine, if a small training on this device comes out right; else the reference, unless asked for it.
+
+    Both with the digest of its arithmetic.
+    """
+    from stacked import CHECK_TOLERANCE, check
+
+    try:
+        found = check(device)
+    except Exception as error:  # whatever drivers and libraries can raise
+        reason = f"it fails on {device} ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+    else:
+        if found.is_right:
+            return "stacked", found.digest or "not compared"
+        reason = f"on {device} its losses differ from the reference's by {found.deviation:.1e}, not {CHECK_TOLERANCE:g}"
+    if name == "stacked":
+        raise UsageError(f"--engine stacked: {reason}; give --engine reference")
+    notices.append(f"the stacked engine is not used: {reason}; training with the reference engine, which is far slower")
+    return "reference", "not compared"
+
+
+def choose_room(arguments: argparse.Namespace, space: Space, loaded: Loaded, device: torch.device) -> Room:
+    """What the stacks of this search have room for: a function of the search and the device alone."""
+    import torch
+
+    from searching import largest_batch
+    from stack_plan import room_for
+
+    memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+    return room_for(
+        space.widths,
+        space.max_layers,
+        n_trials=largest_batch(arguments, space) * arguments.repeats,
+        n_rows=max(len(table.train) for table in loaded.tables.values()),
+        input_dim=loaded.table.input_dim,
+        latent_dim=arguments.latent_dim,
+        batch_size=arguments.batch_size,
+        device=device.type,
+        memory=memory,
+    )
 
 
 def training_settings(arguments: argparse.Namespace) -> TrainingSettings:
@@ -273,20 +323,31 @@ def training_settings(arguments: argparse.Namespace) -> TrainingSettings:
 
 
 def plan_training(
-    arguments: argparse.Namespace, loaded: Loaded, engine: str, console: Console, machines: Machines | None = None
+    arguments: argparse.Namespace,
+    space: Space,
+    loaded: Loaded,
+    engine: str,
+    device: torch.device,
+    console: Console,
+    machines: Machines | None = None,
 ) -> Training:
     """Settings, tables, engine and threads, or machines, together."""
     from training import Training
 
+    settings = training_settings(arguments)
     if machines:
         console.say(f"Engine: {engine}, on {machines}")
-        settings = training_settings(arguments)
         return Training(settings, loaded.tables, engine, machines.at_a_time, machines=machines)
-    threads = 1 if engine == "reference" else arguments.threads or available_cores()
+    threads = arguments.threads or available_cores() if engine == "compiled" else 1
     if arguments.threads > threads:
-        console.notice(f"--threads {arguments.threads}: the reference engine trains one at a time")
-    console.say(f"Engine: {engine}, {count(threads, 'training')} at a time")
-    return Training(training_settings(arguments), loaded.tables, engine, threads)
+        how = "one at a time" if engine == "reference" else "one stack at a time"
+        console.notice(f"--threads {arguments.threads}: the {engine} engine trains {how}")
+    at_a_time, why = threads, ""
+    if engine == "stacked":
+        settings = replace(settings, room=choose_room(arguments, space, loaded, device))
+        at_a_time, why = settings.room.members if settings.room else 1, f" on {device}, {WHY_STACKED[device.type]}"
+    console.say(f"Engine: {engine}, {count(at_a_time, 'training')} at a time{why}")
+    return Training(settings, loaded.tables, engine, threads)
 
 
 def _first_failure(ranking: Sequence[ConfigurationResult]) -> str:

@@ -22,6 +22,7 @@ from torch import Tensor
 from models import DynamicAutoencoder
 from randomness import torch_generator
 from search import Trial, TrialResult, TrialState, decoder_dims, encoder_dims
+from stack_plan import Room
 
 Trainer = Callable[[Trial], TrialResult]
 
@@ -43,6 +44,7 @@ class TrainingSettings:
     patience: int = 0  # epochs without improvement after which a trial stops; 0: never
     min_delta: float = 0.0  # a smaller fall of the validation loss is no improvement
     pause_after: int | None = None  # epochs, of a schedule that is that of all `epochs`
+    room: Room | None = None  # of all stacks, with the stacked engine; None: as much as is needed
 
     @property
     def stops_early(self) -> bool:
@@ -148,8 +150,12 @@ class InMemory:
 
 
 def nominal_seconds(engine: str, n_parameters: int, n_rows: int, settings: TrainingSettings) -> float:
-    """About how long one training takes on one core: a fixed rule, to weigh plans with. A step's overhead and sums."""
-    overhead, per_product = {"compiled": (2e-5, 1.5e-10), "reference": (1.5e-3, 3e-10)}[engine]
+    """About how long one training takes on one core: a fixed rule, to weigh plans with. A step's overhead and sums.
+
+    Stacked, it takes so long alone, and about as long with all others of its stack.
+    """
+    rules = {"compiled": (2e-5, 1.5e-10), "reference": (1.5e-3, 3e-10), "stacked": (1e-3, 1e-11)}
+    overhead, per_product = rules[engine]
     batch_size = min(settings.batch_size, n_rows)
     steps = settings.epochs * -(-n_rows // batch_size)
     return steps * (overhead + per_product * n_parameters * batch_size)
@@ -163,13 +169,18 @@ def is_long(seconds: float) -> bool:
 class Clock:
     """How long a trial has been trained, earlier runs included, and when its state is to be saved."""
 
-    def __init__(self, state: TrialState) -> None:
-        self._before = state.seconds
-        self._started = self._saved = time.monotonic()
+    def __init__(self, state: TrialState | None = None) -> None:
+        self._before = state.seconds if state else 0.0
+        self._started = self._saved = self._lapped = time.monotonic()
 
     @property
     def seconds(self) -> float:
         return self._before + time.monotonic() - self._started
+
+    def lap(self) -> float:
+        """The seconds since the last lap."""
+        before, self._lapped = self._lapped, time.monotonic()
+        return self._lapped - before
 
     def is_due(self) -> bool:
         """Whether `CHECKPOINT_SECONDS` have passed since this was last true."""

@@ -17,34 +17,42 @@ ALL_WEIGHT = 0.3
 
 
 def sparse_aware_loss(reconstruction: Tensor, target: Tensor) -> Tensor:
-    """The loss of a batch, a scalar; both are [B, F], NaN in `target` means missing.
+    """The loss of a batch, a scalar; both are [B, F], NaN in `target` means missing. Of stacked ones [M, B, F]: [M].
 
     A batch without a single observed cell has the loss 0.
     """
-    return (cell_weights(target) * (reconstruction - target.nan_to_num(nan=0.0)).square()).sum()
+    return (cell_weights(target) * (reconstruction - target.nan_to_num(nan=0.0)).square()).sum((-2, -1))
 
 
 def cell_weights(target: Tensor) -> Tensor:
-    """How much each cell's squared error counts in the loss: [B, F] -> [B, F], adding up to 1."""
+    """How much each cell's squared error counts in the loss: [..., B, F] -> [..., B, F], each [B, F] adding up to 1."""
     observed = ~target.isnan()
     nonzero = (target != 0) & observed
-    n_nonzero = nonzero.sum()
+    n_observed, n_nonzero = (cells.sum((-2, -1), keepdim=True) for cells in (observed, nonzero))
     share = torch.where(n_nonzero > 0, ALL_WEIGHT, 1.0)
-    return observed * (share / observed.sum().clamp(min=1)) + nonzero * (NONZERO_WEIGHT / n_nonzero.clamp(min=1))
+    return observed * (share / n_observed.clamp(min=1)) + nonzero * (NONZERO_WEIGHT / n_nonzero.clamp(min=1))
 
 
 def squared_error_sums(reconstruction: Tensor, target: Tensor) -> Tensor:
-    """Squared error of each row over its non-zero cells and over all its observed cells: [N, F], [N, F] -> [N, 2]."""
+    """Squared error of each row over its non-zero cells and over all its observed cells.
+
+    [..., N, F] and the targets [N, F] -> [..., N, 2].
+    """
     squared_error = torch.where(target.isnan(), 0.0, reconstruction - target).square()
-    return torch.stack([(squared_error * (target != 0)).sum(1), squared_error.sum(1)], dim=1)
+    return torch.stack([(squared_error * (target != 0)).sum(-1), squared_error.sum(-1)], dim=-1)
 
 
 def loss_of_sums(sums: Tensor, target: Tensor) -> float:
     """The loss of any set of rows from their `squared_error_sums` [N, 2] and targets [N, F], added up in float64."""
-    observed = ~target.isnan()
-    nonzero_weight, all_weight = sum_weights(int(((target != 0) & observed).sum()), int(observed.sum()))
+    nonzero_weight, all_weight = weights_of(target)
     nonzero, total = sums.double().sum(0).tolist()
     return nonzero_weight * float(nonzero) + all_weight * float(total)
+
+
+def weights_of(target: Tensor) -> tuple[float, float]:
+    """`sum_weights` of these targets [N, F]."""
+    observed = ~target.isnan()
+    return sum_weights(int(((target != 0) & observed).sum()), int(observed.sum()))
 
 
 def sum_weights(n_nonzero: float, n_observed: float) -> tuple[float, float]:

@@ -17,9 +17,12 @@ prospector ("lowbias32"), with half of the layer's key added before each of its 
 from __future__ import annotations
 
 import hashlib
+from typing import TypeVar
 
 import numpy as np
 import torch
+
+Bits = TypeVar("Bits", int, np.ndarray)
 
 MIX64: tuple[int, int, int] = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 MASK64 = 0xFFFFFFFFFFFFFFFF
@@ -44,16 +47,16 @@ def batch_order(key: int, epoch: int, n_rows: int) -> np.ndarray:
     return np.argsort(bits, kind="stable").astype(np.int32)
 
 
-def mix64(value: int) -> int:
-    """A bijection of 64-bit integers in which every input bit changes half of the output bits."""
+def mix64(value: Bits) -> Bits:
+    """A bijection of 64-bit integers (or an array of uint64) in which every input bit changes half of the output."""
     value = (value + MIX64[0]) & MASK64
     value = (value ^ value >> 30) * MIX64[1] & MASK64
     value = (value ^ value >> 27) * MIX64[2] & MASK64
     return value ^ value >> 31
 
 
-def layer_key(key: int, epoch: int, step: int, layer: int) -> int:
-    """The 64-bit key of one layer's dropout pattern in one step."""
+def layer_key(key: int, epoch: int, step: Bits, layer: Bits) -> Bits:
+    """The 64-bit key of one layer's dropout pattern in one step; or of many, where those are arrays of uint64."""
     return mix64(mix64(mix64(key + epoch) + step) + layer)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -35,6 +36,9 @@ from losses import loss_of_sums, sparse_aware_loss, squared_error_sums
 from models import DynamicAutoencoder, flatten, load_flat
 from randomness import batch_order, dropout_keep, stream_key
 from search import Trial, TrialResult
+
+if TYPE_CHECKING:
+    from stack_model import StackedAutoencoder
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's, as torch names them
 ROWS_AT_A_TIME = 2**16  # pushed through a model in eval mode
@@ -153,8 +157,11 @@ def reference_step(
     return loss.detach()
 
 
-def forward_with_masks(model: DynamicAutoencoder, x: Tensor, masks: Sequence[Tensor]) -> Tensor:
-    """`model(x)[0]` with each dropout layer replaced by the product with its mask, [B, H] of 0 and 1/(1-p)."""
+def forward_with_masks(model: DynamicAutoencoder | StackedAutoencoder, x: Tensor, masks: Sequence[Tensor]) -> Tensor:
+    """`model(x)[0]` with each dropout layer replaced by the product with its mask, [B, H] of 0 and 1/(1-p).
+
+    All have a leading M where the model is stacked. Without masks nothing is dropped.
+    """
     remaining = iter(masks)
     x = model.input_norm(x)
     for layer in [*model.encoder, *model.decoder]:

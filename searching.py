@@ -51,7 +51,7 @@ def carry_out(
 
     collector = ResultCollector(trials_each, ParameterCounts(input_dim, latent_dim))
     history = History(arguments.search, space.size, arguments.epochs, training.threads)
-    plan = make_plan(arguments, space, training, trials_each)
+    plan = make_plan(arguments, space, training)
     n_trainings = trials_each * sum(_batch_sizes(arguments, space))
     kept: set[Trial] = set()
     with Progress(n_trainings, console=console) as progress:
@@ -75,7 +75,7 @@ def carry_out(
     return Search(collector.ranking(without=unfinished), history, n_to_try(arguments, space))
 
 
-def make_plan(arguments: argparse.Namespace, space: Space, training: Training, trials_each: int) -> Plan:
+def make_plan(arguments: argparse.Namespace, space: Space, training: Training) -> Plan:
     """The strategy that `--search` names."""
     if arguments.search == "random":
         return everything(draw_distinct(space, arguments.trials, arguments.seed))
@@ -88,7 +88,7 @@ def make_plan(arguments: argparse.Namespace, space: Space, training: Training, t
         )
     if arguments.search == "bayesian":
         try:
-            return _bayesian_plan(arguments, space, training, trials_each)
+            return _bayesian_plan(arguments, space, training)
         except ImportError as error:
             raise UsageError(
                 f"--search bayesian needs Optuna ({error}); pip install optuna, or give --search random"
@@ -96,7 +96,7 @@ def make_plan(arguments: argparse.Namespace, space: Space, training: Training, t
     return everything(space.configurations())
 
 
-def _bayesian_plan(arguments: argparse.Namespace, space: Space, training: Training, trials_each: int) -> Plan:
+def _bayesian_plan(arguments: argparse.Namespace, space: Space, training: Training) -> Plan:
     from bayesian import bayesian, make_study, open_storage
 
     is_multi = arguments.objectives is not DEFAULT_OBJECTIVES
@@ -118,15 +118,28 @@ def _bayesian_plan(arguments: argparse.Namespace, space: Space, training: Traini
         space,
         study,
         n_trials=arguments.trials,
-        batch_size=arguments.batch_trials or -(-cores // trials_each),
+        batch_size=_proposed_at_a_time(arguments, cores),
         seed=arguments.seed,
         values_of=values_of,
     )
 
 
+def _proposed_at_a_time(arguments: argparse.Namespace, cores: int) -> int:
+    """How many configurations Bayesian search proposes before it is told of their results."""
+    trials_each = arguments.repeats * (arguments.cv_folds or 1)
+    return int(arguments.batch_trials) or -(-cores // trials_each)
+
+
 def first_rung(arguments: argparse.Namespace) -> int:
     """The epoch after which halving drops for the first time."""
     return int(arguments.min_epochs or max(1, arguments.epochs // 20))
+
+
+def largest_batch(arguments: argparse.Namespace, space: Space) -> int:
+    """How many configurations are trained side by side at most."""
+    if arguments.search == "bayesian":
+        return _proposed_at_a_time(arguments, available_cores())
+    return _batch_sizes(arguments, space)[0]
 
 
 def _batch_sizes(arguments: argparse.Namespace, space: Space) -> list[int]:

@@ -4,9 +4,9 @@
     for result in training.run(trials):
         ...
 
-`reference.py` defines what is right, on any device; `compiled.py` is the fast one, on the CPU. Both start from the same
-initial weights and use the same batches and dropout patterns (`randomness.py`). A trial's numbers do not depend on what
-else runs, in what order, or how often it was interrupted.
+`reference.py` defines what is right, on any device; `compiled.py` is the fast one on the CPU, `stacked.py` that for
+GPUs. All start from the same initial weights and use the same batches and dropout patterns (`randomness.py`). A trial's
+numbers do not depend on what else runs, in what order, or how often it was interrupted.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from losses import squared_error_sums
 from models import DynamicAutoencoder, load_flat
 from reference import ROWS_AT_A_TIME, reference_trainer
 from search import Trial, TrialResult
+from stack_plan import room_of
+from stacked import check, run_stacks, stacked_trainer
 from workers import run_trials
 
 if TYPE_CHECKING:
@@ -38,10 +40,16 @@ def make_trainer(
     settings: TrainingSettings,
     checkpoints: Checkpoints | None = None,
 ) -> Trainer:
-    """The function that trains one trial on `engine` ("compiled" or "reference") and on its fold's table."""
-    make = {"compiled": compiled_trainer, "reference": reference_trainer}[engine]
+    """The function that trains one trial on `engine` ("compiled", "reference" or "stacked") and its fold's table."""
+    make = {"compiled": compiled_trainer, "reference": reference_trainer, "stacked": _alone}[engine]
     trainers = {fold: make(table, settings, checkpoints) for fold, table in tables.items()}
     return lambda trial: trainers[trial.fold](trial)
+
+
+def _alone(table: SplitTable, settings: TrainingSettings, checkpoints: Checkpoints | None = None) -> Trainer:
+    """The stacked engine with one trial in a stack, which has the bits that it has among others."""
+    train = stacked_trainer(table, settings, checkpoints)
+    return lambda trial: next(train([trial]))
 
 
 @dataclass(frozen=True)
@@ -80,11 +88,10 @@ class Training:
         """
         kept = self.kept(trials, factor, pause_after=pause_after)
         yield from kept.values()
-        missing = [trial for trial in trials if trial not in kept]
-        for result in self._run(missing, factor, pause_after):
+        for result in self._run(trials, [trial for trial in trials if trial not in kept], factor, pause_after):
             if self.journal:
                 may_be_chosen = factor == 1 and result.trial.fold is None
-                with_weights = may_be_chosen and is_long(result.seconds)
+                with_weights = may_be_chosen and is_long(result.seconds * self.members)  # to train it again, alone
                 key = Key(result.trial, factor * self.settings.epochs, pause_after if result.is_paused else None)
                 self.journal.append(key, result, with_weights=with_weights)
             if not result.is_paused:
@@ -93,16 +100,25 @@ class Training:
         if self.journal:
             self.journal.sync(at_once=True)
 
-    def _run(self, trials: Sequence[Trial], factor: int, pause_after: int | None) -> Iterator[TrialResult]:
-        """Trains them here, or on other machines."""
-        if self.machines is None:
-            train = self.trainer(factor, pause_after, {trial.fold for trial in trials})
-            return run_trials(trials, train, self.threads, stops=self._sync_and_ask, on_fewer=self.on_fewer)
-        settings = self.settings_for(factor, pause_after)
+    def _run(
+        self, trials: Sequence[Trial], missing: Sequence[Trial], factor: int, pause_after: int | None
+    ) -> Iterator[TrialResult]:
+        """Trains those `missing` of all `trials`, many at a time, here or on other machines."""
+        settings, stops = self.settings_for(factor, pause_after), self._sync_and_ask
         checkpoints = self._checkpoints(settings.epochs)
-        return self.machines.run_trials(
-            trials, self.engine, self.tables, settings, checkpoints, stops=self._sync_and_ask
-        )
+        if self.machines:
+            return self.machines.run_trials(missing, self.engine, self.tables, settings, checkpoints, stops=stops)
+        if self.engine == "stacked":
+            trainers = {fold: stacked_trainer(table, settings, checkpoints) for fold, table in self.tables.items()}
+            room = settings.room or room_of(trials)
+            return run_stacks(trials, missing, trainers, room, stops=stops, on_fewer=self.on_fewer)
+        train = self.trainer(factor, pause_after, {trial.fold for trial in missing})
+        return run_trials(missing, train, self.threads, stops=stops, on_fewer=self.on_fewer)
+
+    @property
+    def members(self) -> int:
+        """How many trials a stack has room for; 1 with the other engines."""
+        return self.settings.room.members if self.settings.room else 1
 
     def kept(
         self, trials: Sequence[Trial], factor: int = 1, *, pause_after: int | None = None
@@ -162,6 +178,8 @@ def try_out(engine: str) -> str:
     Raises:
         ImportError: Numba is not installed.
     """
+    if engine == "stacked":
+        return check(torch.device("cpu")).digest or ""
     values = torch.arange(40 * 24).remainder(97).reshape(40, 24) / 97  # exact anywhere
     table = SplitTable(values, torch.arange(33), torch.arange(33, 40))
     settings = TrainingSettings(

@@ -38,7 +38,7 @@ ARGUMENTS: dict[str, tuple[list[str], str, str]] = {
         ("hidden_dims_search", "like 16,32,64", ["16,", "nan", "[16,32]", "٣", "65537", "9" * 5000, "16\n32", "16,-4"]),
         ("select", "give best or simplest", ["", "Best", "smallest"]),
         ("scaling", "give robust, percent or none", ["", "minmax"]),
-        ("engine", "give auto, compiled or reference", ["", "jax", "compiled\0"]),
+        ("engine", "give auto, compiled, reference or stacked", ["", "jax", "compiled\0"]),
         ("device", "give auto, cpu, cuda or cuda:N", ["", "gpu", "cuda:-1", "cuda:256", "mps", "cpu\n"]),
         ("device", "give --device cpu", ["cuda:99"]),
         ("distributed", "give ray, or leave it out", ["", "Ray", "dask"]),
@@ -51,13 +51,14 @@ ARGUMENTS |= {
     "eta_min above initial_lr": (["--eta_min", "0.01"], "--eta_min 0.01 is above --initial_lr 0.001", "lower it"),
     "one fold": (["--cv_folds", "1"], "--cv_folds 1: one fold leaves nothing to train on", "give 2 or more"),
     "simplest of one repeat": (["--select", "simplest"], "--select simplest", "--repeats 2"),
-    "compiled on CUDA": (["--engine", "compiled", "--device", "cuda"], "--engine compiled", "--engine reference"),
+    "compiled on CUDA": (["--engine", "compiled", "--device", "cuda"], "--engine compiled", "--engine stacked"),
     "CUDA on a cluster": (["--distributed", "ray", "--device", "cuda"], "--device 'cuda'", "give cpu"),
     "a cluster's address without a cluster": (["--ray_address", "a:1"], "--ray_address goes with", "leave it out"),
     **{
         f"address {address!r}": (["--distributed", "ray", f"--ray_address={address}"], "--ray_address ", "host:port")
         for address in ["", "a", "a:", ":1", "a:0", "a:65536", "a:1\n", "ray://a:1", "a b:1", "[::1]", "a:٣"]
     },
+    "a stack on a cluster": (["--distributed", "ray", "--engine", "stacked"], "--engine stacked", "--engine compiled"),
     "a million configurations": (
         ["--hidden_dims_search", ",".join(map(str, range(1, 181))), "--max_layers", "3"],
         "--max_layers 3 with 180 widths gives 1004730 configurations, more than --max_configurations 10000",

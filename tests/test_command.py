@@ -354,7 +354,7 @@ def test_a_table_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     assert "bad.csv" in assert_one_line(run(tmp_path / "out", "--data_path", bad, *SMALL), 2)
 
 
-@pytest.mark.parametrize("engine", ["compiled", "reference"])
+@pytest.mark.parametrize("engine", ["compiled", "reference", "stacked"])
 def test_a_search_that_fails_entirely_exits_with_1_and_lists_the_failures(
     table: Path, tmp_path: Path, engine: str
 ) -> None:

@@ -141,7 +141,7 @@ def limit_at_record(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(journal.Journal, "_write", write_half)
 
 
-@pytest.mark.parametrize("engine", ["compiled", "reference"])
+@pytest.mark.parametrize("engine", ["compiled", "reference", "stacked"])
 def test_at_a_checkpoint_the_search_ends_and_goes_on(
     engine: str, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import numba
 import numpy as np
 import pytest
 import torch
+from parity import KINK, Step, assert_same_step, closest_to_kink, gradient_of, tolerance_for
 
 import jit
 import kernel
@@ -16,17 +17,11 @@ from lifecycle import TrainingSettings
 from losses import sparse_aware_loss
 from models import DynamicAutoencoder, flatten, load_flat
 from randomness import dropout_threshold
-from reference import dropout_masks, forward_with_masks, make_optimizer, reference_step
+from reference import dropout_masks, forward_with_masks, get_moments, make_optimizer, reference_step, set_moments
 from search import Configuration, decoder_dims, encoder_dims
 
 STEPS = 100
 DROPOUT_KEY = 2**63 + 12345
-# Sums of up to 130 float32 products, in another order, differ by a few roundings of their largest term.
-OUTPUT_TOLERANCE = 1e-6  # of a reconstructed value; a squared error e² then differs by 2e times that
-GRADIENT_TOLERANCE = 1e-4  # relative to the largest gradient of the same step
-NARROW_TOLERANCE = 1e-3  # the same for layers of 1 or 2 units, where LayerNorm cancels all but a remainder
-KINK = 5e-6  # a ReLU input this close to 0 may fall on either side of it, and the gradient jumps there
-UPDATE_TOLERANCE = 2e-7  # of a parameter, absolute, where its gradient is more than rounding noise
 
 
 @dataclass(frozen=True)
@@ -121,38 +116,6 @@ def masks_of(case: Case, model: DynamicAutoencoder, step: int) -> list[torch.Ten
     return [mask[0, : case.n_rows] for mask in masks]
 
 
-def set_adamw_state(optimizer: torch.optim.AdamW, model: DynamicAutoencoder, compiled: Compiled, step: int) -> None:
-    start = 0
-    for parameter in model.parameters():
-        part = slice(start, start + parameter.numel())
-        start = part.stop
-        optimizer.state[parameter] = {
-            "step": torch.tensor(float(step)),
-            "exp_avg": torch.from_numpy(compiled.moment1[part].copy()).view_as(parameter),
-            "exp_avg_sq": torch.from_numpy(compiled.moment2[part].copy()).view_as(parameter),
-        }
-
-
-def adamw_state(optimizer: torch.optim.AdamW, model: DynamicAutoencoder, name: str) -> np.ndarray:
-    return np.concatenate([optimizer.state[p][name].numpy().ravel() for p in model.parameters()])
-
-
-def gradient_of(model: DynamicAutoencoder) -> np.ndarray:
-    return np.concatenate([p.grad.numpy().ravel() for p in model.parameters() if p.grad is not None])
-
-
-def closest_to_kink(model: DynamicAutoencoder, target: torch.Tensor, masks: list[torch.Tensor]) -> float:
-    """How close any ReLU's input comes to 0."""
-    inputs: list[torch.Tensor] = []
-    relus = [m for m in model.modules() if isinstance(m, torch.nn.ReLU)]
-    hooks = [relu.register_forward_pre_hook(lambda _, given: inputs.append(given[0])) for relu in relus]
-    with torch.no_grad():
-        forward_with_masks(model, target.nan_to_num(nan=0.0), masks)
-    for hook in hooks:
-        hook.remove()
-    return min(float(given.abs().min()) for given in inputs)
-
-
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_each_of_100_steps_matches_the_reference(case: Case) -> None:
     """Loss, every gradient, AdamW's state and the parameters, each step from the same state."""
@@ -165,30 +128,19 @@ def test_each_of_100_steps_matches_the_reference(case: Case) -> None:
         load_flat(model, compiled.parameters)
         optimizer = make_optimizer(model, settings)
         optimizer.param_groups[0]["lr"] = float(learning_rate)
-        set_adamw_state(optimizer, model, compiled, step)
+        set_moments(optimizer, np.stack([compiled.moment1, compiled.moment2]), step)
 
-        closest = closest_to_kink(model, target, masks_of(case, model, step))
-        loss = float(reference_step(model, optimizer, target, masks_of(case, model, step)))
-        compiled_loss = compiled.step(step, target, learning_rate, settings.weight_decay)
+        masks = masks_of(case, model, step)
+        closest = closest_to_kink(model, target, masks)
+        loss = float(reference_step(model, optimizer, target, masks))
+        reference = Step(loss, gradient_of(model), get_moments(optimizer), flatten(model))
+        loss = compiled.step(step, target, learning_rate, settings.weight_decay)
         if closest < KINK:
             continue
         compared += 1
-        gradient, moment2 = gradient_of(model), adamw_state(optimizer, model, "exp_avg_sq")
-        tolerance = (
-            NARROW_TOLERANCE if min(encoder_dims(case.hidden) + decoder_dims(case.hidden)) <= 2 else GRADIENT_TOLERANCE
-        )
-        noise = tolerance * np.abs(gradient).max() + 1e-12
-        assert abs(compiled_loss - loss) <= OUTPUT_TOLERANCE * (loss + 2 * loss**0.5)
-        np.testing.assert_allclose(compiled.work.gradient, gradient, rtol=0, atol=noise)
-        np.testing.assert_allclose(compiled.moment1, adamw_state(optimizer, model, "exp_avg"), rtol=1e-5, atol=noise)
-        assert np.all(np.abs(np.sqrt(compiled.moment2) - np.sqrt(moment2)) <= 1e-5 * np.sqrt(moment2) + noise), (
-            "second moments"
-        )
-        # Adam divides by sqrt(v): what differs by noise in the gradient differs by lr x noise / sqrt(v)
-        sensitivity = np.minimum(2, 2 * noise / (np.sqrt(moment2 / (1 - kernel.BETA2 ** (step + 1))) + 1e-8))
-        difference = np.abs(compiled.parameters - flatten(model))
-        assert np.all(difference <= UPDATE_TOLERANCE + learning_rate * sensitivity), "parameters"
-        assert np.median(difference) <= UPDATE_TOLERANCE
+        moments = np.stack([compiled.moment1, compiled.moment2])
+        own = Step(loss, compiled.work.gradient, moments, compiled.parameters)
+        assert_same_step(own, reference, learning_rate, step + 1, tolerance_for(model))
         if compared == STEPS:
             return
     pytest.fail(f"only {compared} steps could be compared")

@@ -57,7 +57,7 @@ VALUES: dict[str, list[str]] = {
     "dropout": ["0", "0.5", "0.999999", "1e-300"],
     "weight_decay": ["0", "0.1", "1e308"],
     "device": ["cpu", "auto", "cuda", "cuda:1", "cuda:256"],
-    "engine": ["auto", "compiled", "reference"],
+    "engine": ["auto", "compiled", "reference", "stacked"],
     "threads": ["0", "1", "2", "7"],
     "data_path": ["no.csv", "/", "/dev/zero", "x.doc"],
 }

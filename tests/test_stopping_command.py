@@ -136,7 +136,7 @@ def test_a_patience_that_never_runs_out_is_told(
     assert "Note" not in by_strategy("stopping").err
 
 
-@pytest.mark.parametrize("engine", ["compiled", "reference"])
+@pytest.mark.parametrize("engine", ["compiled", "reference", "stacked"])
 def test_both_engines_stop_trainings(table: Path, tmp_path: Path, engine: str) -> None:
     arguments = [*TINY, "--epochs", 6, *STOPPING, "--min_delta", 1e9, "--engine", engine, "--threads", 1]
     done = run(tmp_path, "--data_path", table, *arguments)

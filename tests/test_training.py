@@ -21,6 +21,7 @@ import compiled
 import kernel
 import lifecycle
 import reference
+import stacked
 import training
 from compiled import compiled_trainer
 from journal import Key
@@ -37,6 +38,7 @@ SETTINGS = TrainingSettings(
     latent_dim=2, epochs=4, batch_size=16, initial_lr=0.003, eta_min=1e-6, weight_decay=1e-3, dropout=0.1, seed=5
 )
 TRIALS = [Trial(config, repeat) for config in [(16, 8), (9,), (20, 20)] for repeat in range(2)]
+ENGINES = ("compiled", "reference", "stacked")
 # Over whole trials rounding is amplified by Adam, most where a gradient is all but zero.
 ENGINE_TOLERANCE = 2e-3  # relative, of a loss
 
@@ -61,12 +63,13 @@ def by_trial(results: list[TrialResult]) -> dict[Trial, TrialResult]:
 
 def test_engines_give_the_same_trials(table: SplitTable) -> None:
     for trial in TRIALS:
-        compiled, reference = (
-            make_trainer(engine, {None: table}, SETTINGS)(trial) for engine in ("compiled", "reference")
+        reference, *others = (
+            make_trainer(engine, {None: table}, SETTINGS)(trial) for engine in ("reference", "compiled", "stacked")
         )
-        for name in ("train_losses", "test_losses", "final_train_loss", "final_test_loss"):
-            np.testing.assert_allclose(getattr(compiled, name), getattr(reference, name), rtol=ENGINE_TOLERANCE)
-        np.testing.assert_allclose(compiled.row_errors, reference.row_errors, rtol=0.05, atol=1e-3)
+        for other in others:
+            for name in ("train_losses", "test_losses", "final_train_loss", "final_test_loss"):
+                np.testing.assert_allclose(getattr(other, name), getattr(reference, name), rtol=ENGINE_TOLERANCE)
+            np.testing.assert_allclose(other.row_errors, reference.row_errors, rtol=0.05, atol=1e-3)
 
 
 def test_a_trials_bits_do_not_depend_on_threads_company_or_order(table: SplitTable) -> None:
@@ -130,7 +133,7 @@ def fold_tables(table: SplitTable) -> dict[int | None, SplitTable]:
     }
 
 
-@pytest.mark.parametrize("engine", ["compiled", "reference"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_trial_trains_on_the_table_of_its_fold(fold_tables: dict[int | None, SplitTable], engine: str) -> None:
     train = make_trainer(engine, fold_tables, SETTINGS)
     for fold, own_table in fold_tables.items():
@@ -143,7 +146,7 @@ def test_a_trial_trains_on_the_table_of_its_fold(fold_tables: dict[int | None, S
         assert result.final_test_loss == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("engine", ["compiled", "reference"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_trials_without_a_fold_are_the_same_whether_there_are_folds_or_not(
     fold_tables: dict[int | None, SplitTable], engine: str
 ) -> None:
@@ -172,7 +175,7 @@ def test_streams_are_named_by_the_repeat_and_by_the_fold_if_there_is_one() -> No
     assert stream_name("order", Trial((9,), 1, 0)) == stream_name("order", Trial((64, 64), 1, 0)), "common to all"
 
 
-@pytest.mark.parametrize("engine", ["compiled", "reference"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_nominal_seconds_grow_with_all_that_a_training_is_made_of(engine: str) -> None:
     least = nominal_seconds(engine, 1000, 81, SETTINGS)
     assert nominal_seconds(engine, 1000, 81, replace(SETTINGS, epochs=3 * SETTINGS.epochs)) == pytest.approx(3 * least)
@@ -181,7 +184,7 @@ def test_nominal_seconds_grow_with_all_that_a_training_is_made_of(engine: str) -
     assert nominal_seconds(engine, 1000, 81, replace(SETTINGS, batch_size=10**9)) < least, "fewer steps"
 
 
-@pytest.mark.parametrize("engine", ["compiled", "reference"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_losses_are_those_of_the_whole_sets_in_eval_mode(table: SplitTable, engine: str) -> None:
     result = make_trainer(engine, {None: table}, SETTINGS)(TRIALS[0])
     model = trained_model(result, table, SETTINGS)
@@ -219,7 +222,7 @@ def test_learning_rates_are_cosine_annealing() -> None:
     np.testing.assert_allclose(SETTINGS.learning_rates, rates, rtol=1e-9)
 
 
-@pytest.mark.parametrize("engine", ["compiled", "reference"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_diverging_trial_fails_at_its_epoch_and_disturbs_no_other(
     table: SplitTable, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,7 +239,8 @@ def test_a_diverging_trial_fails_at_its_epoch_and_disturbs_no_other(
         parameters = start(trial, layers, settings)
         return np.full_like(parameters, np.inf) if trial == TRIALS[2] else parameters
 
-    monkeypatch.setattr(reference, "build_model", build_broken)
+    for module in (reference, stacked):
+        monkeypatch.setattr(module, "build_model", build_broken)
     monkeypatch.setattr(compiled, "first_parameters", start_broken)
     threads = 2 if engine == "compiled" else 1
     results = by_trial(list(run_trials(TRIALS, make_trainer(engine, {None: table}, SETTINGS), threads)))
@@ -247,13 +251,13 @@ def test_a_diverging_trial_fails_at_its_epoch_and_disturbs_no_other(
     assert all(same_bits(alone[trial], result) for trial, result in results.items())
 
 
-@pytest.mark.parametrize("engine", ["compiled", "reference"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_learning_rate_that_is_too_high_fails_both_engines_at_the_same_epoch(table: SplitTable, engine: str) -> None:
     result = make_trainer(engine, {None: table}, replace(SETTINGS, initial_lr=1e30))(Trial((9,), 0))
     assert result.failed_epoch == 1
 
 
-@pytest.mark.parametrize("engine", ["compiled", "reference"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_no_global_random_state_is_touched(table: SplitTable, engine: str) -> None:
     torch_state, numpy_state = torch.random.get_rng_state(), str(np.random.get_state())  # noqa: NPY002 - to be watched
     make_trainer(engine, {None: table}, SETTINGS)(TRIALS[0])
@@ -304,7 +308,7 @@ def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("every_epoch")
-@pytest.mark.parametrize("engine", ["compiled", "reference"])
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_a_trial_that_goes_on_from_any_epoch_ends_with_the_same_bits(
     table: SplitTable, engine: str, dropout: float, monkeypatch: pytest.MonkeyPatch
@@ -320,7 +324,7 @@ def test_a_trial_that_goes_on_from_any_epoch_ends_with_the_same_bits(
 
 
 @pytest.mark.usefixtures("every_epoch")
-@pytest.mark.parametrize("engine", ["compiled", "reference"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_trial_that_diverges_after_it_went_on_has_its_whole_curve(table: SplitTable, engine: str) -> None:
     kept = Kept()
     whole = make_trainer(engine, {None: table}, SETTINGS, kept)(TRIALS[0])
@@ -333,7 +337,7 @@ def test_a_trial_that_diverges_after_it_went_on_has_its_whole_curve(table: Split
 
 
 @pytest.mark.usefixtures("every_epoch")
-@pytest.mark.parametrize("engine", ["compiled", "reference"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_the_seconds_of_a_trial_are_those_of_all_its_parts(table: SplitTable, engine: str) -> None:
     kept = Kept()
     make_trainer(engine, {None: table}, SETTINGS, kept)(TRIALS[0])
