@@ -1,6 +1,7 @@
 """What follows from a finished search: the verdict, the chosen configuration's model, what longer training would do.
 
-    findings = conclude(arguments, loaded, training, ranking, stopwatch, console)
+    verdict = reach_verdict(arguments, loaded, search, stopwatch)
+    findings = conclude(arguments, loaded, training, search, verdict, stopwatch, console)
     print("\\n".join(findings.statement))
 
 The order of these steps and no more; each has a module of its own: `verdict.py`, `baselines.py`, `probe.py`,
@@ -28,23 +29,14 @@ from uncertainty import ScoredPart
 from verdict import Verdict, estimate, judge
 
 
-def conclude(
-    arguments: argparse.Namespace,
-    loaded: Loaded,
-    training: Training,
-    search: Search,
-    stopwatch: Stopwatch,
-    console: Console,
-) -> Findings:
-    """From the ranking to the verdict, the chosen configuration and its model, and what longer training would do.
-
-    A search that was interrupted gets its verdict, and nothing more is trained.
-    """
+def reach_verdict(
+    arguments: argparse.Namespace, loaded: Loaded, search: Search, stopwatch: Stopwatch
+) -> Verdict | None:
+    """From the ranking to the verdict; None if no configuration finished."""
     ranking = search.ranking
-    findings = Findings(ranking, history=search.history, n_configurations=search.n_configurations)
     if not ranking or ranking[0].failure:
         stopwatch.lap("select")
-        return replace(findings, is_complete=not training.stops())
+        return None
     parts = [loaded.part(fold) for fold in loaded.folds]
     tables = [loaded.tables[fold] for fold in loaded.folds]
     by_fold = [baseline_errors(table, arguments.latent_dim) for table in tables]
@@ -57,8 +49,27 @@ def conclude(
         objectives=read_objectives(arguments.objectives),
         grouped=loaded.dataset.groups is not None,
     )
-    chosen = verdict.simplest if arguments.select == "simplest" else verdict.best
     stopwatch.lap("select")
+    return verdict
+
+
+def conclude(
+    arguments: argparse.Namespace,
+    loaded: Loaded,
+    training: Training,
+    search: Search,
+    verdict: Verdict | None,
+    stopwatch: Stopwatch,
+    console: Console,
+) -> Findings:
+    """From the verdict to the chosen configuration and its model, and what longer training would do.
+
+    A search that was interrupted gets its verdict, and nothing more is trained.
+    """
+    findings = Findings(search.ranking, history=search.history, n_configurations=search.n_configurations)
+    if verdict is None:
+        return replace(findings, is_complete=not training.stops())
+    chosen = verdict.simplest if arguments.select == "simplest" else verdict.best
     final = train_chosen(arguments, chosen, training)
     honest = None
     if final is None:
@@ -70,7 +81,8 @@ def conclude(
     elif chosen.is_cross_validated:
         honest = estimate(final, loaded.part(None), verdict, confidence=arguments.confidence, seed=arguments.seed)
     stopwatch.lap("retrain")
-    probe = None if arguments.no_probe else probe_longer(verdict, ranking, training, parts[0], console)
+    part = loaded.part(loaded.folds[0])
+    probe = None if arguments.no_probe else probe_longer(verdict, search.ranking, training, part, console)
     stopwatch.lap("probe")
     trained = final.best_trained if final else None
     findings = replace(

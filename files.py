@@ -63,19 +63,26 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
+def drafting(folder: Path) -> Iterator[Path]:
+    """Yields an empty folder in `folder`, which is made if need be; it is removed with all that is in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drafts = Path(tempfile.mkdtemp(prefix=DRAFTS, dir=folder))
+    try:
+        yield drafts
+    finally:
+        shutil.rmtree(drafts, ignore_errors=True)
+
+
+@contextmanager
 def publishing(folder: Path) -> Iterator[Path]:
     """Yields an empty folder for drafts; on success all files in it are moved into `folder`, which is made if need be.
 
     On any exception the drafts are removed and what is in `folder` is as it was. A process that is killed amid the
     moving leaves them to `remove_leftovers`, which ends it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    drafts = Path(tempfile.mkdtemp(prefix=DRAFTS, dir=folder))
-    try:
+    with drafting(folder) as drafts:
         yield drafts
         _move_all(drafts, folder)
-    finally:
-        shutil.rmtree(drafts, ignore_errors=True)
 
 
 def _move_all(drafts: Path, folder: Path) -> None:

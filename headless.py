@@ -14,23 +14,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+VARIABLES = ("MPLBACKEND", "MPLCONFIGDIR", "XDG_CACHE_HOME")  # what is set here, or by Matplotlib
+
 
 @contextmanager
 def headless(folder: Path) -> Iterator[None]:
     """Imports Matplotlib if need be, with its own defaults and without a word on stderr.
 
-    Where its cache can be written nowhere, it goes into `folder` for as long as this lasts.
+    Where its cache can be written nowhere, it goes into `folder` for as long as this lasts. Other threads may go on
+    meanwhile, as long as they need none of the `VARIABLES`, nor Matplotlib.
     """
     logger = logging.getLogger("matplotlib")
-    level, temporary = logger.level, tempfile.tempdir
-    environment = dict(os.environ)
+    level = logger.level
+    environment = {name: os.environ.get(name) for name in VARIABLES}
     logger.setLevel(logging.ERROR)
-    tempfile.tempdir = str(folder.resolve())
     os.environ["MPLBACKEND"] = "agg"  # the user's may be unknown here, and is then an error
     try:
-        import matplotlib
-
-        cache = Path(matplotlib.get_cachedir())
+        cache = _find_cache(folder.resolve())
         if cache.parent == folder.resolve():
             os.environ["XDG_CACHE_HOME"] = str(cache)  # or fontconfig complains of the same
         import matplotlib.font_manager
@@ -40,13 +40,26 @@ def headless(folder: Path) -> Iterator[None]:
             yield
     finally:
         _restore(environment)
-        tempfile.tempdir = temporary
         logger.setLevel(level)
         for left in folder.glob("matplotlib-*"):
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _restore(environment: Mapping[str, str]) -> None:
-    for name in os.environ.keys() - environment.keys():
-        del os.environ[name]
-    os.environ.update(environment)
+def _find_cache(folder: Path) -> Path:
+    """Matplotlib's folder for what it keeps, in `folder` if there is no better place."""
+    temporary = tempfile.tempdir
+    tempfile.tempdir = str(folder)
+    try:
+        import matplotlib
+
+        return Path(matplotlib.get_cachedir())
+    finally:
+        tempfile.tempdir = temporary
+
+
+def _restore(environment: Mapping[str, str | None]) -> None:
+    for name, value in environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -78,15 +78,15 @@ FAILED: dict[str, Any] = {"color": COLOURS[1], "marker": "x", "linestyle": "none
 
 def plot_history(
     history: History,
-    path: Path,
+    file: Path | IO[bytes],
     *,
     latent_dim: int,
     verdict: Verdict,
     ranking: Sequence[ConfigurationResult],
     note: str | None = None,
 ) -> None:
-    """Writes `draw_history`'s picture to `path`."""
-    save(draw_history(history, latent_dim=latent_dim, verdict=verdict, ranking=ranking, note=note), path)
+    """Writes `draw_history`'s picture to `file`."""
+    save(draw_history(history, latent_dim=latent_dim, verdict=verdict, ranking=ranking, note=note), file)
 
 
 def draw_history(

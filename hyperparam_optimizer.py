@@ -19,15 +19,19 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from arguments import PROG, n_to_try, parse_arguments, read_space
 from console import Console, Stopwatch, UsageError, count
 from interruption import Interrupted, Interruption
+from overhead import Aside, hurrying
 from search import Space
 from workers import available_cores, is_out_of_memory
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from lifecycle import TrainingSettings
@@ -115,18 +119,20 @@ def run(
     interruption: Interruption,
 ) -> int:
     """From checked arguments to results on disk; returns the exit status."""
-    from environment import machine_identity, search_identity
-    from files import HeldError, exclusive
-    from journal import open_journal
-    from loading import announce, load
-    from machines import connected
-    from reporting import make_folder
+    from files import HeldError, drafting, exclusive
 
-    device = choose_device("cpu" if arguments.distributed else arguments.device)
-    stopwatch.lap("start_up")
-    loaded = load(arguments, device)  # before the kernel: a fault in the table need not wait for a compiler
-    stopwatch.lap("load")
-    engine, arithmetic = choose_engine(arguments.engine, device, loaded.notices, console)
+    with hurrying():
+        from environment import machine_identity, search_identity
+        from journal import open_journal
+        from loading import announce, load
+        from machines import connected
+        from reporting import make_folder
+
+        device = choose_device("cpu" if arguments.distributed else arguments.device)
+        stopwatch.lap("start_up")
+        loaded = load(arguments, device)  # before the kernel: a fault in the table need not wait for a compiler
+        stopwatch.lap("load")
+        engine, arithmetic = choose_engine(arguments.engine, device, loaded.notices, console)
     identity = search_identity(arguments, loaded.dataset.sha256, loaded.digest, arithmetic, device, engine)
     folder = make_folder(arguments)
     notices: list[str] = []
@@ -145,7 +151,8 @@ def run(
                 training, journal=journal, stops=interruption.is_requested, on_fewer=_tell_fewer(console)
             )
             stopwatch.lap("start_up")
-            return train_and_report(arguments, space, loaded, training, device, console, stopwatch)
+            with drafting(folder) as drafts:
+                return train_and_report(arguments, space, loaded, training, device, console, stopwatch, drafts)
     except HeldError as error:
         raise UsageError(f"--output_dir {arguments.output_dir!r}: {error}") from None
 
@@ -158,20 +165,28 @@ def train_and_report(
     device: torch.device,
     console: Console,
     stopwatch: Stopwatch,
+    drafts: Path,
 ) -> int:
-    """What takes long. Once asked to stop it reports what there is; returns the exit status."""
-    from conclusion import conclude
+    """What takes long. Once asked to stop it reports what there is; returns the exit status.
+
+    `drafts`: a folder for what Matplotlib cannot keep elsewhere.
+    """
+    from conclusion import conclude, reach_verdict
     from environment import describe_environment
     from loading import tell_changes
-    from reporting import write_report
+    from reporting import draw_pictures, import_late, write_report
     from searching import carry_out
 
+    described = Aside(partial(describe_environment, device, training.engine, training.threads))
+    imported = Aside(partial(import_late, arguments, drafts))
     search = carry_out(arguments, space, loaded, training, console)
     stopwatch.lap("train")
-    findings = conclude(arguments, loaded, training, search, stopwatch, console)
+    verdict = reach_verdict(arguments, loaded, search, stopwatch)
+    draw = partial(draw_pictures, arguments, loaded, search, drafts=drafts, after=imported)
+    pictures = Aside(partial(draw, verdict)) if verdict else None
+    findings = conclude(arguments, loaded, training, search, verdict, stopwatch, console)
     tell_changes(loaded, console)
-    environment = describe_environment(device, training.engine, training.threads)
-    write_report(arguments, loaded, training, findings, environment, stopwatch, console)
+    write_report(arguments, loaded, training, findings, pictures, described.result(), stopwatch, console)
     if findings.is_complete and training.journal:
         training.journal.complete(findings.trained, training.settings.epochs)
     if findings.is_complete and findings.chosen is None:

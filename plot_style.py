@@ -17,10 +17,10 @@ import math
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.axis import Axis, XAxis
@@ -90,10 +90,10 @@ def wrapped(note: str, width: float) -> str:
     return "\n".join(lines).replace(HARD_SPACE, " ")
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG to `path`, whole or not at all."""
-    with replacing(path) as temporary, any_script():
-        figure.savefig(temporary, dpi=figure.dpi, facecolor="white")
+def save(figure: Figure, file: Path | IO[bytes]) -> None:
+    """Writes a PNG; to a path whole or not at all."""
+    with nullcontext(file) if not isinstance(file, Path) else replacing(file) as target, any_script():
+        figure.savefig(target, dpi=figure.dpi, facecolor="white", pil_kwargs={"compress_level": 3})
 
 
 @contextmanager

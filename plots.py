@@ -14,7 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -79,7 +79,7 @@ NAMED_ON_FRONT = 8  # at most so many of the Pareto front are named
 
 def plot_search(
     ranking: Sequence[ConfigurationResult],
-    path: Path,
+    file: Path | IO[bytes],
     *,
     latent_dim: int,
     verdict: Verdict,
@@ -87,9 +87,9 @@ def plot_search(
     top: int = 5,
     space_size: int | None = None,
 ) -> None:
-    """Writes `draw_search`'s picture to `path`."""
+    """Writes `draw_search`'s picture to `file`."""
     figure = draw_search(ranking, latent_dim=latent_dim, verdict=verdict, note=note, top=top, space_size=space_size)
-    save(figure, path)
+    save(figure, file)
 
 
 def draw_search(
@@ -299,15 +299,15 @@ def _name_line_ends(figure: Figure, axes: Axes, ends: Sequence[_LineEnd]) -> Non
 
 def plot_configurations(
     ranking: Sequence[ConfigurationResult],
-    path: Path,
+    file: Path | IO[bytes],
     *,
     latent_dim: int,
     verdict: Verdict,
     note: str | None = None,
     space_size: int | None = None,
 ) -> None:
-    """Writes `draw_configurations`' picture to `path`."""
-    save(draw_configurations(ranking, latent_dim=latent_dim, verdict=verdict, note=note, space_size=space_size), path)
+    """Writes `draw_configurations`' picture to `file`."""
+    save(draw_configurations(ranking, latent_dim=latent_dim, verdict=verdict, note=note, space_size=space_size), file)
 
 
 def draw_configurations(

@@ -8,9 +8,13 @@ What each file holds is up to `report.py`, `csv_tables.py` and the modules of th
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
+import sys
+from contextlib import suppress
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,12 +23,15 @@ from console import Console, Stopwatch, UsageError, count
 if TYPE_CHECKING:
     from loading import Loaded
     from models import DynamicAutoencoder
+    from overhead import Aside
     from report import Findings
+    from searching import Search
     from selection import ConfigurationResult
     from training import Training
     from verdict import Verdict
 
 SELECTED = {"best": "best", "simplest": "simplest tied"}
+PICTURES = ("plots", "verdict_plot", "history_plot")
 SAMPLE_NOTE = "Synthetic sample data (data/sample.csv), not real classes"
 
 
@@ -33,11 +40,12 @@ def write_report(
     loaded: Loaded,
     training: Training,
     findings: Findings,
+    pictures: Aside[dict[str, bytes]] | None,
     environment: dict[str, Any],
     stopwatch: Stopwatch,
     console: Console,
 ) -> None:
-    """Writes all files, or on any fault none, and prints the closing summary.
+    """Writes all files, or on any fault none, and prints the closing summary. `pictures`: those of `draw_pictures`.
 
     Of a search that failed entirely there are only JSON and CSV. One that was interrupted does not take the place of
     complete results: its files go to a folder `interrupted` beside them.
@@ -45,7 +53,6 @@ def write_report(
     from conclusion import state_findings
     from csv_tables import write_csv
     from files import INTERRUPTED, publishing
-    from headless import headless
     from loading import describe_data
     from report import closing_files, closing_summary, results_document, save_state_dict, search_line, write_json
     from training import trained_model
@@ -67,10 +74,10 @@ def write_report(
             statement = state_findings(findings, loaded, arguments.latent_dim, time)
             line = search_line(findings)
             console.summarize(closing_summary(chosen, saved, statement, is_complete=findings.is_complete, search=line))
-            with headless(draft_folder):
-                write_pictures(arguments, loaded, findings, verdict, drafts)
-                if model:
-                    write_latent_space(arguments, loaded, chosen, model, drafts)
+            for name, png in pictures.result().items() if pictures else ():
+                write_picture(getattr(drafts, name), png)
+            if model:
+                write_latent_space(arguments, loaded, chosen, model, drafts)
         write_csv(drafts.csv, findings)
         stopwatch.lap("report")
         timing = stopwatch.timing()
@@ -81,9 +88,9 @@ def write_report(
         )
     if chosen:
         latent_plot = files.latent_plot if model and arguments.latent_dim == 2 else None
-        pictures = (files.search_plot, files.configurations_plot, files.verdict_plot)
+        plots = (files.search_plot, files.configurations_plot, files.verdict_plot)
         history_plot = files.history_plot if search_line(findings) else None
-        console.summarize(closing_files(*pictures, files.results, latent_plot, history_plot))
+        console.summarize(closing_files(*plots, files.results, latent_plot, history_plot))
     if not findings.is_complete:
         done = f"{len(findings.ranking)} of {count(findings.n_configurations, 'configuration')} trained"
         same = "the same command" + (" without --fresh" if arguments.fresh else "")
@@ -146,29 +153,57 @@ def holds_complete_results(path: Path) -> bool:
     return not (isinstance(results, dict) and results.get("complete") is False)
 
 
-def write_pictures(
-    arguments: argparse.Namespace,
-    loaded: Loaded,
-    findings: Findings,
-    verdict: Verdict,
-    files: OutputFiles,
-) -> None:
-    """Draws the pictures of the search."""
-    import history_plot
-    import plots
-    import verdict_plot
+def import_late(arguments: argparse.Namespace, drafts: Path) -> None:
+    """Imports what is needed after the trainings; it takes half a second, which is less beside them.
 
-    ranking, history = findings.ranking, findings.history
+    What fails here fails again, and is told, where it is needed. `drafts`: for what Matplotlib cannot keep elsewhere.
+    """
+    from headless import headless
+
+    several = arguments.repeats * max(arguments.cv_folds, 1) > 1
+    late = [*(["scipy.special"] if several else []), *PICTURES]
+    if sys.modules.keys() >= set(late):
+        return
+    with suppress(Exception), headless(drafts):
+        for name in late:
+            import_module(name)
+
+
+def draw_pictures(
+    arguments: argparse.Namespace, loaded: Loaded, search: Search, verdict: Verdict, *, drafts: Path, after: Aside[None]
+) -> dict[str, bytes]:
+    """The pictures of the search as PNGs, by the field of `OutputFiles` that says where each goes.
+
+    Begins when `after`, the call of `import_late`, has ended. Other threads may go on meanwhile, as `headless` says.
+    """
+    from headless import headless
+
+    ranking, history = search.ranking, search.history
     latent_dim, note = arguments.latent_dim, SAMPLE_NOTE if loaded.is_sample else None
-    size = history.space_size if history else None
-    about: dict[str, Any] = {"latent_dim": latent_dim, "note": note, "space_size": size}
-    plots.plot_search(ranking, files.search_plot, verdict=verdict, **about)
-    plots.plot_configurations(ranking, files.configurations_plot, verdict=verdict, **about)
-    verdict_plot.plot_verdict(verdict, ranking, files.verdict_plot, **about)
-    if history and history.steps:
-        history_plot.plot_history(
-            history, files.history_plot, latent_dim=latent_dim, verdict=verdict, ranking=ranking, note=note
-        )
+    about: dict[str, Any] = {"latent_dim": latent_dim, "note": note, "space_size": history.space_size}
+    drawn = {name: io.BytesIO() for name in ("search_plot", "configurations_plot", "verdict_plot", "history_plot")}
+    after.result()
+    with headless(drafts):
+        import history_plot
+        import plots
+        import verdict_plot
+
+        plots.plot_search(ranking, drawn["search_plot"], verdict=verdict, **about)
+        plots.plot_configurations(ranking, drawn["configurations_plot"], verdict=verdict, **about)
+        verdict_plot.plot_verdict(verdict, ranking, drawn["verdict_plot"], **about)
+        if history.steps:
+            history_plot.plot_history(
+                history, drawn["history_plot"], latent_dim=latent_dim, verdict=verdict, ranking=ranking, note=note
+            )
+    return {name: file.getvalue() for name, file in drawn.items() if file.tell()}
+
+
+def write_picture(path: Path, png: bytes) -> None:
+    """Whole or not at all."""
+    from files import replacing
+
+    with replacing(path) as temporary:
+        temporary.write_bytes(png)
 
 
 def write_latent_space(
@@ -179,8 +214,8 @@ def write_latent_space(
     files: OutputFiles,
 ) -> None:
     """Writes the latent codes of the chosen configuration's model, and draws them where they are two."""
-    import latent_plots
     from csv_tables import write_latent_codes
+    from headless import headless
     from report import config_text
     from training import encode_table
 
@@ -192,7 +227,10 @@ def write_latent_space(
         labels = dataset.others[dataset.label_column] if dataset.label_column else None
         title = f"Latent space of the {SELECTED[arguments.select]} configuration, {config_text(chosen.config)}"
         note = SAMPLE_NOTE if loaded.is_sample else None
-        latent_plots.plot_latent_space(codes, is_test, labels, files.latent_plot, title=title, note=note)
+        with headless(files.latent_plot.parent):
+            import latent_plots
+
+            latent_plots.plot_latent_space(codes, is_test, labels, files.latent_plot, title=title, note=note)
 
 
 def _time_text(findings: Findings, training: Training) -> str:

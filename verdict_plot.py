@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -76,14 +76,14 @@ class Row(NamedTuple):
 def plot_verdict(
     verdict: Verdict,
     ranking: Sequence[ConfigurationResult],
-    path: Path,
+    file: Path | IO[bytes],
     *,
     latent_dim: int,
     note: str | None = None,
     space_size: int | None = None,
 ) -> None:
-    """Writes `draw_verdict`'s picture to `path`."""
-    save(draw_verdict(verdict, ranking, latent_dim=latent_dim, note=note, space_size=space_size), path)
+    """Writes `draw_verdict`'s picture to `file`."""
+    save(draw_verdict(verdict, ranking, latent_dim=latent_dim, note=note, space_size=space_size), file)
 
 
 def draw_verdict(

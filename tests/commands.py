@@ -64,7 +64,7 @@ def run(folder: Path, *arguments: object, pictures: bool = False) -> Run:
         stack.enter_context(redirect_stdout(out))
         stack.enter_context(redirect_stderr(err))
         if not pictures:
-            stack.enter_context(mock.patch.object(reporting, "write_pictures"))
+            stack.enter_context(mock.patch.object(reporting, "draw_pictures", return_value={}))
         try:
             status: object = hyperparam_optimizer.main([*map(str, arguments), "--output_dir", str(folder)])
         except SystemExit as exit_:

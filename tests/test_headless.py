@@ -36,7 +36,7 @@ def test_afterwards_all_is_as_before(fault: type[BaseException] | None, tmp_path
     before = look()
     try:
         with headless(tmp_path):
-            Path(tempfile.mkdtemp(prefix="matplotlib-"), "cache").touch()
+            (tmp_path / "matplotlib-x").mkdir()
             os.environ["XDG_CACHE_HOME"] = "elsewhere"
             if fault:
                 raise fault

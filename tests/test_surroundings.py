@@ -30,7 +30,7 @@ PATIENCE = 120.0  # seconds, for what takes a few
 
 def main_without_pictures(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: object) -> int:
     """Runs the command with whatever `sys.stdout` and `sys.stderr` are."""
-    monkeypatch.setattr(reporting, "write_pictures", lambda *_: None)
+    monkeypatch.setattr(reporting, "draw_pictures", lambda *_, **__: {})
     return hyperparam_optimizer.main([*map(str, arguments), "--output_dir", str(folder)])
 
 
