@@ -15,7 +15,6 @@ import argparse
 import io
 import os
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -34,19 +33,9 @@ if TYPE_CHECKING:
 
     import torch
 
-    from lifecycle import TrainingSettings
     from loading import Loaded
-    from machines import Machines
     from selection import ConfigurationResult
-    from stack_plan import Room
     from training import Training
-
-KERNEL_NOTE = "Preparing the training kernel; the first run on a machine compiles it, a matter of seconds ..."
-
-WHY_STACKED = {
-    "cuda": "as a GPU is fast on many models at once (never measured on one; checked against the reference just now)",
-    "cpu": "where it is for testing",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -122,6 +111,7 @@ def run(
     from files import HeldError, drafting, exclusive
 
     with hurrying():
+        from engine_choice import choose_device, choose_engine, plan_training
         from environment import machine_identity, search_identity
         from journal import open_journal
         from loading import announce, load
@@ -208,6 +198,7 @@ def _tell_fewer(console: Console) -> Callable[[int], None]:
 
 def print_configurations(arguments: argparse.Namespace, space: Space, console: Console) -> int:
     """The space, with sizes and estimated times; returns the exit status."""
+    from engine_choice import choose_device, choose_room, training_settings
     from lifecycle import nominal_seconds
     from listing import list_configurations
     from loading import load
@@ -235,134 +226,6 @@ def print_configurations(arguments: argparse.Namespace, space: Space, console: C
     for line in lines:
         console.summarize(line)
     return 0
-
-
-def choose_device(name: str) -> torch.device:
-    """The torch device that `--device` names; "auto" is CUDA where there is one."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = count(torch.cuda.device_count(), "CUDA device")
-        raise UsageError(f"--device {name}: this machine has {found} that torch can use; give --device cpu")
-    return device
-
-
-def choose_engine(name: str, device: torch.device, notices: list[str], console: Console) -> tuple[str, str]:
-    """The engine that `--engine` names, ready to train, and the digest of its arithmetic here.
-
-    `notices` gets a line where it is not the usual one.
-    """
-    from training import try_out
-
-    if device.type != "cpu":
-        if name == "compiled":
-            raise UsageError(f"--engine compiled runs on the CPU, not on {device}; give --device cpu")
-        return ("reference", "not compared") if name == "reference" else choose_on_gpu(name, device, notices)
-    if name in ("reference", "stacked"):
-        return name, try_out(name)
-    patience = threading.Timer(2.5, console.say, [KERNEL_NOTE])
-    patience.daemon = True
-    patience.start()
-    try:
-        return "compiled", try_out("compiled")
-    except ImportError as error:
-        if name == "compiled":
-            raise UsageError(f"--engine compiled needs Numba ({error}); give --engine reference") from None
-        notices.append("Numba is not installed; training with the reference engine, which is many times slower")
-        return "reference", try_out("reference")
-    finally:
-        patience.cancel()
-
-
-def choose_on_gpu(name: str, device: torch.device, notices: list[str]) -> tuple[str, str]:
-    """The stacked engine, if a small training on this device comes out right; else the reference, unless asked for it.
-
-    Both with the digest of its arithmetic.
-    """
-    from stacked import CHECK_TOLERANCE, check
-
-    try:
-        found = check(device)
-    except Exception as error:  # whatever drivers and libraries can raise
-        reason = f"it fails on {device} ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-    else:
-        if found.is_right:
-            return "stacked", found.digest or "not compared"
-        reason = f"on {device} its losses differ from the reference's by {found.deviation:.1e}, not {CHECK_TOLERANCE:g}"
-    if name == "stacked":
-        raise UsageError(f"--engine stacked: {reason}; give --engine reference")
-    notices.append(f"the stacked engine is not used: {reason}; training with the reference engine, which is far slower")
-    return "reference", "not compared"
-
-
-def choose_room(arguments: argparse.Namespace, space: Space, loaded: Loaded, device: torch.device) -> Room:
-    """What the stacks of this search have room for: a function of the search and the device alone."""
-    import torch
-
-    from searching import largest_batch
-    from stack_plan import room_for
-
-    memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
-    return room_for(
-        space.widths,
-        space.max_layers,
-        n_trials=largest_batch(arguments, space) * arguments.repeats,
-        n_rows=max(len(table.train) for table in loaded.tables.values()),
-        input_dim=loaded.table.input_dim,
-        latent_dim=arguments.latent_dim,
-        batch_size=arguments.batch_size,
-        device=device.type,
-        memory=memory,
-    )
-
-
-def training_settings(arguments: argparse.Namespace) -> TrainingSettings:
-    """The arguments that shape a training."""
-    from lifecycle import TrainingSettings
-
-    return TrainingSettings(
-        latent_dim=arguments.latent_dim,
-        epochs=arguments.epochs,
-        batch_size=arguments.batch_size,
-        initial_lr=arguments.initial_lr,
-        eta_min=arguments.eta_min,
-        weight_decay=arguments.weight_decay,
-        dropout=arguments.dropout,
-        seed=arguments.seed,
-        patience=arguments.patience,
-        min_delta=arguments.min_delta,
-    )
-
-
-def plan_training(
-    arguments: argparse.Namespace,
-    space: Space,
-    loaded: Loaded,
-    engine: str,
-    device: torch.device,
-    console: Console,
-    machines: Machines | None = None,
-) -> Training:
-    """Settings, tables, engine and threads, or machines, together."""
-    from training import Training
-
-    settings = training_settings(arguments)
-    if machines:
-        console.say(f"Engine: {engine}, on {machines}")
-        return Training(settings, loaded.tables, engine, machines.at_a_time, machines=machines)
-    threads = arguments.threads or available_cores() if engine == "compiled" else 1
-    if arguments.threads > threads:
-        how = "one at a time" if engine == "reference" else "one stack at a time"
-        console.notice(f"--threads {arguments.threads}: the {engine} engine trains {how}")
-    at_a_time, why = threads, ""
-    if engine == "stacked":
-        settings = replace(settings, room=choose_room(arguments, space, loaded, device))
-        at_a_time, why = settings.room.members if settings.room else 1, f" on {device}, {WHY_STACKED[device.type]}"
-    console.say(f"Engine: {engine}, {count(at_a_time, 'training')} at a time{why}")
-    return Training(settings, loaded.tables, engine, threads)
 
 
 def _first_failure(ranking: Sequence[ConfigurationResult]) -> str:

@@ -28,7 +28,7 @@ from commands import TINY, assert_one_line, run
 from made_tables import N, copus_frame, with_cell, write
 from refusals import LINES, ON_WINDOWS, SOUND, assert_refused, cell_of, csv_of, european, lines_with, renamed
 
-import hyperparam_optimizer
+import engine_choice
 import tables
 
 # --- Files of text ---------------------------------------------------------------------------------
@@ -393,7 +393,7 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pyt
 
 def test_a_file_that_vanishes_before_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, open_ = tmp_path / "a.csv", Path.open
-    choose_device = hyperparam_optimizer.choose_device
+    choose_device = engine_choice.choose_device
 
     def vanish(name: str) -> object:
         path.unlink(missing_ok=True)
@@ -405,7 +405,7 @@ def test_a_file_that_vanishes_before_it_is_read_is_refused(tmp_path: Path, monke
 
     path.write_text(SOUND)
     with monkeypatch.context() as vanishing:
-        vanishing.setattr(hyperparam_optimizer, "choose_device", vanish)
+        vanishing.setattr(engine_choice, "choose_device", vanish)
         done = run(tmp_path / "new", *TINY, "--data_path", path)
     assert assert_one_line(done, 2) == f"error: {path}: no such file"
     path.write_text(SOUND)

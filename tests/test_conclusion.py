@@ -21,7 +21,7 @@ from commands import (
     run,
 )
 
-import hyperparam_optimizer
+import engine_choice
 import loading
 import probe
 import training
@@ -40,7 +40,7 @@ def as_trained(table: Path, *arguments: object) -> tuple[Training, Loaded]:
     """What a command with these arguments trains with, to do it again by hand."""
     parsed = parse_arguments([*map(str, arguments), "--data_path", str(table)])
     loaded = loading.load(parsed, torch.device("cpu"))
-    settings = hyperparam_optimizer.training_settings(parsed)
+    settings = engine_choice.training_settings(parsed)
     return Training(settings, loaded.tables, "compiled", threads=2), loaded
 
 

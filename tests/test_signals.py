@@ -27,9 +27,9 @@ from faults import (
 
 import conclusion
 import csv_tables
+import engine_choice
 import loading
 import plots
-import training
 import workers
 from search import Trial, TrialResult
 
@@ -260,7 +260,7 @@ def test_the_second_leaves_while_a_picture_is_drawn_and_the_old_results_stay(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("owner", "stage"), [(loading, "load"), (training, "try_out")])
+@pytest.mark.parametrize(("owner", "stage"), [(loading, "load"), (engine_choice, "try_out")])
 def test_while_it_starts_it_just_ends(
     kind: str,
     owner: object,

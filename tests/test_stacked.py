@@ -21,7 +21,7 @@ import stack_step
 import stacked
 import training
 from console import Console, UsageError
-from hyperparam_optimizer import choose_engine
+from engine_choice import choose_engine
 from lifecycle import InMemory, SplitTable, TrainingSettings
 from reference import reference_trainer
 from search import Trial, TrialResult, TrialState
