@@ -102,9 +102,10 @@ def test_a_fall_below_min_delta_is_no_improvement(table: SplitTable) -> None:
 
 
 def test_engines_stop_at_the_same_epoch(table: SplitTable) -> None:
-    settings = replace(STOPPING, epochs=12, min_delta=0.01, patience=2)  # before their rounding has grown
-    reference = run(table, settings, "reference")
-    for results in (run(table, settings, engine) for engine in ENGINES if engine != "reference"):
+    """Before their rounding has grown, which behind a layer of 4 it does a thousandfold in a few steps: not these."""
+    settings = replace(STOPPING, epochs=12, min_delta=0.01, patience=2)
+    reference = run(table, settings, "reference")[:4]
+    for results in (run(table, settings, engine)[:4] for engine in ENGINES if engine != "reference"):
         assert [r.best_epoch for r in results] == [r.best_epoch for r in reference]
         assert [len(r.test_losses) for r in results] == [len(r.test_losses) for r in reference]
 
