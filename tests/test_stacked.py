@@ -16,9 +16,9 @@ import pytest
 import torch
 from made_tables import low_rank_table
 
+import engine_choice
 import lifecycle
 import stack_step
-import stacked
 import training
 from console import Console, UsageError
 from engine_choice import choose_engine
@@ -302,7 +302,7 @@ def on_a_gpu(name: str, found: Check | Exception, monkeypatch: pytest.MonkeyPatc
             raise found
         return found
 
-    monkeypatch.setattr(stacked, "check", fake)
+    monkeypatch.setattr(engine_choice, "check", fake)
     notices: list[str] = []
     return *choose_engine(name, torch.device("cuda:1"), notices, Console(quiet=True)), notices
 
