@@ -100,6 +100,7 @@ def choose_room(arguments: argparse.Namespace, space: Space, loaded: Loaded, dev
         space.max_layers,
         n_trials=largest_batch(arguments, space) * arguments.repeats,
         n_rows=max(len(table.train) for table in loaded.tables.values()),
+        n_scored=max(len(table.test) for table in loaded.tables.values()),
         input_dim=loaded.table.input_dim,
         latent_dim=arguments.latent_dim,
         batch_size=arguments.batch_size,
@@ -125,6 +126,11 @@ def training_settings(arguments: argparse.Namespace) -> TrainingSettings:
     )
 
 
+def threads_of(arguments: argparse.Namespace, engine: str) -> int:
+    """How many threads train; the engines of torch have one."""
+    return int(arguments.threads) or available_cores() if engine == "compiled" else 1
+
+
 def plan_training(
     arguments: argparse.Namespace,
     space: Space,
@@ -140,7 +146,7 @@ def plan_training(
     if machines:
         console.say(f"Engine: {engine}, on {machines}")
         return Training(settings, loaded.tables, engine, machines.at_a_time, machines=machines)
-    threads = arguments.threads or available_cores() if engine == "compiled" else 1
+    threads = threads_of(arguments, engine)
     if arguments.threads > threads:
         how = "one at a time" if engine == "reference" else "one stack at a time"
         console.notice(f"--threads {arguments.threads}: the {engine} engine trains {how}")

@@ -26,7 +26,7 @@ from console import Console, Stopwatch, UsageError, count
 from interruption import Interrupted, Interruption
 from overhead import Aside, hurrying
 from search import Space
-from workers import available_cores, is_out_of_memory
+from workers import is_out_of_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,8 +120,9 @@ def run(
 
         device = choose_device("cpu" if arguments.distributed else arguments.device)
         stopwatch.lap("start_up")
-        loaded = load(arguments, device)  # before the kernel: a fault in the table need not wait for a compiler
-        stopwatch.lap("load")
+    loaded = load(arguments, device)  # before the kernel: a fault in the table need not wait for a compiler
+    stopwatch.lap("load")
+    with hurrying():
         engine, arithmetic = choose_engine(arguments.engine, device, loaded.notices, console)
     identity = search_identity(arguments, loaded.dataset.sha256, loaded.digest, arithmetic, device, engine)
     folder = make_folder(arguments)
@@ -169,14 +170,21 @@ def train_and_report(
 
     described = Aside(partial(describe_environment, device, training.engine, training.threads))
     imported = Aside(partial(import_late, arguments, drafts))
-    search = carry_out(arguments, space, loaded, training, console)
-    stopwatch.lap("train")
-    verdict = reach_verdict(arguments, loaded, search, stopwatch)
-    draw = partial(draw_pictures, arguments, loaded, search, drafts=drafts, after=imported)
-    pictures = Aside(partial(draw, verdict)) if verdict else None
-    findings = conclude(arguments, loaded, training, search, verdict, stopwatch, console)
-    tell_changes(loaded, console)
-    write_report(arguments, loaded, training, findings, pictures, described.result(), stopwatch, console)
+    pictures = None
+    try:
+        search = carry_out(arguments, space, loaded, training, console)
+        stopwatch.lap("train")
+        verdict = reach_verdict(arguments, loaded, search, stopwatch)
+        if verdict:
+            draw = partial(draw_pictures, arguments, loaded, search, drafts=drafts, after=imported)
+            pictures = Aside(partial(draw, verdict))
+        findings = conclude(arguments, loaded, training, search, verdict, stopwatch, console)
+        tell_changes(loaded, console)
+        write_report(arguments, loaded, training, findings, pictures, described.result(), stopwatch, console)
+    finally:
+        for aside in (imported, pictures):  # else they would write to the drafts while these are removed
+            if aside:
+                aside.wait()
     if findings.is_complete and training.journal:
         training.journal.complete(findings.trained, training.settings.epochs)
     if findings.is_complete and findings.chosen is None:
@@ -198,7 +206,7 @@ def _tell_fewer(console: Console) -> Callable[[int], None]:
 
 def print_configurations(arguments: argparse.Namespace, space: Space, console: Console) -> int:
     """The space, with sizes and estimated times; returns the exit status."""
-    from engine_choice import choose_device, choose_room, training_settings
+    from engine_choice import choose_device, choose_room, threads_of, training_settings
     from lifecycle import nominal_seconds
     from listing import list_configurations
     from loading import load
@@ -213,7 +221,6 @@ def print_configurations(arguments: argparse.Namespace, space: Space, console: C
     def seconds(n_parameters: int) -> float:
         return nominal_seconds(engine, n_parameters, len(table.train), settings) / members
 
-    threads = arguments.threads or available_cores() if engine == "compiled" else 1
     lines = list_configurations(
         space.configurations(),
         input_dim=loaded.table.input_dim,
@@ -221,7 +228,7 @@ def print_configurations(arguments: argparse.Namespace, space: Space, console: C
         repeats=arguments.repeats,
         seconds=seconds,
         folds=arguments.cv_folds,
-        threads=threads,
+        threads=threads_of(arguments, engine),
     )
     for line in lines:
         console.summarize(line)

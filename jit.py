@@ -22,10 +22,11 @@ import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import CellType, FunctionType
 from typing import Any, NamedTuple
 
+import llvmlite.binding
 import numba
+from numba.core.codegen import get_host_cpu_features
 
 from vectors import caller
 
@@ -34,7 +35,16 @@ SOURCES = ("jit", "kernel", "losses", "models", "product", "randomness", "search
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": FAST}
 _FOLDER = Path(__file__).parent
-_DIGEST = hashlib.sha256(b"".join((_FOLDER / f"{name}.py").read_bytes() for name in SOURCES)).hexdigest()
+
+
+def _digest() -> str:
+    """Of everything that machine code depends on."""
+    processor = [llvmlite.binding.get_host_cpu_name(), get_host_cpu_features()]
+    parts = [*((_FOLDER / f"{name}.py").read_bytes() for name in SOURCES), *(text.encode() for text in processor)]
+    return hashlib.blake2b(b"".join(parts), digest_size=8).hexdigest()
+
+
+_DIGEST = _digest()
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -64,19 +74,19 @@ def leaf(*kinds: Any) -> Callable[[Callable[..., None]], Leaf]:
     return decorate
 
 
-# What has one caller joins it at once.
+# What is short, or has one caller, joins its callers at once.
 inlined = numba.njit(inline="always", **_OPTIONS)
 
 
 def _kept(compiler: Any, function: Callable[..., Any]) -> Any:
     """Applies a compiler of Numba, with its cache.
 
-    That notices changes of a function's own file and of its closure, but not of the modules that it takes
-    constants and vector functions from: so the digest of them all becomes a variable of the closure.
+    That notices changes of a function's own file, but not of the modules that it takes constants and vector functions
+    from; and its index may come to name a file of another version, or of another processor that shares the folder, if
+    it is cut short. So the files' names, which are the function's, tell all that.
     """
-    code = function.__code__.replace(co_freevars=("sources_digest",))
-    function = FunctionType(code, function.__globals__, function.__name__, closure=(CellType(_DIGEST),))
+    function.__qualname__ = f"{function.__name__}_{_DIGEST}"
     try:
         return compiler(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # no folder to keep it in
+    except (RuntimeError, OSError):  # no folder to keep it in, or no room
         return compiler(**_OPTIONS)(function)

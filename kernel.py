@@ -10,7 +10,7 @@ Layout. Activations are stored features first, [H, B]: the innermost loop of eve
 batch, so its length does not depend on a layer's width and a latent layer of 3 costs as little as it
 should. Weights keep torch's layout, [H_out, H_in], in torch's order, so the flat vector is the
 state_dict laid end to end. What a step spends its time on is written in vectors: matrix products in
-`tile.py`, all between them in `strips.py`; benchmarks/floor.md says how far that is from the machine's limit.
+`product.py`, all between them in `strips.py`; benchmarks/floor.md says how far that is from the machine's limit.
 
 Derivation, for one row and layer. LayerNorm: x̂ = (a - mean(a)) r with r = 1/sqrt(var(a) + eps) and
 output z = g x̂ + β. With δ = dL/dz:  dL/dg = Σ_b δ x̂,  dL/dβ = Σ_b δ, and since mean and r depend on

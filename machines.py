@@ -208,6 +208,7 @@ class Machines:
         """
         if not trials or stops():
             return
+        self._last_look = self._last_seen = time.monotonic()
         plan = Plan(trials, engine, tables, settings, checkpoints)
         shared = [self._put(tables)]
         done: SimpleQueue[tuple[Any, Any]] = SimpleQueue()
@@ -360,7 +361,8 @@ def train_batch(expected: Identity, shared: list[Any], work: bytes) -> bytes | s
         result = _train(train, trial)
         keeps_weights = result.seconds >= BATCH_SECONDS  # others are made again sooner than all are sent
         parameters = result.parameters if keeps_weights else result.parameters[:0].copy()
-        done.append((replace(result, parameters=parameters), states.load(trial)))
+        left = states.load(trial)  # which forgets it
+        done.append((replace(result, parameters=parameters), left if result.is_paused else None))
     return pickle.dumps(done)
 
 

@@ -23,6 +23,7 @@ from workers import POLL_SECONDS
 
 T = TypeVar("T")
 
+_deferring = threading.Lock()
 UNUSED = ("scipy.linalg.cython_blas",)  # Numba looks whether it is there, for `np.dot`; that takes 0.3 s
 
 
@@ -49,8 +50,9 @@ class Deferred(ModuleType):
         """What the module itself has: it is imported now. Not for `__file__`, which everyone asks all modules for."""
         if attribute == "__file__":
             raise AttributeError(attribute)
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
+        with _deferring:
+            if sys.modules.get(self.__name__) is self:
+                del sys.modules[self.__name__]
         return getattr(importlib.import_module(self.__name__), attribute)
 
 
@@ -71,13 +73,19 @@ class Aside(Generic[T]):
     def _run(self) -> None:
         try:
             self._outcome = self._work()
-        except BaseException as error:  # for `result` to raise
-            self._error = error
+        except BaseException as error:
+            if self._thread is None and not isinstance(error, Exception):
+                raise  # Ctrl-C, in this thread
+            self._error = error  # for `result` to raise
+
+    def wait(self) -> None:
+        """Until it is done."""
+        while self._thread is not None and self._thread.is_alive():
+            self._thread.join(POLL_SECONDS)  # Windows delivers Ctrl-C only between waits
 
     def result(self) -> T:
         """Waits, and returns what the call returned, or raises what it raised."""
-        while self._thread is not None and self._thread.is_alive():
-            self._thread.join(POLL_SECONDS)  # Windows delivers Ctrl-C only between waits
+        self.wait()
         if self._error is not None:
             raise self._error
         return cast(T, self._outcome)

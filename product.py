@@ -80,7 +80,8 @@ def _make_strip(lanes: int, tiles: tuple[int, ...], *, masked: bool = False) -> 
 
 # A tile of eight vectors of AVX2 keeps its FMA units busy: as many sums as they have under way.
 _multiply_16 = _make_strip(16, (4, 3, 2, 1))
-_multiply_up_to_8 = _make_strip(8, (8, 4, 2, 1), masked=True)
+_multiply_8 = _make_strip(8, (8, 4, 2, 1))
+_multiply_up_to_8 = _make_strip(8, (8, 4, 2, 1), masked=True)  # slow where a processor has no masked loads
 
 
 @vector_function(*[int64] * 5)
@@ -138,8 +139,12 @@ def multiply(A, row_stride, col_stride, n_rows, n_inner, B, b_stride, n_cols, C,
                             )
                             continue
                         for part in range(0, cols - j, 8):
-                            at = FLOAT_BYTES * part
-                            _multiply_up_to_8(
-                                A_i, i_stride, k_stride, height, inner, B_j + at, stride, C_ij + at, c_stride, bias_i,
-                                k0, cols - j - part,
-                            )  # fmt: skip
+                            B_p, C_p, live = B_j + FLOAT_BYTES * part, C_ij + FLOAT_BYTES * part, cols - j - part
+                            if live >= 8:
+                                _multiply_8(
+                                    A_i, i_stride, k_stride, height, inner, B_p, stride, C_p, c_stride, bias_i, k0, 8
+                                )
+                            else:
+                                _multiply_up_to_8(
+                                    A_i, i_stride, k_stride, height, inner, B_p, stride, C_p, c_stride, bias_i, k0, live
+                                )

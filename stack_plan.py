@@ -67,6 +67,7 @@ def room_for(
     *,
     n_trials: int,
     n_rows: int,
+    n_scored: int,
     input_dim: int,
     latent_dim: int,
     batch_size: int,
@@ -75,13 +76,13 @@ def room_for(
 ) -> Room:
     """The room of all stacks of a search: a power of two of members that suffices, or that fits into the memory.
 
-    `n_trials`: how many the search asks for at a time. `n_rows`: of training. `device`: "cuda" or "cpu". `memory`: all
-    that the device has, in bytes, whatever of it is in use; None on the CPU.
+    `n_trials`: how many the search asks for at a time. `n_rows`: of training. `n_scored`: of test. `device`: "cuda" or
+    "cpu". `memory`: all that the device has, in bytes, whatever of it is in use; None on the CPU.
     """
     width = aligned(max(widths))
     n_parameters = count_parameters(aligned(input_dim), aligned(latent_dim), (width,) * max_layers)
     rows = max(min(batch_size, n_rows), EVALUATED_ROWS)
-    n_outputs = rows * (2 * max_layers * width + 2 * aligned(input_dim) + aligned(latent_dim))
+    n_outputs = rows * (2 * max_layers * width + 2 * aligned(input_dim) + aligned(latent_dim)) + 2 * n_scored
     most = MOST_MEMBERS[device]
     if memory is not None:
         most = min(most, int(MEMORY_SHARE * memory) // (4 * COPIES * (n_parameters + n_outputs)))

@@ -197,6 +197,10 @@ def repeatable(step: Callable[[], None], device: torch.device) -> Callable[[], N
             step()
     current.wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
-        step()
+    try:
+        with torch.cuda.graph(graph, stream=stream):
+            step()
+    except BaseException:
+        torch.cuda.set_stream(current)  # which a capture that fails to end does not do
+        raise
     return graph.replay

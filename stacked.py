@@ -119,7 +119,7 @@ class _StackRun:
         trials: Sequence[Trial | None],
         room: Room,
     ) -> None:
-        self.settings, self.checkpoints = settings, checkpoints
+        self.table, self.settings, self.checkpoints = table, settings, checkpoints
         self.end = min(settings.epochs, settings.pause_after or settings.epochs)
         self.clock = Clock()
         device = table.values.device
@@ -195,7 +195,7 @@ class _StackRun:
         last = self.settings.epochs - 1  # whoever is beyond it has ended
         self.streams = [stream._replace(epoch=min(stream.epoch + 1, last)) for stream in self.streams]
         parts = [self.test, self.validation] if self.validation else [self.test]
-        totals = torch.stack([evaluate(self.stacked, part.targets).double().sum(1) for part in parts])  # [parts, M, 2]
+        totals = torch.stack([add_up(self.stacked, part.targets) for part in parts])  # [parts, M, 2]
         read = torch.cat([self.step.loss_sums.unsqueeze(0), totals.movedim(-1, 1).flatten(0, 1)]).cpu().numpy()
         scored = read[1:].reshape(len(parts), 2, -1).transpose(0, 2, 1)
         return np.stack([read[0] / self.step.n_steps, *map(_Part.losses, parts, scored)])
@@ -236,11 +236,11 @@ class _StackRun:
         for member in members:
             if (best := member.state.best_parameters) is not None:
                 self.stacked.flat[member.place].copy_(self.stacked.rows({member.place: best})[member.place])
-        test_sums = evaluate(self.stacked, self.test.targets)  # [M, N_test, 2]
         test_totals, train_totals = (
-            sums.double().sum(1).cpu().numpy() for sums in (test_sums, evaluate(self.stacked, self.train.targets))
+            add_up(self.stacked, part.targets).cpu().numpy() for part in (self.test, self.train)
         )
-        seconds, row_errors = self.clock.lap() / len(members), test_sums.cpu().numpy()
+        row_errors = torch.cat(evaluate(self.stacked, self.test.targets), dim=1).cpu().numpy()  # [M, N_test, 2]
+        seconds = self.clock.lap() / len(members)
         for member in members:
             state, place = member.state, member.place
             yield finished_result(
@@ -248,7 +248,7 @@ class _StackRun:
                 state,
                 final_train_loss=float(self.train.losses(train_totals[place])),
                 final_test_loss=float(self.test.losses(test_totals[place])),
-                row_errors=row_errors[place].copy(),
+                row_errors=self.table.bundled(row_errors[place]).copy(),
                 parameters=state.parameters if state.best_parameters is None else state.best_parameters,
                 seconds=state.seconds + seconds,
             )
@@ -264,13 +264,23 @@ class _StackRun:
 
 
 @torch.no_grad()
-def evaluate(stacked: StackedAutoencoder, targets: Tensor) -> Tensor:
-    """Every member's `squared_error_sums` of all rows in eval mode, [N, F] -> [M, N, 2]."""
-    sums = []
+def evaluate(stacked: StackedAutoencoder, targets: Tensor) -> list[Tensor]:
+    """Every member's `squared_error_sums` of some rows after the others in eval mode, [N, F] -> [M, B, 2] each."""
+    return [_errors(stacked, target) for target in targets.split(EVALUATED_ROWS)]
+
+
+@torch.no_grad()
+def add_up(stacked: StackedAutoencoder, targets: Tensor) -> Tensor:
+    """Every member's sums of squared errors over all rows, in float64, [M, 2]."""
+    totals = torch.zeros(len(stacked.members), 2, dtype=torch.float64, device=targets.device)
     for target in targets.split(EVALUATED_ROWS):
-        x = target.nan_to_num(nan=0.0).expand(len(stacked.members), -1, -1)  # [B, F] -> [M, B, F]
-        sums.append(squared_error_sums(forward_with_masks(stacked, x, ()), target))
-    return torch.cat(sums, dim=1)
+        totals += _errors(stacked, target).double().sum(1)
+    return totals
+
+
+def _errors(stacked: StackedAutoencoder, target: Tensor) -> Tensor:
+    x = target.nan_to_num(nan=0.0).expand(len(stacked.members), -1, -1)  # [B, F] -> [M, B, F]
+    return squared_error_sums(forward_with_masks(stacked, x, ()), target)
 
 
 def _on(device: torch.device) -> AbstractContextManager[None]:
@@ -292,7 +302,7 @@ def run_stacks(
     suffice, stacks of half as many go on, and `on_fewer` is told how many; one that does not even fit alone, without
     padding, is a failed result. Once `stops`, asked each epoch, says so, what is unfinished is dropped.
     """
-    planned = plan_stacks(trials, room.members)
+    missing, planned = frozenset(missing), plan_stacks(trials, room.members)
     waiting = deque((tuple(t for t in places if t in missing), places, room) for places in planned)
     most = room.members
     while waiting and not stops():
@@ -323,14 +333,18 @@ def _unless_full(results: Iterator[TrialResult]) -> Iterator[TrialResult | None]
     try:
         yield from results
     except (MemoryError, RuntimeError) as error:
-        cause: BaseException | None = error
-        while cause and not is_out_of_memory(cause):  # a capture that is cut short by it ends in another error
-            cause = cause.__context__
-        if not cause:
+        if not _came_of_memory(error):
             raise
     else:
         return
     yield None  # here, where the error no longer holds on to what was allocated
+
+
+def _came_of_memory(error: BaseException | None) -> bool:
+    """Whether memory ran out: a capture that is cut short by it ends in another error."""
+    while error and not is_out_of_memory(error):
+        error = error.__context__
+    return error is not None
 
 
 class Check(NamedTuple):

@@ -149,8 +149,9 @@ class Training:
         if result.has_failed:
             return result
         if not result.parameters.size:
-            train = self.trainer(folds={result.trial.fold})
-            made = list(run_trials([result.trial], train, 1, stops=self._sync_and_ask))
+            trial = [result.trial]
+            here = replace(self, machines=None, threads=1)  # sooner than sending its weights
+            made = list(here._run(trial, trial, factor=1, pause_after=None))
             if not made:
                 return None
             result = made[0]

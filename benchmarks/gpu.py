@@ -89,6 +89,7 @@ def compare(table: SplitTable, device: torch.device, runs: int, repeats: int, ep
         SPACE.widths,
         SPACE.max_layers,
         n_trials=len(trials),
+        n_scored=len(table.test),
         n_rows=len(table.train),
         input_dim=table.input_dim,
         latent_dim=settings.latent_dim,

@@ -400,7 +400,7 @@ def test_the_last_of_a_rankings_failures_never_leads() -> None:
 @pytest.fixture
 def fresh_kernel() -> Iterator[None]:
     """The next `import kernel` runs its code anew; what it imports of Numba stays imported."""
-    modules = {name: sys.modules.pop(name, None) for name in ("kernel", "tile")}
+    modules = {name: sys.modules.pop(name, None) for name in ("kernel", "product", "strips")}
     yield
     for name, module in modules.items():
         sys.modules.pop(name, None)

@@ -74,7 +74,7 @@ def test_room_is_for_a_power_of_two_that_suffices_or_fits(
 ) -> None:
     def room(n_trials: int, memory: int) -> Room:
         return room_for(
-            widths, max_layers, n_trials=n_trials, n_rows=1600, input_dim=24, latent_dim=3, batch_size=32,
+            widths, max_layers, n_trials=n_trials, n_rows=1600, n_scored=400, input_dim=24, latent_dim=3, batch_size=32,
             device="cuda", memory=memory,
         )  # fmt: skip
 
@@ -91,12 +91,23 @@ def test_room_is_for_a_power_of_two_that_suffices_or_fits(
 def test_a_batch_has_room_for_no_more_than_the_table_has_rows() -> None:
     def members(batch_size: int) -> int:
         room = room_for(
-            [128], 3, n_trials=100, n_rows=2000, input_dim=24, latent_dim=3, batch_size=batch_size,
+            [128], 3, n_trials=100, n_rows=2000, n_scored=400, input_dim=24, latent_dim=3, batch_size=batch_size,
             device="cuda", memory=8 * 10**9,
         )  # fmt: skip
         return room.members
 
     assert members(10**9) == members(2000) < members(32)
+
+
+def test_test_rows_need_room_too() -> None:
+    def members(n_scored: int) -> int:
+        room = room_for(
+            [64], 2, n_trials=100, n_rows=2000, n_scored=n_scored, input_dim=24, latent_dim=3, batch_size=32,
+            device="cuda", memory=16 * 10**9,
+        )  # fmt: skip
+        return room.members
+
+    assert members(10**6) < members(1000)
 
 
 @pytest.mark.parametrize(("width", "expected"), [(1, 32), (32, 32), (33, 64), (128, 128)])

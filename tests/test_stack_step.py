@@ -117,7 +117,7 @@ def test_a_change_of_one_member_changes_no_bit_of_another(fault: float | None) -
     assert np.array_equal(one[:, others], other[:, others])
     assert not np.array_equal(one[:, 1], other[:, 1])
     assert torch.equal(plain.step.loss_sums[others], changed.step.loss_sums[others])
-    scores = [evaluate(made.step.stacked, padded(case, made)) for made in (plain, changed)]
+    scores = [torch.cat(evaluate(made.step.stacked, padded(case, made)), 1) for made in (plain, changed)]
     assert torch.equal(scores[0][others], scores[1][others])
 
 

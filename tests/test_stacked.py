@@ -5,6 +5,8 @@ What holds of a trial alone is in `test_training.py` and `test_early_stopping.py
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
@@ -26,7 +28,7 @@ from lifecycle import InMemory, SplitTable, TrainingSettings
 from reference import reference_trainer
 from search import Trial, TrialResult, TrialState
 from stack_plan import Room
-from stacked import CHECK_TOLERANCE, Check, StackTrainer, check, run_stacks, stacked_trainer
+from stacked import CHECK_TOLERANCE, Check, StackTrainer, _unless_full, check, run_stacks, stacked_trainer
 from training import Training
 
 Alone = Callable[[TrainingSettings], dict[Trial, TrialResult]]
@@ -331,3 +333,28 @@ def test_where_it_comes_out_wrong_the_reference_trains_and_says_why(
     assert reason in notice
     with pytest.raises(UsageError, match=r"--engine stacked: .*give --engine reference"):
         on_a_gpu("stacked", found, monkeypatch)
+
+
+def test_what_ran_out_of_memory_is_let_go_before_fewer_are_tried() -> None:
+    class Large:
+        """Stands for a stack."""
+
+    held: list[weakref.ref[Large]] = []
+
+    def trains() -> Iterator[TrialResult]:
+        large = Large()
+        held.append(weakref.ref(large))
+        try:
+            raise RuntimeError("CUDA out of memory")
+        except RuntimeError:
+            raise RuntimeError("capture failed") from None
+        yield
+
+    gc.disable()
+    try:
+        for result in _unless_full(trains()):
+            assert result is None
+            assert held[0]() is None
+    finally:
+        gc.enable()
+    assert held

@@ -134,6 +134,16 @@ def fold_tables(table: SplitTable) -> dict[int | None, SplitTable]:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_errors_of_bundled_rows_are_sums_of_those_of_rows(table: SplitTable, engine: str) -> None:
+    bundles = np.arange(len(table.test)) % 4
+    by_row = make_trainer(engine, {None: table}, SETTINGS)(TRIALS[0])
+    bundled = make_trainer(engine, {None: replace(table, bundles=bundles)}, SETTINGS)(TRIALS[0])
+    expected = np.stack([by_row.row_errors[bundles == bundle].sum(0) for bundle in range(4)])
+    np.testing.assert_allclose(bundled.row_errors, expected, rtol=1e-6)
+    assert bundled.final_test_loss == by_row.final_test_loss
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_trial_trains_on_the_table_of_its_fold(fold_tables: dict[int | None, SplitTable], engine: str) -> None:
     train = make_trainer(engine, fold_tables, SETTINGS)
     for fold, own_table in fold_tables.items():
