@@ -87,9 +87,11 @@ class Workspace(NamedTuple):
 
 
 def allocate(table: np.ndarray, batch_size: int) -> Workspace:
-    """A workspace for batches of up to `batch_size` rows, padded to whole tiles."""
+    """A workspace for batches of up to `batch_size` rows, padded to whole strips."""
     n_layers, width, n_features = len(table), int(table[:, : N_OUT + 1].max()), int(table[0, N_IN])
     B = -(-batch_size // LANES) * LANES
+    if B % 128 == 0:
+        B += LANES  # a strip's rows, that many bytes apart, would lie in few of the cache's sets
     is_blocked = int((table[:, N_IN] * table[:, N_OUT]).max()) * B >= BLOCKED_PRODUCTS
 
     def zeros(*shape: int) -> np.ndarray:
