@@ -39,8 +39,8 @@ from vectors import address
 
 LEAVES = [multiply.address, transpose.address, normalize.address, hidden_backward.address]
 MULTIPLY, TRANSPOSE, NORMALIZE, HIDDEN_BACKWARD = range(4)
-_multiply, _transpose, _normalize = multiply.call, transpose.call, normalize.call
-_hidden_backward_by = hidden_backward.call
+call_multiply, call_transpose = multiply.call, transpose.call
+call_normalize, call_hidden_backward = normalize.call, hidden_backward.call
 
 BETA1, BETA2, ADAM_EPS = 0.9, 0.999, 1e-8  # torch.optim.AdamW's defaults
 
@@ -139,7 +139,7 @@ def _in_blocks(n_rows, n_inner, n_cols):
 def _linear(parameters, layer, X, Y, work):
     """Y = W X + bias: [H_in, B] -> [H_out, B]."""
     n_in, n_out, B = layer[N_IN], layer[N_OUT], X.shape[1]
-    _multiply(
+    call_multiply(
         work.leaves[MULTIPLY], address(parameters, layer[WEIGHT]), n_in, 1, n_out, n_in, address(X, 0), B, B,
         address(Y, 0), B, address(parameters, layer[BIAS]), address(work.scratch, 0), _in_blocks(n_out, n_in, B),
     )  # fmt: skip
@@ -165,7 +165,7 @@ def _forward(parameters, table, work, key, batch_size, threshold):
     """work.X -> work.output, keeping what the backward pass needs. A threshold of 0 is no dropout."""
     last = table.shape[0] - 1
     n_features, B, kept = table[0, N_IN], work.X.shape[1], _kept_factor(threshold)
-    _normalize(
+    call_normalize(
         work.leaves[NORMALIZE], address(work.X, 0), address(parameters, 0), address(parameters, n_features),
         address(work.x_hats[last], 0), address(work.inputs[0], 0), address(work.inverse_sds[last], 0), n_features, B,
         0, 0, uint64(0), 0, kept,
@@ -174,7 +174,7 @@ def _forward(parameters, table, work, key, batch_size, threshold):
         layer, out = table[n], work.inputs[n + 1]
         _linear(parameters, layer, work.inputs[n], out, work)
         if layer[GAIN] > 0:
-            _normalize(
+            call_normalize(
                 work.leaves[NORMALIZE], address(out, 0), address(parameters, layer[GAIN]),
                 address(parameters, layer[SHIFT]), address(work.x_hats[n], 0), address(out, 0),
                 address(work.inverse_sds[n], 0), layer[N_OUT], B, 1, batch_size, _mix64(key + uint64(n)), threshold,
@@ -194,7 +194,7 @@ def _gather(data, order, start, n_live, work):
         copy(address(data, order[start + b] * F), address(work.X_rows, b * width), F)
     for b in range(n_live, B):
         _fill(work.X_rows[b, :F], np.nan)
-    _transpose(work.leaves[TRANSPOSE], address(work.X_rows, 0), width, B, F, address(work.X, 0), B)
+    call_transpose(work.leaves[TRANSPOSE], address(work.X_rows, 0), width, B, F, address(work.X, 0), B)
     n_observed = n_nonzero = int32(0)
     for f in range(F):
         row, factors = work.X[f], work.weights[f]
@@ -234,14 +234,15 @@ def _loss(work):
 
 
 @inlined
-def _hidden_backward(parameters, gradient, layer, x_hat, Y, inverse_sd, delta, threshold, work):
-    """Dropout, ReLU and LayerNorm backward: `delta` [H, B] from their output Y to their input, in place."""
+def _hidden_backward(parameters, table, n, delta, threshold, work):
+    """Dropout, ReLU and LayerNorm behind layer n backward: `delta` [H, B] from output to input, in place."""
+    layer, gradient, x_hat, Y = table[n], work.gradient, work.x_hats[n], work.inputs[n + 1]
     B, n_features = delta.shape[1], layer[N_OUT]
     for p in range(layer[BIAS], layer[BIAS] + 3 * n_features):  # bias, gain and shift
         gradient[p] = 0
-    _hidden_backward_by(
+    call_hidden_backward(
         work.leaves[HIDDEN_BACKWARD], address(delta, 0), address(parameters, layer[GAIN]), address(x_hat, 0),
-        address(Y, 0), address(inverse_sd, 0), address(gradient, layer[GAIN]), address(gradient, layer[SHIFT]),
+        address(Y, 0), address(work.inverse_sds[n], 0), address(gradient, layer[GAIN]), address(gradient, layer[SHIFT]),
         address(gradient, layer[BIAS]), n_features, B, _kept_factor(threshold),
     )  # fmt: skip
 
@@ -253,9 +254,9 @@ def _linear_backward(parameters, gradient, layer, X, delta, delta_in, work):
     W, dW = address(parameters, layer[WEIGHT]), address(gradient, layer[WEIGHT])
     D, D_in, X_T = address(delta, 0), address(delta_in, 0), address(work.X_rows, 0)
     product, scratch, in_blocks = work.leaves[MULTIPLY], address(work.scratch, 0), _in_blocks(n_out, n_in, B)
-    _transpose(work.leaves[TRANSPOSE], address(X, 0), B, n_in, B, X_T, width)
-    _multiply(product, D, B, 1, n_out, B, X_T, width, n_in, dW, n_in, 0, scratch, in_blocks)
-    _multiply(product, W, 1, n_in, n_in, n_out, D, B, B, D_in, B, 0, scratch, in_blocks)
+    call_transpose(work.leaves[TRANSPOSE], address(X, 0), B, n_in, B, X_T, width)
+    call_multiply(product, D, B, 1, n_out, B, X_T, width, n_in, dW, n_in, 0, scratch, in_blocks)
+    call_multiply(product, W, 1, n_in, n_in, n_out, D, B, B, D_in, B, 0, scratch, in_blocks)
 
 
 @inlined
@@ -267,17 +268,7 @@ def _backward(parameters, table, work, threshold):
     for n in range(last, -1, -1):
         layer = table[n]
         if n < last and layer[GAIN] > 0:
-            _hidden_backward(
-                parameters,
-                gradient,
-                layer,
-                work.x_hats[n],
-                work.inputs[n + 1],
-                work.inverse_sds[n],
-                delta,
-                threshold,
-                work,
-            )
+            _hidden_backward(parameters, table, n, delta, threshold, work)
         else:
             for o in range(layer[N_OUT]):
                 gradient[layer[BIAS] + o] = _sum(delta[o])

@@ -84,6 +84,22 @@ _multiply_8 = _make_strip(8, (8, 4, 2, 1))
 _multiply_up_to_8 = _make_strip(8, (8, 4, 2, 1), masked=True)  # slow where a processor has no masked loads
 
 
+@inlined
+def _multiply_columns(A, row_stride, col_stride, n_rows, n_inner, B, b_stride, C, c_stride, bias, adds, live):
+    """One of the above for 16 columns, or for the `live` ones where there are fewer."""
+    if live >= 16:
+        _multiply_16(A, row_stride, col_stride, n_rows, n_inner, B, b_stride, C, c_stride, bias, adds, live)
+        return
+    for j in range(0, live, 8):
+        B_j, C_j, left = B + FLOAT_BYTES * j, C + FLOAT_BYTES * j, live - j
+        if left >= 8:
+            _multiply_8(A, row_stride, col_stride, n_rows, n_inner, B_j, b_stride, C_j, c_stride, bias, adds, left)
+        else:
+            _multiply_up_to_8(
+                A, row_stride, col_stride, n_rows, n_inner, B_j, b_stride, C_j, c_stride, bias, adds, left
+            )
+
+
 @vector_function(*[int64] * 5)
 def _pack(code: Code, B: Lanes, b_stride: Lanes, n: Lanes, packed: Lanes, live: Lanes) -> None:
     """Copies up to 16 columns of n rows of B to [n, 16], those that do not exist as 0."""
@@ -133,18 +149,6 @@ def multiply(A, row_stride, col_stride, n_rows, n_inner, B, b_stride, n_cols, C,
                         C_ij = C + FLOAT_BYTES * ((i0 + i) * c_stride + j0 + j)
                         bias_i = bias + FLOAT_BYTES * (i0 + i) if bias else 0
                         B_j, height = B_0 + FLOAT_BYTES * j * step, min(strip, rows - i)
-                        if cols - j >= 16:
-                            _multiply_16(
-                                A_i, i_stride, k_stride, height, inner, B_j, stride, C_ij, c_stride, bias_i, k0, 16
-                            )
-                            continue
-                        for part in range(0, cols - j, 8):
-                            B_p, C_p, live = B_j + FLOAT_BYTES * part, C_ij + FLOAT_BYTES * part, cols - j - part
-                            if live >= 8:
-                                _multiply_8(
-                                    A_i, i_stride, k_stride, height, inner, B_p, stride, C_p, c_stride, bias_i, k0, 8
-                                )
-                            else:
-                                _multiply_up_to_8(
-                                    A_i, i_stride, k_stride, height, inner, B_p, stride, C_p, c_stride, bias_i, k0, live
-                                )
+                        _multiply_columns(
+                            A_i, i_stride, k_stride, height, inner, B_j, stride, C_ij, c_stride, bias_i, k0, cols - j
+                        )

@@ -29,17 +29,26 @@ from numba import int64, uint64  # noqa: E402
 import jit  # noqa: E402
 import kernel  # noqa: E402
 from environment import describe_environment  # noqa: E402
-from kernel import GAIN, HIDDEN_BACKWARD, N_IN, N_OUT, NORMALIZE, SHIFT, TRANSPOSE  # noqa: E402
+from kernel import (  # noqa: E402
+    GAIN,
+    HIDDEN_BACKWARD,
+    N_IN,
+    N_OUT,
+    NORMALIZE,
+    SHIFT,
+    TRANSPOSE,
+    call_hidden_backward,
+    call_normalize,
+    call_transpose,
+)
 from randomness import dropout_threshold  # noqa: E402
 from search import Configuration  # noqa: E402
-from strips import hidden_backward, normalize, transpose  # noqa: E402
 from vectors import address  # noqa: E402
 
 CONFIGURATIONS: list[Configuration] = [(16, 16, 16), (32,), (64,), (64, 64), (64, 64, 64)]
 TRAIN_ROWS, TEST_ROWS, FEATURES, LATENT, BATCH = 1607, 401, 24, 3, 32
 STEPS = -(-TRAIN_ROWS // BATCH)  # of an epoch
 REPEATS, TIMINGS = 5 * STEPS, 31  # of a part in one timing; timings
-_normalize, _hidden_backward, _transpose = normalize.call, hidden_backward.call, transpose.call
 
 
 @jit.compiled
@@ -68,7 +77,7 @@ def normalize_forward(n, parameters, table, work, data, order, threshold):
         for layer in range(table.shape[0] - 1):
             gain, out = table[layer, GAIN], address(work.inputs[layer + 1], 0)
             if gain > 0:
-                _normalize(
+                call_normalize(
                     work.leaves[NORMALIZE], out, address(parameters, gain), address(parameters, table[layer, SHIFT]),
                     address(work.x_hats[layer], 0), out, address(work.inverse_sds[layer], 0), table[layer, N_OUT], B,
                     int64(1), B, uint64(i), threshold, kept,
@@ -101,7 +110,7 @@ def transposition(n, parameters, table, work, data, order, threshold):
     for _ in range(n):
         for layer in range(table.shape[0]):
             X, X_T = address(work.inputs[layer], 0), address(work.X_rows, 0)
-            _transpose(work.leaves[TRANSPOSE], X, B, table[layer, N_IN], B, X_T, width)
+            call_transpose(work.leaves[TRANSPOSE], X, B, table[layer, N_IN], B, X_T, width)
 
 
 @jit.compiled
@@ -113,7 +122,7 @@ def normalize_backward(n, parameters, table, work, data, order, threshold):
             gain = table[layer, GAIN]
             if gain > 0:
                 gradient = address(work.gradient, 0)
-                _hidden_backward(
+                call_hidden_backward(
                     work.leaves[HIDDEN_BACKWARD], address(work.delta, 0), address(parameters, gain),
                     address(work.x_hats[layer], 0), address(work.inputs[layer + 1], 0),
                     address(work.inverse_sds[layer], 0), gradient, gradient, gradient, table[layer, N_OUT], B, kept,

@@ -179,6 +179,15 @@ def test_free_running_100_steps_stay_together() -> None:
     np.testing.assert_allclose(compiled.parameters, flatten(model), atol=2e-3)
 
 
+@pytest.mark.parametrize(("widths", "batch_size", "in_blocks"), [((128, 96), 180, True), ((128, 96), 32, False)])
+def test_large_products_are_done_in_blocks(widths: Configuration, batch_size: int, in_blocks: bool) -> None:
+    """By their sizes alone; it changes no bit (test_product.py), so only the memory it uses shows it."""
+    table = kernel.layer_table(24, 3, widths)
+    work = kernel.allocate(table, batch_size)
+    kernel._forward(np.ones_like(work.gradient), table, work, np.uint64(0), batch_size, 0)
+    assert work.scratch.any() == in_blocks
+
+
 @pytest.mark.parametrize("config", [(5, 3), ((5, 3), (4, 6, 8)), ((5, 6), (4,))])
 def test_layer_table_lays_the_state_dict_end_to_end(config: Configuration) -> None:
     model = DynamicAutoencoder(7, 2, encoder_dims(config), decoder_dims=decoder_dims(config))
