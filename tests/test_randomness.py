@@ -24,6 +24,10 @@ def test_batch_order_is_a_permutation_that_changes_with_the_epoch() -> None:
     assert np.array_equal(orders[1], batch_order(KEY, 1, 1607))
 
 
+def test_every_bit_of_a_key_counts_for_the_batch_order() -> None:
+    assert not np.array_equal(batch_order(2**63 + 2, 0, 100), batch_order(2**63 + 3, 0, 100))
+
+
 def test_batch_order_has_no_favourite_places() -> None:
     """Over 4,000 epochs each of 10 rows comes first 400 times, give or take 5 standard deviations."""
     first = np.bincount([batch_order(KEY, epoch, 10)[0] for epoch in range(4000)], minlength=10)
