@@ -32,7 +32,7 @@ import numpy as np
 from checkpoints import Checkpoints
 from console import UsageError, count
 from files import replacing
-from search import Configuration, Trial, TrialResult
+from search import Layers, Trial, TrialResult, Variant, layers_of, options_of
 
 SYNC_SECONDS = 1.0  # after which what is appended is on the disk, as far as the system's fsync goes
 NOTHING = np.empty(0, dtype=np.float32)
@@ -318,16 +318,21 @@ def _encode_weights(key: Key, weights: np.ndarray) -> bytes:
 
 
 def _key_fields(key: Key) -> dict[str, Any]:
-    return {**key.trial.__dict__, "epochs": key.epochs, "pause_after": key.pause_after}
+    trial = key.trial
+    options = {"options": options_of(trial.config)} if isinstance(trial.config, Variant) else {}
+    of_trial = {"config": layers_of(trial.config), **options, "repeat": trial.repeat, "fold": trial.fold}
+    return {**of_trial, "epochs": key.epochs, "pause_after": key.pause_after}
 
 
 def _key_of(record: Mapping[str, Any]) -> Key:
-    trial = Trial(_tuples(record["config"]), record["repeat"], record["fold"])
+    layers, options = _tuples(record["config"]), record.get("options")
+    config = layers if options is None else Variant(layers, tuple(options.items()))
+    trial = Trial(config, record["repeat"], record["fold"])
     return Key(trial, record["epochs"], record["pause_after"])
 
 
-def _tuples(config: list[Any]) -> Configuration:
-    return tuple(_tuples(part) if isinstance(part, list) else part for part in config)
+def _tuples(layers: list[Any]) -> Layers:
+    return tuple(_tuples(part) if isinstance(part, list) else part for part in layers)
 
 
 def _text(array: np.ndarray) -> str:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from models import DynamicAutoencoder
 from randomness import torch_generator
-from search import Trial, TrialResult, TrialState, decoder_dims, encoder_dims
+from search import Trial, TrialResult, TrialState, decoder_dims, encoder_dims, layers_of, options_of
 from stack_plan import Room
 
 Trainer = Callable[[Trial], TrialResult]
@@ -43,6 +43,8 @@ class TrainingSettings:
     seed: int
     patience: int = 0  # epochs without improvement after which a trial stops; 0: never
     min_delta: float = 0.0  # a smaller fall of the validation loss is no improvement
+    normalization: str = "layer"  # of the hidden layers: "layer" (LayerNorm) or "none"
+    input_normalization: str = "layer"  # of the input: the same
     pause_after: int | None = None  # epochs, of a schedule that is that of all `epochs`
     room: Room | None = None  # of all stacks, with the stacked engine; None: as much as is needed
 
@@ -56,6 +58,12 @@ class TrainingSettings:
         """Cosine annealing from `initial_lr` in the first epoch towards `eta_min` after the last, [E]."""
         progress = np.arange(self.epochs) / self.epochs
         return self.eta_min + (self.initial_lr - self.eta_min) * (1 + np.cos(np.pi * progress)) / 2
+
+
+def settings_of(trial: Trial, settings: TrainingSettings) -> TrainingSettings:
+    """The settings of this trial: those of all, but for the options that its configuration has of its own."""
+    options: dict[str, Any] = options_of(trial.config)
+    return replace(settings, **options) if options else settings
 
 
 @dataclass(frozen=True)
@@ -108,8 +116,8 @@ def build_model(trial: Trial, input_dim: int, settings: TrainingSettings) -> Dyn
 
 
 def weights_generator(trial: Trial, settings: TrainingSettings) -> torch.Generator:
-    """What the trial's initial weights are drawn from."""
-    return torch_generator(settings.seed, *stream_name("weights", trial), trial.config)
+    """What the trial's initial weights are drawn from: the same for all options of the same layers."""
+    return torch_generator(settings.seed, *stream_name("weights", trial), layers_of(trial.config))
 
 
 def stream_name(what: str, trial: Trial) -> tuple[object, ...]:

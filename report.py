@@ -24,7 +24,7 @@ import numpy as np
 
 from console import count
 from files import replacing
-from search import Configuration, TrialResult, decoder_dims, encoder_dims
+from search import Configuration, TrialResult, decoder_dims, encoder_dims, layers_of, options_of
 from selection import ConfigurationResult
 
 if TYPE_CHECKING:
@@ -42,15 +42,32 @@ METHOD = (
 )
 FULL_GRID = "grid"  # the strategy that trains every configuration to its end
 RULE = "=" * 70
+ANNOUNCED = {  # files that the closing summary names, in its order: field of `reporting.OutputFiles` -> words
+    "search_plot": "Performance plot",
+    "configurations_plot": "Configuration scatter",
+    "verdict_plot": "Verdict plot",
+    "history_plot": "Search history",
+    "latent_plot": "Latent space plot",
+    "results": "Results saved",
+}
 
 
 # Words shared by the summary and the pictures
 
 
 def config_text(config: Configuration) -> str:
-    """`[64, 32]`, as everywhere in the program's output; of a pair encoder and decoder, `[64, 32] -> [16, 64]`."""
-    halves = config if isinstance(config[0], tuple) else (config,)
-    return " -> ".join(f"[{', '.join(map(str, widths))}]" for widths in halves)
+    """`[64, 32]`, as everywhere in the program's output; of a pair encoder and decoder, `[64, 32] -> [16, 64]`.
+
+    A variant's options follow: `[64, 32] dropout 0.3, normalization none`.
+    """
+    layers = layers_of(config)
+    halves = layers if isinstance(layers[0], tuple) else (layers,)
+    text = " -> ".join(f"[{', '.join(map(str, widths))}]" for widths in halves)
+    options = (
+        f"{name} {value if isinstance(value, str) else format(value, 'g')}"
+        for name, value in options_of(config).items()
+    )
+    return f"{text} {', '.join(options)}".rstrip()
 
 
 def loss_text(loss: float, sd: float | None = None) -> str:
@@ -398,22 +415,9 @@ def _averaged_over(folds: int, repeats: int) -> str:
     return f" ({' x '.join(over)})" if over else ""
 
 
-def closing_files(
-    search_plot: Path,
-    configurations_plot: Path,
-    verdict_plot: Path,
-    results: Path,
-    latent_plot: Path | None = None,
-    history_plot: Path | None = None,
-) -> str:
-    """Where the pictures and the results lie: the lines below "Generating visualizations..."."""
-    lines = [
-        f"Performance plot: {search_plot}",
-        f"Configuration scatter: {configurations_plot}",
-        f"Verdict plot: {verdict_plot}",
-    ]
-    if history_plot is not None:
-        lines.append(f"Search history: {history_plot}")
-    if latent_plot is not None:
-        lines.append(f"Latent space plot: {latent_plot}")
-    return "\n".join([*lines, f"Results saved: {results}"])
+def closing_files(written: Mapping[str, Path]) -> str:
+    """Where the pictures and the results lie: the lines below "Generating visualizations...".
+
+    `written`: by a name of `ANNOUNCED`; others are not spoken of.
+    """
+    return "\n".join(f"{words}: {written[name]}" for name, words in ANNOUNCED.items() if name in written)

@@ -86,11 +86,10 @@ def write_report(
             drafts.results,
             results_document(findings, args=vars(arguments), environment=environment, data=data, timing=timing),
         )
+        silent = set() if search_line(findings) else {"history_plot"}
+        written = {n: p for n, p in files._asdict().items() if getattr(drafts, n).exists() and n not in silent}
     if chosen:
-        latent_plot = files.latent_plot if model and arguments.latent_dim == 2 else None
-        plots = (files.search_plot, files.configurations_plot, files.verdict_plot)
-        history_plot = files.history_plot if search_line(findings) else None
-        console.summarize(closing_files(*plots, files.results, latent_plot, history_plot))
+        console.summarize(closing_files(written))
     if not findings.is_complete:
         done = f"{len(findings.ranking)} of {count(findings.n_configurations, 'configuration')} trained"
         same = "the same command" + (" without --fresh" if arguments.fresh else "")

@@ -5,8 +5,9 @@
     trials = plan_trials(space.configurations(), repeats=5, input_dim=24, latent_dim=3)
 
 A configuration is a tuple of hidden widths in the encoder's order, by default non-increasing; the decoder is its
-mirror image. One whose decoder has widths of its own is a pair: ((64, 32), (16, 64)). A trial is one training of one
-configuration. Which of the space are tried is up to `strategies.py`. Nothing here knows of tensors, files or plots.
+mirror image. One whose decoder has widths of its own is a pair: ((64, 32), (16, 64)); one that is trained with options
+of its own is a `Variant`. A trial is one training of one configuration. Which of the space are tried is up to
+`strategies.py`. Nothing here knows of tensors, files or plots.
 """
 
 from __future__ import annotations
@@ -22,18 +23,45 @@ if TYPE_CHECKING:
     import numpy as np
 
 Widths = tuple[int, ...]
-Configuration = tuple[Any, ...]  # Widths; or (Widths, Widths): encoder and decoder
+Layers = tuple[Any, ...]  # Widths; or (Widths, Widths): encoder and decoder
 ARRANGEMENTS = ("decreasing", "any", "asymmetric")
+OPTIONS = ("dropout", "weight_decay", "normalization", "input_normalization")  # that a training may have of its own
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Hidden layers trained with options of their own, where a search compares these too.
+
+    `options`: pairs of name and value, in the order of `OPTIONS`; what is not named is as the arguments say.
+    """
+
+    layers: Layers
+    options: tuple[tuple[str, float | str], ...]
+
+
+Configuration = Any  # Layers, or a Variant of them
+
+
+def layers_of(config: Configuration) -> Layers:
+    """The hidden layers alone."""
+    return config.layers if isinstance(config, Variant) else config
+
+
+def options_of(config: Configuration) -> dict[str, float | str]:
+    """The options that it does not share with all others, by name."""
+    return dict(config.options) if isinstance(config, Variant) else {}
 
 
 def encoder_dims(config: Configuration) -> Widths:
     """The encoder's hidden widths, from the input to the latent."""
-    return config[0] if isinstance(config[0], tuple) else config
+    layers = layers_of(config)
+    return layers[0] if isinstance(layers[0], tuple) else layers
 
 
 def decoder_dims(config: Configuration) -> Widths:
     """The decoder's hidden widths, from the latent to the output."""
-    return config[1] if isinstance(config[0], tuple) else config[::-1]
+    layers = layers_of(config)
+    return layers[1] if isinstance(layers[0], tuple) else layers[::-1]
 
 
 @dataclass(frozen=True)
@@ -185,24 +213,44 @@ def join_dims(encoder: Widths, decoder: Widths) -> Configuration:
     return encoder if decoder == encoder[::-1] else (encoder, decoder)
 
 
-def count_parameters(input_dim: int, latent_dim: int, config: Configuration) -> int:
-    """Trainable parameters of the `DynamicAutoencoder` of this shape."""
+def count_parameters(
+    input_dim: int,
+    latent_dim: int,
+    config: Configuration,
+    *,
+    normalization: str = "layer",
+    input_normalization: str = "layer",
+) -> int:
+    """Trainable parameters of the `DynamicAutoencoder` of this shape; a variant's own options go first."""
+    own = options_of(config)
     encoder = [input_dim, *encoder_dims(config), latent_dim]
     decoder = [latent_dim, *decoder_dims(config), input_dim]
     linear = sum((n_in + 1) * n_out for dims in (encoder, decoder) for n_in, n_out in pairwise(dims))
-    layer_norms = 2 * (input_dim + sum(encoder[1:-1]) + sum(decoder[1:-1]))
-    return linear + layer_norms
+    layer_norms = input_norm = 0
+    if own.get("normalization", normalization) == "layer":
+        layer_norms = 2 * (sum(encoder[1:-1]) + sum(decoder[1:-1]))
+    if own.get("input_normalization", input_normalization) == "layer":
+        input_norm = 2 * input_dim
+    return linear + layer_norms + input_norm
 
 
 class ParameterCounts(dict[Configuration, int]):
     """`count_parameters` of any configuration that is asked for."""
 
-    def __init__(self, input_dim: int, latent_dim: int) -> None:
+    def __init__(
+        self, input_dim: int, latent_dim: int, *, normalization: str = "layer", input_normalization: str = "layer"
+    ) -> None:
         super().__init__()
+        self._normalization, self._input_normalization = normalization, input_normalization
         self._dims = input_dim, latent_dim
 
     def __missing__(self, config: Configuration) -> int:
-        self[config] = count_parameters(*self._dims, config)
+        self[config] = count_parameters(
+            *self._dims,
+            config,
+            normalization=self._normalization,
+            input_normalization=self._input_normalization,
+        )
         return self[config]
 
 

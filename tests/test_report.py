@@ -476,10 +476,13 @@ def test_summary_has_the_promised_form() -> None:
     best = make_configuration((64, 64), spread)
     first = report.closing_summary(best, Path("output/best_model_latent3.pth"))
     second = report.closing_files(
-        Path("output/hyperparam_search_latent3.png"),
-        Path("output/config_performance_latent3.png"),
-        Path("output/verdict_latent3.png"),
-        Path("output/hyperparam_results_latent3.json"),
+        {
+            "results": Path("output/hyperparam_results_latent3.json"),
+            "csv": Path("output/hyperparam_results_latent3.csv"),
+            "search_plot": Path("output/hyperparam_search_latent3.png"),
+            "configurations_plot": Path("output/config_performance_latent3.png"),
+            "verdict_plot": Path("output/verdict_latent3.png"),
+        }
     )
     paths = [
         str(Path(f"output/{name}"))
@@ -531,7 +534,9 @@ def test_summary_of_one_repeat_claims_no_spread_and_no_file() -> None:
 
 
 def test_latent_plot_is_named_where_there_is_one() -> None:
-    lines = report.closing_files(*map(Path, ("a.png", "b.png", "c.png", "d.json", "e.png"))).splitlines()
+    names = ("search_plot", "configurations_plot", "verdict_plot", "results", "latent_plot")
+    paths = map(Path, ("a.png", "b.png", "c.png", "d.json", "e.png"))
+    lines = report.closing_files(dict(zip(names, paths, strict=True))).splitlines()
     assert lines == [
         "Performance plot: a.png",
         "Configuration scatter: b.png",
