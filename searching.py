@@ -49,7 +49,7 @@ def carry_out(
             configurations, arguments.repeats, input_dim=input_dim, latent_dim=latent_dim, folds=arguments.cv_folds
         )
 
-    collector = ResultCollector(trials_each, ParameterCounts(input_dim, latent_dim))
+    collector = ResultCollector(trials_each, ParameterCounts(input_dim, latent_dim, **training.settings.normalizations))
     history = History(arguments.search, space.size, arguments.epochs, training.threads)
     plan = make_plan(arguments, space, training)
     n_trainings = trials_each * sum(_batch_sizes(arguments, space))
