@@ -37,6 +37,7 @@ class _Default(str):
 
 
 DEFAULT_DATA_PATH = _Default("data/stains.csv")
+DEFAULT_SCALING = _Default("robust")  # a saved model's own goes before it
 DEFAULT_OBJECTIVES = _Default("loss,params")  # of the front alone; given by the user, Bayesian search pursues them
 SAMPLE_PATH = Path(__file__).resolve().parent / "data" / "sample.csv"
 
@@ -127,12 +128,13 @@ def build_parser() -> argparse.ArgumentParser:
     add = _adder(parser.add_argument_group("data"))
     add("--data_path", _text, DEFAULT_DATA_PATH, "the table, one observation a row: " + ", ".join(SUFFIXES))
     add("--columns", _text, "copus", "features: copus (the 24 codes), numeric (every numeric column), or names")
-    add("--scaling", _text, "robust", "robust (1st-99th percentile to 0-1), percent (divided by 100) or none")
+    add("--scaling", _text, DEFAULT_SCALING, "robust (1st-99th percentile to 0-1), percent (divided by 100) or none")
     add("--label_column", _text, None, "labels for the latent-space picture", "Bcluster or Cluster, where there is one")
     add("--group_column", _text, None, "rows with the same value there are never split up", "none")
     add("--stratify_column", _text, None, "splits keep the shares of its values", "none")
 
-    add = _adder(parser.add_argument_group("training"))
+    group = parser.add_argument_group("training")
+    add = _adder(group)
     add("--epochs", _whole, 20, "epochs per training")
     add("--batch_size", _whole, 32, "rows per step")
     add("--initial_lr", _number, 0.001, "learning rate of the first epoch")
@@ -141,6 +143,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--weight_decay", _number, 1e-4, "AdamW's weight decay")
     add("--normalization", _text, "layer", "of the hidden layers: layer (LayerNorm) or none")
     add("--input_normalization", _text, "layer", "of the input: layer (each row to mean 0 and SD 1) or none")
+    add("--init_from", _text, None, "a .pth of --save_models: every training starts from its weights", "none")
+    text = "keep that model's encoder as it is, and search decoders for it (default: off)"
+    group.add_argument("--freeze_encoder", action="store_true", help=text)
 
     add = _adder(parser.add_argument_group("running"))
     add("--device", _text, "auto", "auto (CUDA where there is one), cpu, cuda or cuda:N")
@@ -359,11 +364,16 @@ def _unused_faults(arguments: argparse.Namespace, given: Collection[str]) -> lis
         "--min_epochs": ("--search halving", search == "halving"),
         "--min_delta": ("--patience", arguments.patience != 0),
         "--validation_fraction": ("--patience", arguments.patience != 0),
+        "--freeze_encoder": ("--init_from", arguments.init_from is not None),
         "--ray_address": ("--distributed ray", arguments.distributed is not None),
     }
     faults = [
         f"{flag} goes with {user}; leave it out" for flag, (user, uses) in users.items() if flag in given and not uses
     ]
+    if arguments.freeze_encoder and arguments.scaling is not DEFAULT_SCALING:
+        faults.append("--scaling: with --freeze_encoder values are scaled as they were for that encoder; leave it out")
+    if arguments.freeze_encoder and arguments.arrangement == "asymmetric":
+        faults.append("--arrangement asymmetric: with --freeze_encoder decoders have widths of their own; leave it out")
     if {"--width_range", "--hidden_dims_search"} <= set(given):
         faults.append("--width_range and --hidden_dims_search exclude each other; leave one out")
     return faults
@@ -475,8 +485,20 @@ def _cluster_faults(arguments: argparse.Namespace) -> list[str]:
 def _path_faults(arguments: argparse.Namespace) -> list[str]:
     faults = []
     if arguments.data_path is not DEFAULT_DATA_PATH and not NO_TEXT.search(arguments.data_path):
-        faults += _file_faults(arguments.data_path)
-    return faults + _folder_faults(arguments.output_dir)
+        faults += _file_faults("data_path", arguments.data_path) or _format_faults(arguments.data_path)
+    return faults + _init_faults(arguments) + _folder_faults(arguments.output_dir)
+
+
+def _init_faults(arguments: argparse.Namespace) -> list[str]:
+    name = arguments.init_from
+    if name is None or NO_TEXT.search(name):
+        return []
+    if faults := _file_faults("init_from", name):
+        return faults
+    own = Path(arguments.output_dir) / f"best_model_latent{arguments.latent_dim}.pth"
+    if "\0" not in arguments.output_dir and _exists(own) and own.resolve() == Path(name).resolve():
+        return [f"--init_from {name!r} is where this search would save its model; give another --output_dir"]
+    return []
 
 
 def _folder_faults(name: str) -> list[str]:
@@ -491,17 +513,24 @@ def _folder_faults(name: str) -> list[str]:
     return []
 
 
-def _file_faults(path: str) -> list[str]:
+def _file_faults(flag: str, path: str) -> list[str]:
+    kind, suffixes = (
+        ("model", "that --save_models wrote") if flag == "init_from" else ("table", f"({', '.join(SUFFIXES)})")
+    )
     if "\0" in path or not _exists(Path(path)):
-        return [f"--data_path {path!r}: there is no such file"]
+        return [f"--{flag} {path!r}: there is no such file"]
     if Path(path).is_dir():
-        return [f"--data_path {path!r} is a folder; give a file ({', '.join(SUFFIXES)})"]
+        return [f"--{flag} {path!r} is a folder; give a file {suffixes}"]
     if not Path(path).is_file():
-        return [f"--data_path {path!r} is a pipe or a device; save the table to a file"]
+        return [f"--{flag} {path!r} is a pipe or a device; save the {kind} to a file"]
+    if not os.access(path, os.R_OK):
+        return [f"--{flag} {path!r} cannot be read; change its permissions"]
+    return []
+
+
+def _format_faults(path: str) -> list[str]:
     if Path(path).suffix.lower() not in SUFFIXES:
         return [f"--data_path {path!r}: cannot tell its format; give a file that ends in {', '.join(SUFFIXES)}"]
-    if not os.access(path, os.R_OK):
-        return [f"--data_path {path!r} cannot be read; change its permissions"]
     return []
 
 

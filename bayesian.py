@@ -160,7 +160,7 @@ def propose(space: Space, trial: optuna.Trial) -> Configuration:
     """The configuration that the study proposes."""
     if space.arrangement == "asymmetric":
         return join_dims(_half(space, trial, "encoder_"), _half(space, trial, "decoder_")[::-1])
-    return _half(space, trial, "")
+    return space.complete(_half(space, trial, ""))
 
 
 def _half(space: Space, trial: optuna.Trial, prefix: str) -> Widths:
@@ -181,7 +181,7 @@ def parameters_of(space: Space, config: Configuration) -> dict[str, float]:
     if space.arrangement == "asymmetric":
         encoder, decoder = encoder_dims(config), decoder_dims(config)[::-1]
         return _half_parameters(space, encoder, "encoder_") | _half_parameters(space, decoder, "decoder_")
-    return _half_parameters(space, config, "")
+    return _half_parameters(space, space.half_of(config), "")
 
 
 def _half_parameters(space: Space, half: Widths, prefix: str) -> dict[str, float]:

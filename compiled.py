@@ -21,6 +21,7 @@ from lifecycle import (
     SplitTable,
     Trainer,
     TrainingSettings,
+    build_model,
     diverged_result,
     finished_result,
     first_state,
@@ -32,6 +33,7 @@ from lifecycle import (
     stream_name,
     weights_generator,
 )
+from models import flatten
 from randomness import batch_order, dropout_threshold, stream_key
 from search import Trial, TrialResult
 
@@ -71,6 +73,8 @@ def first_parameters(trial: Trial, layers: np.ndarray, settings: TrainingSetting
     """`flatten(build_model(trial, …))`, [P] float32, by its layer table: building a model takes a millisecond."""
     import kernel
 
+    if settings.start:
+        return flatten(build_model(trial, int(layers[0, kernel.N_IN]), settings))
     generator = weights_generator(trial, settings)
     flat = torch.zeros(kernel.n_parameters(layers))
     flat[: layers[0, kernel.WEIGHT] // 2] = 1  # the gain of the input's LayerNorm, if there is one
@@ -103,7 +107,9 @@ def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints:
 
     def train(trial: Trial) -> TrialResult:
         own = settings_of(trial, settings)
-        layers = kernel.layer_table(table.input_dim, own.latent_dim, trial.config, **own.normalizations)
+        layers = kernel.layer_table(
+            table.input_dim, own.latent_dim, trial.config, **own.normalizations, is_frozen=own.freezes_encoder
+        )
         state = checkpoints.load(trial)
         if state is None:
             state = first_state(first_parameters(trial, layers, settings), settings)

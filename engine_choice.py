@@ -95,9 +95,10 @@ def choose_room(arguments: argparse.Namespace, space: Space, loaded: Loaded, dev
     """What the stacks of this search have room for: a function of the search and the device alone."""
 
     memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+    encoder = space.encoder or ()
     return room_for(
-        space.widths,
-        space.max_layers,
+        [*space.widths, *encoder],
+        max(space.max_layers, len(encoder)),
         n_trials=largest_batch(arguments, space) * arguments.repeats,
         n_rows=max(len(table.train) for table in loaded.tables.values()),
         n_scored=max(len(table.test) for table in loaded.tables.values()),
@@ -144,7 +145,7 @@ def plan_training(
 ) -> Training:
     """Settings, tables, engine and threads, or machines, together."""
 
-    settings = training_settings(arguments)
+    settings = replace(training_settings(arguments), start=loaded.source.start if loaded.source else None)
     if machines:
         console.say(f"Engine: {engine}, on {machines}")
         return Training(settings, loaded.tables, engine, machines.at_a_time, machines=machines)

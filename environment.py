@@ -19,7 +19,7 @@ PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "numba", "optuna", "ray")
 # What shapes a trial. Anything else may change and a search still goes on where it was.
 ARGUMENTS = (
     "latent_dim", "epochs", "batch_size", "initial_lr", "eta_min", "dropout", "weight_decay", "seed", "patience",
-    "min_delta", "normalization", "input_normalization",
+    "min_delta", "normalization", "input_normalization", "freeze_encoder",
 )  # fmt: skip
 DATA_ARGUMENTS = (
     "columns", "label_column", "scaling", "cv_folds", "group_column", "stratify_column", "patience",
@@ -30,7 +30,7 @@ COMPILER_VERSIONS = ("numba", "llvmlite")
 MODULES = (
     *("checkpoints", "compiled", "jit", "journal", "kernel", "lifecycle", "losses", "machines", "models", "product"),
     *("randomness", "reference", "search", "stack_model", "stack_plan", "stack_step", "stacked", "strips"),
-    *("training", "vectors"),
+    *("training", "transfer", "vectors"),
 )
 
 
@@ -53,16 +53,25 @@ def describe_environment(device: torch.device, engine: str, threads: int) -> dic
 
 
 def search_identity(
-    arguments: argparse.Namespace, sha256: str, data: str, arithmetic: str, device: torch.device, engine: str
+    arguments: argparse.Namespace,
+    sha256: str,
+    data: str,
+    arithmetic: str,
+    device: torch.device,
+    engine: str,
+    *,
+    init_from: str | None = None,
 ) -> dict[str, Any]:
     """What two runs must share for the trials of one to be those of the other, bit for bit; ready for JSON.
 
     `data`: the digest of all that is trained on; `sha256` of the table's file and the arguments that choose from it
-    only say why it may differ. `arithmetic`: the digest of a small training here.
+    only say why it may differ. `arithmetic`: the digest of a small training here. `init_from`: that of the weights that
+    trainings start from.
     """
     return {
         "data": data,
         **{f"--{name}": getattr(arguments, name) for name in ARGUMENTS},
+        "--init_from": init_from,
         **machine_identity(arithmetic, device, engine),
         WORDING: {"table": sha256} | {f"--{name}": getattr(arguments, name) for name in DATA_ARGUMENTS},
     }

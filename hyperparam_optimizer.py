@@ -117,14 +117,19 @@ def run(
         from loading import announce, load
         from machines import connected
         from reporting import make_folder
+        from start import behind_encoder
 
         device = choose_device("cpu" if arguments.distributed else arguments.device)
         stopwatch.lap("start_up")
     loaded = load(arguments, device)  # before the kernel: a fault in the table need not wait for a compiler
+    space = behind_encoder(space, loaded.source)
     stopwatch.lap("load")
     with hurrying():
         engine, arithmetic = choose_engine(arguments.engine, device, loaded.notices, console)
-    identity = search_identity(arguments, loaded.dataset.sha256, loaded.digest, arithmetic, device, engine)
+    init_from = loaded.source.start.digest if loaded.source else None
+    identity = search_identity(
+        arguments, loaded.dataset.sha256, loaded.digest, arithmetic, device, engine, init_from=init_from
+    )
     folder = make_folder(arguments)
     notices: list[str] = []
     interruption.is_deferred = True
@@ -210,9 +215,11 @@ def print_configurations(arguments: argparse.Namespace, space: Space, console: C
     from lifecycle import nominal_seconds
     from listing import list_configurations
     from loading import load
+    from start import behind_encoder
 
     device = choose_device("cpu" if arguments.distributed else arguments.device)
     loaded = load(arguments, device)
+    space = behind_encoder(space, loaded.source)
     usual = "compiled" if device.type == "cpu" else "stacked"
     engine = usual if arguments.engine == "auto" else arguments.engine
     settings, table = training_settings(arguments), loaded.tables[loaded.folds[0]]

@@ -46,9 +46,10 @@ call_activate, call_activate_backward = activate.call, activate_backward.call
 BETA1, BETA2, ADAM_EPS = 0.9, 0.999, 1e-8  # torch.optim.AdamW's defaults
 
 # Columns of a layer table: sizes, offsets into the flat vector of weight, bias and LayerNorm's gain and bias (0 where
-# there is none), and what follows on the Linear layer: nothing, ReLU and dropout, or LayerNorm in front of these.
-# The first weight is at 0 if the input is not normalized; else the gain and the bias of that lie in front of it.
-N_IN, N_OUT, WEIGHT, BIAS, GAIN, SHIFT, KIND = range(7)
+# there is none), what follows on the Linear layer: nothing, ReLU and dropout, or LayerNorm in front of these; and
+# whether it stays as it is, as all in front of it then does. The first weight is at 0 if the input is not normalized;
+# else the gain and the bias of that lie in front of it.
+N_IN, N_OUT, WEIGHT, BIAS, GAIN, SHIFT, KIND, FROZEN = range(8)
 LINEAR, ACTIVATED, NORMALIZED = range(3)
 
 
@@ -59,8 +60,12 @@ def layer_table(
     *,
     normalization: str = "layer",
     input_normalization: str = "layer",
+    is_frozen: bool = False,
 ) -> np.ndarray:
-    """The network's Linear layers from input to reconstruction, [layers, 7] int64."""
+    """The network's Linear layers from input to reconstruction, [layers, 8] int64.
+
+    `is_frozen`: the encoder stays as it is, and drops no units.
+    """
     encoder = [input_dim, *encoder_dims(config), latent_dim]
     decoder = [latent_dim, *decoder_dims(config), input_dim]
     hidden = NORMALIZED if normalization == "layer" else ACTIVATED
@@ -71,7 +76,8 @@ def layer_table(
             kind = hidden if i < len(dims) - 2 else LINEAR
             bias = offset + n_in * n_out
             gain = bias + n_out if kind == NORMALIZED else 0
-            rows.append([n_in, n_out, offset, bias, gain, gain + n_out if gain else 0, kind])
+            shift = gain + n_out if gain else 0
+            rows.append([n_in, n_out, offset, bias, gain, shift, kind, is_frozen and dims is encoder])
             offset = bias + n_out * (3 if gain else 1)
     return np.array(rows, dtype=np.int64)
 
@@ -178,6 +184,15 @@ def _kept_factor(threshold):
     return float32(1.0) / (float32(1.0) - float32(threshold) * float32(2.0**-DROPOUT_BITS))
 
 
+@inlined
+def _first_trained(table):
+    """The number of the first layer that is trained: layers and parameters in front of it stay as they are."""
+    first = 0
+    while table[first, FROZEN]:
+        first += 1
+    return first
+
+
 @compiled
 def _forward(parameters, table, work, key, batch_size, threshold):
     """work.X -> work.output, keeping what the backward pass needs. A threshold of 0 is no dropout."""
@@ -194,17 +209,21 @@ def _forward(parameters, table, work, key, batch_size, threshold):
     for n in range(last):
         layer, out = table[n], work.inputs[n + 1]
         _linear(parameters, layer, work.inputs[n], out, work)
+        if layer[FROZEN]:
+            own_threshold, own_kept = int64(0), float32(1.0)
+        else:
+            own_threshold, own_kept = int64(threshold), kept
         if layer[KIND] == ACTIVATED:
             call_activate(
-                work.leaves[ACTIVATE], address(out, 0), layer[N_OUT], B, batch_size, _mix64(key + uint64(n)), threshold,
-                kept,
+                work.leaves[ACTIVATE], address(out, 0), layer[N_OUT], B, batch_size, _mix64(key + uint64(n)),
+                own_threshold, own_kept,
             )  # fmt: skip
         elif layer[KIND] == NORMALIZED:
             call_normalize(
                 work.leaves[NORMALIZE], address(out, 0), address(parameters, layer[GAIN]),
                 address(parameters, layer[SHIFT]), address(work.x_hats[n], 0), address(out, 0),
-                address(work.inverse_sds[n], 0), layer[N_OUT], B, 1, batch_size, _mix64(key + uint64(n)), threshold,
-                kept,
+                address(work.inverse_sds[n], 0), layer[N_OUT], B, 1, batch_size, _mix64(key + uint64(n)), own_threshold,
+                own_kept,
             )  # fmt: skip
     _linear(parameters, table[last], work.inputs[last], work.output, work)
 
@@ -294,11 +313,14 @@ def _linear_backward(parameters, gradient, layer, X, delta, delta_in, work):
 
 @inlined
 def _backward(parameters, table, work, threshold):
-    """All gradients, to work.gradient, from work.delta, the loss's gradient with respect to the output."""
-    last = table.shape[0] - 1
+    """All gradients, to work.gradient, from work.delta, the loss's gradient with respect to the output.
+
+    Of what stays as it is there are none.
+    """
+    last, first = table.shape[0] - 1, _first_trained(table)
     n_features = table[0, N_IN]
     gradient, delta, delta_in = work.gradient, work.delta, work.delta_in
-    for n in range(last, -1, -1):
+    for n in range(last, first - 1, -1):
         layer = table[n]
         if layer[KIND] != LINEAR:
             _hidden_backward(parameters, table, n, delta, threshold, work)
@@ -307,7 +329,7 @@ def _backward(parameters, table, work, threshold):
                 gradient[layer[BIAS] + o] = _sum(delta[o])
         _linear_backward(parameters, gradient, layer, work.inputs[n], delta, delta_in, work)
         delta, delta_in = delta_in, delta
-    for f in range(n_features if table[0, WEIGHT] > 0 else 0):
+    for f in range(n_features if table[0, WEIGHT] > 0 and first == 0 else 0):
         row, normalized = delta[f], work.x_hats[last, f]
         gain_gradient = float32(0.0)
         for b in range(row.size):
@@ -395,19 +417,23 @@ def train_epochs(
     """
     n_epochs, n_rows = orders.shape
     n_steps = (n_rows + batch_size - 1) // batch_size
+    first = _first_trained(table)
+    start = table[first, WEIGHT] if first > 0 else 0  # of the parameters that are trained
     for e in range(n_epochs):
         epoch_key = _mix64(dropout_key + uint64(first_epoch + e))
         loss = 0.0
         for s in range(n_steps):
-            start = s * batch_size
-            n_live = min(batch_size, n_rows - start)
-            n_observed, n_nonzero = _gather(data, orders[e], start, n_live, work)
+            n_live = min(batch_size, n_rows - s * batch_size)
+            n_observed, n_nonzero = _gather(data, orders[e], s * batch_size, n_live, work)
             _weigh(n_observed, n_nonzero, work.X, work.weights)
             _forward(parameters, table, work, _mix64(epoch_key + uint64(s)), batch_size, threshold)
             loss += _loss(work)
             _backward(parameters, table, work, threshold)
             step = (first_epoch + e) * n_steps + s + 1
-            _adamw(parameters, work.gradient, moment1, moment2, step, learning_rates[e], weight_decay)
+            _adamw(
+                parameters[start:], work.gradient[start:], moment1[start:], moment2[start:], step, learning_rates[e],
+                weight_decay,
+            )  # fmt: skip
         evaluate(parameters, table, work, data, test_rows, errors)
         train_losses[e] = loss / n_steps
         test_losses[e] = loss_of_rows(errors, data, test_rows)

@@ -23,6 +23,7 @@ from models import DynamicAutoencoder
 from randomness import torch_generator
 from search import Trial, TrialResult, TrialState, decoder_dims, encoder_dims, layers_of, options_of
 from stack_plan import Room
+from transfer import Start
 
 Trainer = Callable[[Trial], TrialResult]
 
@@ -45,13 +46,19 @@ class TrainingSettings:
     min_delta: float = 0.0  # a smaller fall of the validation loss is no improvement
     normalization: str = "layer"  # of the hidden layers: "layer" (LayerNorm) or "none"
     input_normalization: str = "layer"  # of the input: the same
+    start: Start | None = None  # saved weights to start from, and whether their encoder stays as it is
     pause_after: int | None = None  # epochs, of a schedule that is that of all `epochs`
     room: Room | None = None  # of all stacks, with the stacked engine; None: as much as is needed
 
     @property
-    def normalizations(self) -> dict[str, str]:
+    def normalizations(self) -> dict[str, Any]:
         """Both, by the names that models, parameter counts and the kernel's layer tables know."""
         return {"normalization": self.normalization, "input_normalization": self.input_normalization}
+
+    @property
+    def freezes_encoder(self) -> bool:
+        """Whether only decoders are trained."""
+        return self.start is not None and self.start.freezes
 
     @property
     def stops_early(self) -> bool:
@@ -109,9 +116,12 @@ class SplitTable:
 
 
 def build_model(trial: Trial, input_dim: int, settings: TrainingSettings) -> DynamicAutoencoder:
-    """The trial's model before training, on the CPU; its weights depend on the seed and the trial alone."""
+    """The trial's model before training, on the CPU.
+
+    Its weights depend on the seed, the trial, and what it starts from, alone.
+    """
     own = settings_of(trial, settings)
-    return DynamicAutoencoder(
+    model = DynamicAutoencoder(
         input_dim,
         own.latent_dim,
         encoder_dims(trial.config),
@@ -120,6 +130,9 @@ def build_model(trial: Trial, input_dim: int, settings: TrainingSettings) -> Dyn
         **own.normalizations,
         generator=weights_generator(trial, settings),
     )
+    if settings.start:
+        settings.start.give(model)
+    return model
 
 
 def weights_generator(trial: Trial, settings: TrainingSettings) -> torch.Generator:

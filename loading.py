@@ -22,6 +22,8 @@ from console import Console, UsageError
 from dataset import COPUSDataset, DataError, Scaling, fit_scaling
 from lifecycle import SplitTable
 from splits import Split
+from start import find_source, stored_scaling
+from transfer import Source
 from uncertainty import ScoredPart, bundle_rows, scored_part
 
 
@@ -34,6 +36,8 @@ class Loaded(NamedTuple):
     is_sample: bool
     notices: list[str]  # what the user should know, a line each
     stamp: tuple[int, int] | None  # the file's size and time when it was read
+    source: Source | None = None  # the saved model that trainings start from
+    is_scaling_stored: bool = False  # that model's, not fitted here
 
     @property
     def table(self) -> SplitTable:
@@ -64,6 +68,7 @@ class Loaded(NamedTuple):
 
 def load(arguments: argparse.Namespace, device: torch.device) -> Loaded:
     """Reads, checks, splits and scales the table. Says nothing; see `announce`."""
+    source = find_source(arguments)
     path = find_table(arguments.data_path)
     stamp = _stamp(path)
     try:
@@ -77,14 +82,23 @@ def load(arguments: argparse.Namespace, device: torch.device) -> Loaded:
         )
         split = dataset.split(arguments.seed)
         folds = dataset.folds(split.train, arguments.cv_folds, arguments.seed) if arguments.cv_folds else []
-        scaling, notices = fit_scaling(arguments.scaling, dataset.data, split.train, dataset.columns)
+        stored, notices = stored_scaling(arguments, dataset, source) if source else (None, [])
+        scaling, fates = _scaling_for(arguments, dataset, split, stored)
         tables: dict[int | None, SplitTable] = {None: make_table(arguments, dataset, scaling, split)}
         for number, fold in enumerate(folds):  # scaled by their own training rows
-            own_scaling, _ = fit_scaling(arguments.scaling, dataset.data, fold.train, dataset.columns)
+            own_scaling, _ = _scaling_for(arguments, dataset, fold, stored)
             tables[number] = make_table(arguments, dataset, own_scaling, fold)
     except DataError as error:
         raise UsageError(str(error)) from None
-    return Loaded(dataset, scaling, tables, path.resolve() == SAMPLE_PATH, dataset.notices + notices, stamp)
+    notices = dataset.notices + fates + notices
+    return Loaded(dataset, scaling, tables, path.resolve() == SAMPLE_PATH, notices, stamp, source, stored is not None)
+
+
+def _scaling_for(
+    arguments: argparse.Namespace, dataset: COPUSDataset, split: Split, stored: Scaling | None
+) -> tuple[Scaling, list[str]]:
+    """The scaling of these training rows, unless one is given, and notices."""
+    return (stored, []) if stored else fit_scaling(arguments.scaling, dataset.data, split.train, dataset.columns)
 
 
 def make_table(arguments: argparse.Namespace, dataset: COPUSDataset, scaling: Scaling, split: Split) -> SplitTable:

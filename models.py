@@ -15,7 +15,7 @@ import io
 import json
 import pickle
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -71,6 +71,7 @@ class DynamicAutoencoder(nn.Module):
         self.decoder_dims = self.hidden_dims[::-1] if decoder_dims is None else list(decoder_dims)
         self.dropout = dropout
         self.normalization, self.input_normalization = normalization, input_normalization
+        self.is_frozen = False  # the encoder; see `freeze_encoder`
         self.input_norm = _norm(input_normalization, input_dim)
         self.encoder = _layers([input_dim, *self.hidden_dims, latent_dim], dropout, normalization)
         self.decoder = _layers([latent_dim, *self.decoder_dims, input_dim], dropout, normalization)
@@ -78,6 +79,15 @@ class DynamicAutoencoder(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight, generator=generator)
                 nn.init.zeros_(module.bias)
+
+    def freeze_encoder(self) -> None:
+        """From now on the encoder stays as it is: no gradients, and no dropout while the decoder is trained."""
+        self.is_frozen = True
+        for part in (self.input_norm, self.encoder):
+            part.requires_grad_(False)
+        for number, layer in enumerate(self.encoder):
+            if isinstance(layer, nn.Dropout):
+                self.encoder[number] = nn.Identity()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[B, F] -> reconstruction [B, F], latent [B, L]."""
@@ -201,17 +211,25 @@ def load_best(output_dir: str | Path, latent_dim: int) -> SavedModel:
     except Exception as error:  # whatever can be wrong with a damaged file
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ValueError(f"{results_path}: not the results of a search ({reason}); run the search again") from None
-    _load_weights(model, weights)
+    model = read_model(weights, weights.read_bytes(), lambda _: model, remedy="run the search again with --save_models")
     return SavedModel(model.eval(), columns, scaling)
 
 
-def _load_weights(model: nn.Module, path: Path) -> None:
-    """Gives the model, which is on the device "meta", the weights in this file. Raises OSError or ValueError."""
-    content = io.BytesIO(path.read_bytes())
+def read_model(
+    path: Path, content: bytes, build: Callable[[Mapping[str, Tensor]], DynamicAutoencoder], *, remedy: str
+) -> DynamicAutoencoder:
+    """The model that `build` makes for the state_dict in this file, on the device "meta", with its weights.
+
+    `content`: of the file. Nothing in it is run.
+
+    Raises:
+        ValueError: with the path and the remedy, if the file is damaged, or no finite weights of that model.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about archives of other kinds, which are refused anyway
-            weights = torch.load(content, weights_only=True, map_location="cpu")
+            weights = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+        model = build(weights)
         model.load_state_dict(weights, assign=True)
         if not all(parameter.isfinite().all() and parameter.dtype == torch.float32 for parameter in model.parameters()):
             raise ValueError("not all weights are finite float32 numbers")
@@ -220,5 +238,5 @@ def _load_weights(model: nn.Module, path: Path) -> None:
     except Exception as error:  # whatever can be wrong with a damaged file
         fault = f"not the weights of this model ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
     else:
-        return
-    raise ValueError(f"{path}: {fault}; run the search again with --save_models")
+        return model
+    raise ValueError(f"{path}: {fault}; {remedy}")

@@ -129,10 +129,13 @@ def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.
 
 
 def get_moments(optimizer: torch.optim.Optimizer) -> np.ndarray:
-    """Both moments of AdamW, in the order of `models.flatten`, [2, P] float32."""
-    states = [optimizer.state[parameter] for parameter in optimizer.param_groups[0]["params"]]
-    flat = [torch.cat([state[name].ravel() for state in states]) for name in MOMENTS]
-    return torch.stack(flat).cpu().numpy()
+    """Both moments of AdamW, in the order of `models.flatten`, [2, P] float32; 0 where nothing is trained."""
+    parameters, state = optimizer.param_groups[0]["params"], optimizer.state
+    moments = [
+        torch.cat([(state[p][name] if state[p] else torch.zeros_like(p)).ravel() for p in parameters])
+        for name in MOMENTS
+    ]
+    return torch.stack(moments).detach().cpu().numpy()
 
 
 def set_moments(optimizer: torch.optim.Optimizer, moments: np.ndarray, step: int) -> None:
@@ -178,7 +181,7 @@ def dropout_masks(
 ) -> list[Tensor]:
     """The masks of steps of an epoch: per dropout layer [n_steps, B, H] of 0 and 1/(1-p); none without dropout.
 
-    A layer's pattern is numbered by the Linear layer in front of it, counted from the input.
+    A layer's pattern is numbered by the Linear layer in front of it, counted from the input. A frozen encoder has none.
     """
     if model.dropout == 0:
         return []
@@ -186,7 +189,8 @@ def dropout_masks(
     layers = [layer for layer in [*model.encoder, *model.decoder] if isinstance(layer, nn.Linear)]
     masks = []
     for number, layer in enumerate(layers):
-        if number not in (len(model.hidden_dims), len(layers) - 1):  # neither the latent nor the output
+        is_hidden = number not in (len(model.hidden_dims), len(layers) - 1)  # neither the latent nor the output
+        if is_hidden and not (model.is_frozen and number < len(model.hidden_dims)):
             shape = (layer.out_features, batch_size, n_steps)
             keep = dropout_keep(key, epoch, number, *shape, model.dropout, first_step=first_step)
             masks.append(torch.from_numpy(keep).to(device).float().contiguous() / (1 - model.dropout))

@@ -117,6 +117,7 @@ def results_document(
     environment: Mapping[str, Any],
     data: Mapping[str, Any],
     timing: Mapping[str, float],
+    init_from: Mapping[str, Any] | None = None,
     timestamp: str | None = None,
 ) -> dict[str, Any]:
     """The whole result as one plain document, in the form of `results_schema.json`.
@@ -136,6 +137,7 @@ def results_document(
         "environment": environment,
         "data": data,
         "timing": timing,
+        "init_from": init_from,
         "complete": findings.is_complete,
         "total_configurations": findings.n_configurations or len(findings.ranking),
         "search": _search_entry(findings, findings.history) if findings.history else None,

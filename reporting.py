@@ -55,6 +55,7 @@ def write_report(
     from files import INTERRUPTED, publishing
     from loading import describe_data
     from report import closing_files, closing_summary, results_document, save_state_dict, search_line, write_json
+    from start import describe_start
     from training import trained_model
 
     folder = Path(arguments.output_dir)
@@ -84,7 +85,14 @@ def write_report(
         data = describe_data(loaded)
         write_json(
             drafts.results,
-            results_document(findings, args=vars(arguments), environment=environment, data=data, timing=timing),
+            results_document(
+                findings,
+                args=vars(arguments),
+                environment=environment,
+                data=data,
+                timing=timing,
+                init_from=describe_start(loaded, training.settings, chosen),
+            ),
         )
         silent = set() if search_line(findings) else {"history_plot"}
         written = {n: p for n, p in files._asdict().items() if getattr(drafts, n).exists() and n not in silent}

@@ -138,12 +138,14 @@ class Space:
     """All configurations of 1 to `max_layers` layers of these widths.
 
     `arrangement`: "decreasing" (non-increasing towards the latent, mirrored), "any" (widths in any order, mirrored) or
-    "asymmetric" (encoder and decoder each non-increasing towards the latent, of lengths of their own).
+    "asymmetric" (encoder and decoder each non-increasing towards the latent, of lengths of their own). With an
+    `encoder` that is given, these are the decoders, read from the output to the latent; then it is not "asymmetric".
     """
 
     widths: Sequence[int]
     max_layers: int
     arrangement: str = "decreasing"
+    encoder: Widths | None = None
 
     @property
     def size(self) -> int:
@@ -163,24 +165,29 @@ class Space:
         Of asymmetric ones that is the order of the encoders, and for each encoder that of its decoders, read from the
         output to the latent.
         """
-        if self.arrangement == "any":
-            for layers in range(1, self.max_layers + 1):
-                yield from product(self._descending, repeat=layers)
-        elif self.arrangement == "asymmetric":
+        if self.arrangement == "asymmetric":
             for encoder, mirrored in product(self._halves(), repeat=2):
                 yield join_dims(encoder, mirrored[::-1])
         else:
-            yield from self._halves()
+            yield from map(self.complete, self._halves())
+
+    def complete(self, half: Widths) -> Configuration:
+        """The configuration of a half, read from the table to the latent: mirrored, or behind the encoder given."""
+        return half if self.encoder is None else join_dims(self.encoder, half[::-1])
+
+    def half_of(self, config: Configuration) -> Widths:
+        """What `complete` made this configuration of."""
+        return encoder_dims(config) if self.encoder is None else decoder_dims(config)[::-1]
 
     def sample(self, generator: random.Random) -> Configuration:
         """One of them, each as likely as any other."""
         if self.arrangement == "any":
             n = len(self._descending)
             layers = _draw_depth([n**k for k in range(1, self.max_layers + 1)], generator)
-            return tuple(generator.choices(self._descending, k=layers))
+            return self.complete(tuple(generator.choices(self._descending, k=layers)))
         if self.arrangement == "asymmetric":
             return join_dims(self._sample_half(generator), self._sample_half(generator)[::-1])
-        return self._sample_half(generator)
+        return self.complete(self._sample_half(generator))
 
     @property
     def _descending(self) -> list[int]:
@@ -188,7 +195,10 @@ class Space:
 
     def _halves(self) -> Iterator[Widths]:
         for layers in range(1, self.max_layers + 1):
-            yield from combinations_with_replacement(self._descending, layers)
+            if self.arrangement == "any":
+                yield from product(self._descending, repeat=layers)
+            else:
+                yield from combinations_with_replacement(self._descending, layers)
 
     def _sample_half(self, generator: random.Random) -> Widths:
         """A multiset of k from n widths is a subset of k from n + k - 1, whose i-th element is lowered by i."""

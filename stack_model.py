@@ -37,16 +37,18 @@ class Shape:
     dropout: float
     normalization: str
     input_normalization: str
+    is_frozen: bool
 
     @property
-    def kind(self) -> tuple[int, int, str, str]:
-        """What all members of a stack have in common: depths and normalizations."""
-        return len(self.hidden_dims), len(self.decoder_dims), self.normalization, self.input_normalization
+    def kind(self) -> tuple[int, int, str, str, bool]:
+        """What all members of a stack have in common: depths, normalizations, and whether the encoder is frozen."""
+        norms = self.normalization, self.input_normalization
+        return len(self.hidden_dims), len(self.decoder_dims), *norms, self.is_frozen
 
     def build(self, device: str) -> DynamicAutoencoder:
         """Weights are still to be set."""
         with torch.device(device):
-            return DynamicAutoencoder(
+            model = DynamicAutoencoder(
                 self.input_dim,
                 self.latent_dim,
                 self.hidden_dims,
@@ -56,6 +58,9 @@ class Shape:
                 input_normalization=self.input_normalization,
                 generator=torch.Generator(device="cpu"),
             )
+        if self.is_frozen:
+            model.freeze_encoder()
+        return model
 
 
 def shape_of(model: DynamicAutoencoder) -> Shape:
@@ -68,6 +73,7 @@ def shape_of(model: DynamicAutoencoder) -> Shape:
         model.dropout,
         model.normalization,
         model.input_normalization,
+        model.is_frozen,
     )
 
 
@@ -82,9 +88,10 @@ class StackedAutoencoder(nn.Module):
         super().__init__()
         self.members = list(members)
         self.input_dim, self.width = padded.input_dim, padded.hidden_dims[0]  # with padding, as all sizes here
-        self.depths = len(padded.hidden_dims), len(padded.decoder_dims)
+        self.depths, self.is_frozen = (len(padded.hidden_dims), len(padded.decoder_dims)), padded.is_frozen
         template = padded.build("meta")
         sizes = [parameter.numel() for parameter in template.parameters()]
+        self.n_frozen = sum(p.numel() for p in template.parameters() if not p.requires_grad)  # the first of each row
         self.flat = torch.zeros(len(members), sum(sizes), device=device)  # [M, P]
         own = [None if member is None else member.build("meta") for member in members]
         self.places = [None if model is None else _places(model, template) for model in own]
@@ -106,6 +113,8 @@ class StackedAutoencoder(nn.Module):
             nn.Sequential(*(twin(f"{half}.{number}", layer) for number, layer in enumerate(layers)))
             for half, layers in (("encoder", template.encoder), ("decoder", template.decoder))
         )
+        for part in (self.input_norm, self.encoder):
+            part.requires_grad_(not self.is_frozen)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[M, B, F] -> reconstruction [M, B, F], latent [M, B, L]; without dropout where it is in eval mode."""

@@ -68,7 +68,7 @@ class StackStep:
     ) -> None:
         device, (M, P), n_streams = stacked.flat.device, stacked.flat.shape, len(dropouts)
         self.stacked, self.batch_size = stacked, batch_size
-        self._parameters = list(stacked.parameters())
+        self._trained = [parameter for parameter in stacked.parameters() if parameter.requires_grad]
         self.n_rows = len(targets)
         self.n_steps = -(-self.n_rows // batch_size)
         self.targets = pad_targets(targets, stacked.input_dim, n_more=1)  # and a row for batches that are not full
@@ -99,10 +99,12 @@ class StackStep:
         """Trains all members on their next batch."""
         target, masks = self.batch(), self.masks()
         loss = sparse_aware_loss(forward_with_masks(self.stacked, target.nan_to_num(nan=0.0), masks), target)  # [M]
-        gradients = torch.autograd.grad(loss, self._parameters, self._ones)
+        gradients = torch.autograd.grad(loss, self._trained, self._ones)
+        first = self.stacked.n_frozen
         with torch.no_grad():
-            torch.cat([gradient.flatten(1) for gradient in gradients], dim=1, out=self.gradient)  # [M, P]
-            adamw(self.stacked.flat, self.gradient, self.moments, self._now(self.rates))
+            torch.cat([gradient.flatten(1) for gradient in gradients], dim=1, out=self.gradient[:, first:])  # [M, P]
+            flat, moments = self.stacked.flat[:, first:], self.moments[:, :, first:]
+            adamw(flat, self.gradient[:, first:], moments, self._now(self.rates))
             self.loss_sums += loss
             self.step.add_(1).remainder_(self.n_steps)
 
@@ -133,7 +135,8 @@ def pad_targets(targets: Tensor, width: int, n_more: int = 0) -> Tensor:
 def dropout_layers(stacked: StackedAutoencoder) -> list[int]:
     """The numbers of the dropout layers' patterns; see `reference.dropout_masks`."""
     n_encoder, n_decoder = stacked.depths
-    return [number for number in range(n_encoder + n_decoder + 1) if number != n_encoder]
+    first = n_encoder if stacked.is_frozen else 0
+    return [number for number in range(first, n_encoder + n_decoder + 1) if number != n_encoder]
 
 
 def padded_orders(streams: Sequence[Stream], n_rows: int, batch_size: int) -> np.ndarray:

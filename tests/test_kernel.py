@@ -39,7 +39,7 @@ class Case:
     input_normalization: str = "layer"
 
     @property
-    def normalizations(self) -> dict[str, str]:
+    def normalizations(self) -> dict[str, Any]:
         return {"normalization": self.normalization, "input_normalization": self.input_normalization}
 
 
