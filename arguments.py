@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from search import ARRANGEMENTS, Space, count_parameters
+from search import ARRANGEMENTS, NORMALIZATIONS, Space, count_parameters
 from study_plan import NUMBERS, CrossedSpace, crossing, factors_of, study_faults, unused_level_faults
 
 PROG = "hyperparam_optimizer.py"
@@ -145,6 +145,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--eta_min", _number, 1e-6, "learning rate at which cosine annealing ends")
     add("--dropout", _number, 0.1, "probability of dropping a hidden unit while training")
     add("--weight_decay", _number, 1e-4, "AdamW's weight decay")
+    add("--normalization", _text, "layer", "of the hidden layers: layer (LayerNorm) or none")
+    add("--input_normalization", _text, "layer", "of the input: layer (each row to mean 0 and SD 1) or none")
 
     add = _adder(parser.add_argument_group("running"))
     add("--device", _text, "auto", "auto (CUDA where there is one), cpu, cuda or cuda:N")
@@ -243,6 +245,8 @@ def find_faults(arguments: argparse.Namespace) -> list[str]:
     check.whole("min_epochs", 0, 1_000_000)
     check.whole("batch_trials", 0, 10_000)
     check.whole("study_configs", 0, LARGEST)
+    check.choice("normalization", NORMALIZATIONS)
+    check.choice("input_normalization", NORMALIZATIONS)
     check.choice("select", ("best", "simplest"))
     check.choice("scaling", ("robust", "percent", "none"))
     check.choice("engine", ("auto", "compiled", "reference", "stacked"))

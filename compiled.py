@@ -28,6 +28,7 @@ from lifecycle import (
     nominal_seconds,
     note_validation,
     paused_result,
+    settings_of,
     stream_name,
     weights_generator,
 )
@@ -71,10 +72,9 @@ def first_parameters(trial: Trial, layers: np.ndarray, settings: TrainingSetting
     import kernel
 
     generator = weights_generator(trial, settings)
-    last, input_dim = layers[-1], int(layers[0, kernel.N_IN])
-    flat = torch.zeros(int(last[kernel.BIAS] + last[kernel.N_OUT]))
-    flat[:input_dim] = 1  # the gain of the input's LayerNorm
-    for n_in, n_out, weight, bias, gain, _ in layers.tolist():
+    flat = torch.zeros(kernel.n_parameters(layers))
+    flat[: layers[0, kernel.WEIGHT] // 2] = 1  # the gain of the input's LayerNorm, if there is one
+    for n_in, n_out, weight, bias, gain, *_ in layers.tolist():
         nn.init.xavier_uniform_(flat[weight:bias].view(n_out, n_in), generator=generator)
         if gain:
             flat[gain : gain + n_out] = 1
@@ -102,7 +102,8 @@ def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints:
     end = min(settings.epochs, settings.pause_after or settings.epochs)
 
     def train(trial: Trial) -> TrialResult:
-        layers = kernel.layer_table(table.input_dim, settings.latent_dim, trial.config)
+        own = settings_of(trial, settings)
+        layers = kernel.layer_table(table.input_dim, own.latent_dim, trial.config, **own.normalizations)
         state = checkpoints.load(trial)
         if state is None:
             state = first_state(first_parameters(trial, layers, settings), settings)
@@ -121,7 +122,7 @@ def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints:
             finished = kernel.train_epochs(
                 state.parameters, state.moments[0], state.moments[1], layers, work, data,
                 train_part[orders[some.start - start : some.stop - start]], some.start, learning_rates[some],
-                settings.weight_decay, batch_size, dropout_key, dropout_threshold(settings.dropout), test,
+                own.weight_decay, batch_size, dropout_key, dropout_threshold(own.dropout), test,
                 state.train_losses[some], state.test_losses[some], errors,
             )  # fmt: skip
             state.epoch += finished

@@ -123,6 +123,8 @@ def training_settings(arguments: argparse.Namespace) -> TrainingSettings:
         seed=arguments.seed,
         patience=arguments.patience,
         min_delta=arguments.min_delta,
+        normalization=arguments.normalization,
+        input_normalization=arguments.input_normalization,
     )
 
 

@@ -19,7 +19,7 @@ PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "numba", "optuna", "ray")
 # What shapes a trial. Anything else may change and a search still goes on where it was.
 ARGUMENTS = (
     "latent_dim", "epochs", "batch_size", "initial_lr", "eta_min", "dropout", "weight_decay", "seed", "patience",
-    "min_delta",
+    "min_delta", "normalization", "input_normalization",
 )  # fmt: skip
 DATA_ARGUMENTS = (
     "columns", "label_column", "scaling", "cv_folds", "group_column", "stratify_column", "patience",

@@ -234,6 +234,7 @@ def print_configurations(arguments: argparse.Namespace, space: Space, console: C
         seconds=seconds,
         folds=arguments.cv_folds,
         threads=threads_of(arguments, engine),
+        **settings.normalizations,
     )
     for line in lines:
         console.summarize(line)

@@ -14,8 +14,8 @@ state_dict laid end to end. What a step spends its time on is written in vectors
 
 Derivation, for one row and layer. LayerNorm: x̂ = (a - mean(a)) r with r = 1/sqrt(var(a) + eps) and
 output z = g x̂ + β. With δ = dL/dz:  dL/dg = Σ_b δ x̂,  dL/dβ = Σ_b δ, and since mean and r depend on
-every a:  dL/da = r (δg - mean(δg) - x̂ mean(δg x̂)).  ReLU and dropout together multiply z by a gate,
-0 or 1/(1-p), forward and backward alike. Loss: a cell with the error e counts w e² with w = 0.7/n₊ (if
+every a:  dL/da = r (δg - mean(δg) - x̂ mean(δg x̂)); without a LayerNorm z = a.  ReLU and dropout together multiply z
+by a gate, 0 or 1/(1-p), forward and backward alike. Loss: a cell with the error e counts w e² with w = 0.7/n₊ (if
 its target is not zero; n₊ such cells) + 0.3/n (n observed cells), or 1/n where n₊ = 0, or 0 where the
 cell is missing; so dL/de = 2 w e.
 """
@@ -34,40 +34,58 @@ from losses import ALL_WEIGHT, NONZERO_WEIGHT
 from product import BLOCKED_PRODUCTS, SCRATCH, multiply
 from randomness import DROPOUT_BITS, MIX64
 from search import Configuration, decoder_dims, encoder_dims
-from strips import LANES, adamw, copy, hidden_backward, normalize, transpose
+from strips import LANES, activate, activate_backward, adamw, copy, hidden_backward, normalize, transpose
 from vectors import address
 
-LEAVES = [multiply.address, transpose.address, normalize.address, hidden_backward.address]
-MULTIPLY, TRANSPOSE, NORMALIZE, HIDDEN_BACKWARD = range(4)
+LEAVES = [leaf.address for leaf in (multiply, transpose, normalize, hidden_backward, activate, activate_backward)]
+MULTIPLY, TRANSPOSE, NORMALIZE, HIDDEN_BACKWARD, ACTIVATE, ACTIVATE_BACKWARD = range(6)
 call_multiply, call_transpose = multiply.call, transpose.call
 call_normalize, call_hidden_backward = normalize.call, hidden_backward.call
+call_activate, call_activate_backward = activate.call, activate_backward.call
 
 BETA1, BETA2, ADAM_EPS = 0.9, 0.999, 1e-8  # torch.optim.AdamW's defaults
 
-# Columns of a layer table: sizes, then offsets into the flat vector of weight, bias and, for a hidden
-# layer, LayerNorm's gain and bias (0 where there is none: the input's LayerNorm stands there).
-N_IN, N_OUT, WEIGHT, BIAS, GAIN, SHIFT = range(6)
+# Columns of a layer table: sizes, offsets into the flat vector of weight, bias and LayerNorm's gain and bias (0 where
+# there is none), and what follows on the Linear layer: nothing, ReLU and dropout, or LayerNorm in front of these.
+# The first weight is at 0 if the input is not normalized; else the gain and the bias of that lie in front of it.
+N_IN, N_OUT, WEIGHT, BIAS, GAIN, SHIFT, KIND = range(7)
+LINEAR, ACTIVATED, NORMALIZED = range(3)
 
 
-def layer_table(input_dim: int, latent_dim: int, config: Configuration) -> np.ndarray:
-    """The network's Linear layers from input to reconstruction, [layers, 6] int64."""
+def layer_table(
+    input_dim: int,
+    latent_dim: int,
+    config: Configuration,
+    *,
+    normalization: str = "layer",
+    input_normalization: str = "layer",
+) -> np.ndarray:
+    """The network's Linear layers from input to reconstruction, [layers, 7] int64."""
     encoder = [input_dim, *encoder_dims(config), latent_dim]
     decoder = [latent_dim, *decoder_dims(config), input_dim]
+    hidden = NORMALIZED if normalization == "layer" else ACTIVATED
     rows = []
-    offset = 2 * input_dim  # behind the gain and bias of the input's LayerNorm
+    offset = 2 * input_dim if input_normalization == "layer" else 0
     for dims in (encoder, decoder):
         for i, (n_in, n_out) in enumerate(pairwise(dims)):
+            kind = hidden if i < len(dims) - 2 else LINEAR
             bias = offset + n_in * n_out
-            gain = bias + n_out if i < len(dims) - 2 else 0
-            rows.append([n_in, n_out, offset, bias, gain, gain + n_out if gain else 0])
+            gain = bias + n_out if kind == NORMALIZED else 0
+            rows.append([n_in, n_out, offset, bias, gain, gain + n_out if gain else 0, kind])
             offset = bias + n_out * (3 if gain else 1)
     return np.array(rows, dtype=np.int64)
+
+
+def n_parameters(table: np.ndarray) -> int:
+    """The length of the flat vector."""
+    return int(table[-1, BIAS] + table[-1, N_OUT])
 
 
 class Workspace(NamedTuple):
     """The arrays a step writes, float32, allocated once per trial; layers are those of the layer table.
 
-    The LayerNorm behind Linear layer l belongs to index l; the output layer has none, and its index holds the input's.
+    The LayerNorm behind Linear layer l belongs to index l; the output layer has none, and its index holds the input's,
+    if there is one.
     """
 
     X: np.ndarray  # [F, B] the batch
@@ -109,7 +127,7 @@ def allocate(table: np.ndarray, batch_size: int) -> Workspace:
         X_rows=zeros(B, width),
         delta=zeros(width, B),
         delta_in=zeros(width, B),
-        gradient=zeros(int(table[-1, BIAS]) + n_features),
+        gradient=zeros(n_parameters(table)),
         scratch=zeros(SCRATCH if is_blocked else 1),
         leaves=np.array(LEAVES),
     )
@@ -165,15 +183,23 @@ def _forward(parameters, table, work, key, batch_size, threshold):
     """work.X -> work.output, keeping what the backward pass needs. A threshold of 0 is no dropout."""
     last = table.shape[0] - 1
     n_features, B, kept = table[0, N_IN], work.X.shape[1], _kept_factor(threshold)
-    call_normalize(
-        work.leaves[NORMALIZE], address(work.X, 0), address(parameters, 0), address(parameters, n_features),
-        address(work.x_hats[last], 0), address(work.inputs[0], 0), address(work.inverse_sds[last], 0), n_features, B,
-        0, 0, uint64(0), 0, kept,
-    )  # fmt: skip
+    if table[0, WEIGHT] > 0:
+        call_normalize(
+            work.leaves[NORMALIZE], address(work.X, 0), address(parameters, 0), address(parameters, n_features),
+            address(work.x_hats[last], 0), address(work.inputs[0], 0), address(work.inverse_sds[last], 0), n_features,
+            B, 0, 0, uint64(0), 0, kept,
+        )  # fmt: skip
+    else:
+        copy(address(work.X, 0), address(work.inputs[0], 0), n_features * B)
     for n in range(last):
         layer, out = table[n], work.inputs[n + 1]
         _linear(parameters, layer, work.inputs[n], out, work)
-        if layer[GAIN] > 0:
+        if layer[KIND] == ACTIVATED:
+            call_activate(
+                work.leaves[ACTIVATE], address(out, 0), layer[N_OUT], B, batch_size, _mix64(key + uint64(n)), threshold,
+                kept,
+            )  # fmt: skip
+        elif layer[KIND] == NORMALIZED:
             call_normalize(
                 work.leaves[NORMALIZE], address(out, 0), address(parameters, layer[GAIN]),
                 address(parameters, layer[SHIFT]), address(work.x_hats[n], 0), address(out, 0),
@@ -235,16 +261,23 @@ def _loss(work):
 
 @inlined
 def _hidden_backward(parameters, table, n, delta, threshold, work):
-    """Dropout, ReLU and LayerNorm behind layer n backward: `delta` [H, B] from output to input, in place."""
+    """Dropout, ReLU and LayerNorm (if any) behind layer n backward: `delta` [H, B] from output to input, in place."""
     layer, gradient, x_hat, Y = table[n], work.gradient, work.x_hats[n], work.inputs[n + 1]
     B, n_features = delta.shape[1], layer[N_OUT]
-    for p in range(layer[BIAS], layer[BIAS] + 3 * n_features):  # bias, gain and shift
+    is_normalized = layer[KIND] == NORMALIZED
+    for p in range(layer[BIAS], layer[BIAS] + (3 if is_normalized else 1) * n_features):  # bias, gain and shift
         gradient[p] = 0
-    call_hidden_backward(
-        work.leaves[HIDDEN_BACKWARD], address(delta, 0), address(parameters, layer[GAIN]), address(x_hat, 0),
-        address(Y, 0), address(work.inverse_sds[n], 0), address(gradient, layer[GAIN]), address(gradient, layer[SHIFT]),
-        address(gradient, layer[BIAS]), n_features, B, _kept_factor(threshold),
-    )  # fmt: skip
+    if is_normalized:
+        call_hidden_backward(
+            work.leaves[HIDDEN_BACKWARD], address(delta, 0), address(parameters, layer[GAIN]), address(x_hat, 0),
+            address(Y, 0), address(work.inverse_sds[n], 0), address(gradient, layer[GAIN]),
+            address(gradient, layer[SHIFT]), address(gradient, layer[BIAS]), n_features, B, _kept_factor(threshold),
+        )  # fmt: skip
+    else:
+        call_activate_backward(
+            work.leaves[ACTIVATE_BACKWARD], address(delta, 0), address(Y, 0), address(gradient, layer[BIAS]),
+            n_features, B, _kept_factor(threshold),
+        )  # fmt: skip
 
 
 @inlined
@@ -267,14 +300,14 @@ def _backward(parameters, table, work, threshold):
     gradient, delta, delta_in = work.gradient, work.delta, work.delta_in
     for n in range(last, -1, -1):
         layer = table[n]
-        if n < last and layer[GAIN] > 0:
+        if layer[KIND] != LINEAR:
             _hidden_backward(parameters, table, n, delta, threshold, work)
         else:
             for o in range(layer[N_OUT]):
                 gradient[layer[BIAS] + o] = _sum(delta[o])
         _linear_backward(parameters, gradient, layer, work.inputs[n], delta, delta_in, work)
         delta, delta_in = delta_in, delta
-    for f in range(n_features):
+    for f in range(n_features if table[0, WEIGHT] > 0 else 0):
         row, normalized = delta[f], work.x_hats[last, f]
         gain_gradient = float32(0.0)
         for b in range(row.size):

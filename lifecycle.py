@@ -49,6 +49,11 @@ class TrainingSettings:
     room: Room | None = None  # of all stacks, with the stacked engine; None: as much as is needed
 
     @property
+    def normalizations(self) -> dict[str, str]:
+        """Both, by the names that models, parameter counts and the kernel's layer tables know."""
+        return {"normalization": self.normalization, "input_normalization": self.input_normalization}
+
+    @property
     def stops_early(self) -> bool:
         """Whether trials may stop before their last epoch, and keep their best weights."""
         return self.patience > 0
@@ -105,12 +110,14 @@ class SplitTable:
 
 def build_model(trial: Trial, input_dim: int, settings: TrainingSettings) -> DynamicAutoencoder:
     """The trial's model before training, on the CPU; its weights depend on the seed and the trial alone."""
+    own = settings_of(trial, settings)
     return DynamicAutoencoder(
         input_dim,
-        settings.latent_dim,
+        own.latent_dim,
         encoder_dims(trial.config),
-        settings.dropout,
+        own.dropout,
         decoder_dims=decoder_dims(trial.config),
+        **own.normalizations,
         generator=weights_generator(trial, settings),
     )
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from console import count
 from report import config_text, duration_text
-from search import Configuration, count_parameters
+from search import Configuration, ParameterCounts
 
 HEADINGS = ("parameters", "s/training", "s in total", "hidden layers")
 
@@ -27,6 +27,8 @@ def list_configurations(
     seconds: Callable[[int], float],
     folds: int = 0,
     threads: int = 1,
+    normalization: str = "layer",
+    input_normalization: str = "layer",
 ) -> Iterator[str]:
     """A heading, a line for each configuration in the order in which they come, and a line of totals.
 
@@ -35,11 +37,12 @@ def list_configurations(
     at a time as there are `threads`.
     """
     yield "  ".join(HEADINGS)
+    sizes = ParameterCounts(input_dim, latent_dim, normalization=normalization, input_normalization=input_normalization)
     widths = [len(heading) for heading in HEADINGS]
     share = repeats * (folds or 1) / threads
     number, total = 0, 0.0
     for config in configurations:
-        size = count_parameters(input_dim, latent_dim, config)
+        size = sizes[config]
         once = seconds(size)
         number, total = number + 1, total + once * share
         figures = (str(size), f"{once:.3f}", f"{once * share:.3f}")

@@ -306,7 +306,7 @@ class Plan:
         self._waiting = deque(trials)
         self._settings, self._checkpoints = settings, checkpoints
         self._end = min(settings.epochs, settings.pause_after or settings.epochs)
-        n_parameters = ParameterCounts(table.input_dim, settings.latent_dim)
+        n_parameters = ParameterCounts(table.input_dim, settings.latent_dim, **settings.normalizations)
         one_epoch = replace(settings, epochs=1)
         self._costs = {  # seconds an epoch
             config: nominal_seconds(engine, n_parameters[config], len(table.train), one_epoch)

@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from search import NORMALIZATIONS
+
 if TYPE_CHECKING:
     from dataset import Scaling
 
@@ -34,9 +36,9 @@ LAYER_NORM_EPS = 1e-6
 class DynamicAutoencoder(nn.Module):
     """An autoencoder of any depth: LayerNorm on the input, an encoder, and a decoder, by default its mirror image.
 
-    Each hidden layer is Linear, LayerNorm, ReLU, Dropout; the latent and the output are plain Linear
-    layers. Weights are Xavier-uniform (Glorot & Bengio 2010), biases zero. All of them are drawn from
-    `generator`; without one, from torch's default generator.
+    Each hidden layer is Linear, LayerNorm, ReLU, Dropout; the latent and the output are plain Linear layers. Without a
+    normalization nn.Identity stands in its place, so that all else keeps its name. Weights are Xavier-uniform (Glorot &
+    Bengio 2010), biases zero. All of them are drawn from `generator`; without one, from torch's default generator.
 
     Args:
         input_dim: F, columns of the table.
@@ -45,6 +47,8 @@ class DynamicAutoencoder(nn.Module):
         dropout: probability of dropping a hidden unit while training.
         decoder_dims: widths of the decoder's hidden layers, from the latent to the output; by default those of the
             encoder in reverse.
+        normalization: of the hidden layers, one of `search.NORMALIZATIONS`: "layer" (LayerNorm) or "none".
+        input_normalization: of the input, the same.
         generator: source of the initial weights.
     """
 
@@ -56,6 +60,8 @@ class DynamicAutoencoder(nn.Module):
         dropout: float = 0.1,
         *,
         decoder_dims: Sequence[int] | None = None,
+        normalization: str = "layer",
+        input_normalization: str = "layer",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -64,9 +70,10 @@ class DynamicAutoencoder(nn.Module):
         self.hidden_dims = list(hidden_dims)
         self.decoder_dims = self.hidden_dims[::-1] if decoder_dims is None else list(decoder_dims)
         self.dropout = dropout
-        self.input_norm = nn.LayerNorm(input_dim, eps=LAYER_NORM_EPS)
-        self.encoder = _layers([input_dim, *self.hidden_dims, latent_dim], dropout)
-        self.decoder = _layers([latent_dim, *self.decoder_dims, input_dim], dropout)
+        self.normalization, self.input_normalization = normalization, input_normalization
+        self.input_norm = _norm(input_normalization, input_dim)
+        self.encoder = _layers([input_dim, *self.hidden_dims, latent_dim], dropout, normalization)
+        self.decoder = _layers([latent_dim, *self.decoder_dims, input_dim], dropout, normalization)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight, generator=generator)
@@ -78,7 +85,7 @@ class DynamicAutoencoder(nn.Module):
         return self.decode(latent), latent
 
     def encode(self, x: Tensor) -> Tensor:
-        """[B, F] -> [B, L]; includes the input's LayerNorm."""
+        """[B, F] -> [B, L]; includes the input's normalization."""
         latent: Tensor = self.encoder(self.input_norm(x))
         return latent
 
@@ -95,17 +102,25 @@ class DynamicAutoencoder(nn.Module):
             "hidden_dims": self.hidden_dims,
             "decoder_dims": self.decoder_dims,
             "dropout": self.dropout,
+            "normalization": self.normalization,
+            "input_normalization": self.input_normalization,
             "total_params": _count(self),
             "encoder_params": _count(self.encoder),
             "decoder_params": _count(self.decoder),
         }
 
 
-def _layers(dims: Sequence[int], dropout: float) -> nn.Sequential:
+def _layers(dims: Sequence[int], dropout: float, normalization: str) -> nn.Sequential:
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(dims[:-1]):
-        layers += [_Linear(n_in, n_out), nn.LayerNorm(n_out, eps=LAYER_NORM_EPS), nn.ReLU(), nn.Dropout(dropout)]
+        layers += [_Linear(n_in, n_out), _norm(normalization, n_out), nn.ReLU(), nn.Dropout(dropout)]
     return nn.Sequential(*layers, _Linear(dims[-2], dims[-1]))
+
+
+def _norm(kind: str, width: int) -> nn.Module:
+    if kind not in NORMALIZATIONS:
+        raise ValueError(f"no normalization is called {kind!r}")
+    return nn.LayerNorm(width, eps=LAYER_NORM_EPS) if kind == "layer" else nn.Identity()
 
 
 class _Linear(nn.Linear):
@@ -175,6 +190,8 @@ def load_best(output_dir: str | Path, latent_dim: int) -> SavedModel:
                 info["hidden_dims"],
                 info["dropout"],
                 decoder_dims=info.get("decoder_dims"),
+                normalization=info.get("normalization", "layer"),
+                input_normalization=info.get("input_normalization", "layer"),
             )
         columns, scaling = results["data"]["columns"], Scaling.from_dict(results["data"]["scaling"])
         if not len(columns) == len(scaling.low) == len(scaling.high) == model.input_dim:

@@ -30,6 +30,7 @@ from lifecycle import (
     is_exhausted,
     note_validation,
     paused_result,
+    settings_of,
     stream_name,
 )
 from losses import loss_of_sums, sparse_aware_loss, squared_error_sums
@@ -61,7 +62,7 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings, checkpoints
         state = checkpoints.load(trial) or first_state(flatten(model), settings)
         load_flat(model, state.parameters)
         model, clock = model.to(device), Clock(state)
-        optimizer = make_optimizer(model, settings)
+        optimizer = make_optimizer(model, settings_of(trial, settings))
         if state.epoch:
             set_moments(optimizer, state.moments, state.epoch * n_steps)
         order_key = stream_key(settings.seed, *stream_name("order", trial))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Widths = tuple[int, ...]
 Layers = tuple[Any, ...]  # Widths; or (Widths, Widths): encoder and decoder
 ARRANGEMENTS = ("decreasing", "any", "asymmetric")
+NORMALIZATIONS = ("layer", "none")  # LayerNorm, or nothing in its place
 OPTIONS = ("dropout", "weight_decay", "normalization", "input_normalization")  # that a training may have of its own
 
 

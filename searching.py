@@ -96,7 +96,7 @@ def _train(
         )
         return [replace(trial, repeat=first_repeat + trial.repeat) for trial in trials] if first_repeat else trials
 
-    collector = ResultCollector(trials_each, ParameterCounts(input_dim, latent_dim))
+    collector = ResultCollector(trials_each, ParameterCounts(input_dim, latent_dim, **training.settings.normalizations))
     kept: set[Trial] = set()
     with Progress(trials_each * sum(sizes), console=console) as progress:
 

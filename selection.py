@@ -11,11 +11,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from search import Configuration, Trial, TrialResult, Widths, decoder_dims, encoder_dims
+from search import Configuration, Trial, TrialResult, decoder_dims, encoder_dims, options_of
 
 BYTES_PER_PARAMETER = 16  # while it is trained: itself, its gradient and two moments
 
@@ -158,7 +158,7 @@ def _held(result: TrialResult, epochs: int) -> np.ndarray:
     return np.pad(result.test_losses, (0, epochs - len(result.test_losses)), constant_values=kept)
 
 
-def _rank_key(configuration: ConfigurationResult) -> tuple[int, int, float, int, tuple[Widths, Widths]]:
+def _rank_key(configuration: ConfigurationResult) -> tuple[Any, ...]:
     """Finished ones by their loss, then dropped ones, the last dropped first, then failed ones."""
     config, drop = configuration.config, configuration.drop
     group = 0 if configuration.failure is None else 1 if drop else 2
@@ -169,6 +169,7 @@ def _rank_key(configuration: ConfigurationResult) -> tuple[int, int, float, int,
         loss,
         configuration.model_params,
         (encoder_dims(config), decoder_dims(config)),
+        tuple(options_of(config).items()),
     )
 
 

@@ -15,7 +15,7 @@ Legend: M models in a stack, the rest as in `models.py`. F, H and L are padded h
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,13 @@ class Shape:
     hidden_dims: tuple[int, ...]
     decoder_dims: tuple[int, ...]
     dropout: float
+    normalization: str
+    input_normalization: str
+
+    @property
+    def kind(self) -> tuple[int, int, str, str]:
+        """What all members of a stack have in common: depths and normalizations."""
+        return len(self.hidden_dims), len(self.decoder_dims), self.normalization, self.input_normalization
 
     def build(self, device: str) -> DynamicAutoencoder:
         """Weights are still to be set."""
@@ -45,13 +52,23 @@ class Shape:
                 self.hidden_dims,
                 self.dropout,
                 decoder_dims=self.decoder_dims,
+                normalization=self.normalization,
+                input_normalization=self.input_normalization,
                 generator=torch.Generator(device="cpu"),
             )
 
 
 def shape_of(model: DynamicAutoencoder) -> Shape:
     """What this one is made of."""
-    return Shape(model.input_dim, model.latent_dim, tuple(model.hidden_dims), tuple(model.decoder_dims), model.dropout)
+    return Shape(
+        model.input_dim,
+        model.latent_dim,
+        tuple(model.hidden_dims),
+        tuple(model.decoder_dims),
+        model.dropout,
+        model.normalization,
+        model.input_normalization,
+    )
 
 
 class StackedAutoencoder(nn.Module):
@@ -168,19 +185,24 @@ class _Normalize(torch.autograd.Function):
 def stack(
     models: Sequence[DynamicAutoencoder | None], width: int = 0, device: torch.device | None = None
 ) -> StackedAutoencoder:
-    """Models of the same input, latent size and depth as one; None leaves a place empty.
+    """Models of the same input, latent size, depth and normalization as one; None leaves a place empty.
 
     `width`: of all hidden layers, at least; by default what the widest needs.
     """
     shapes = [None if model is None else shape_of(model) for model in models]
     some = next(shape for shape in shapes if shape)
     widest = max(width, *(n for shape in shapes if shape for n in shape.hidden_dims + shape.decoder_dims))
-    depths = len(some.hidden_dims), len(some.decoder_dims)
     for shape in shapes:
-        if shape and (len(shape.hidden_dims), len(shape.decoder_dims)) != depths:
-            raise ValueError(f"models of one depth can be stacked, not {some} and {shape}")
-    hidden, decoder = ((aligned(widest),) * depth for depth in depths)
-    padded = Shape(aligned(some.input_dim), aligned(some.latent_dim), hidden, decoder, some.dropout)
+        if shape and shape.kind != some.kind:
+            raise ValueError(f"models of one depth and normalization can be stacked, not {some} and {shape}")
+    hidden, decoder = ((aligned(widest),) * depth for depth in some.kind[:2])
+    padded = replace(
+        some,
+        input_dim=aligned(some.input_dim),
+        latent_dim=aligned(some.latent_dim),
+        hidden_dims=hidden,
+        decoder_dims=decoder,
+    )
     stacked = StackedAutoencoder(shapes, padded, device or torch.device("cpu"))
     with torch.no_grad():
         stacked.flat.copy_(stacked.rows({m: flatten(model) for m, model in enumerate(models) if model}))

@@ -4,17 +4,19 @@
     for stack in plan_stacks(trials, room.members):
         ...
 
-Trials of one depth (and fold) are stacked, of whatever widths. All stacks of a search have the same room: as many
-places, of the same width; places may stay empty. So the arithmetic of a place is the same in each of them, and the bits
-of a trial depend neither on what it shares a stack with nor on what is trained already. Nothing here knows of tensors.
+Trials of one depth (fold, and normalization) are stacked, of whatever widths. All stacks of a search have the same
+room: as many places, of the same width; places may stay empty. So the arithmetic of a place is the same in each of
+them, and the bits of a trial depend neither on what it shares a stack with nor on what is trained already. Nothing here
+knows of tensors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from search import Trial, count_parameters, decoder_dims, encoder_dims
+from search import Trial, count_parameters, decoder_dims, encoder_dims, options_of
 
 # Widths are padded to whole multiples: two AVX-512 registers of float32, the most that a loop of torch's takes at a
 # time on a CPU, and a GPU's warp. Then all places of a stack lie alike in memory, and are added up in the same order.
@@ -24,7 +26,7 @@ EVALUATED_ROWS = 512  # at a time, for all members
 MEMORY_SHARE = 0.5  # of the device's memory that a stack may take
 COPIES = 12  # of its parameters, with gradient, moments and what AdamW leaves in between; of its layers' outputs
 
-Key = tuple[int, int, int | None]
+Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,12 @@ def aligned(width: int) -> int:
 
 
 def stack_key(trial: Trial) -> Key:
-    """What the trials of a stack have in common: the encoder's and the decoder's hidden layers, and the fold."""
-    return len(encoder_dims(trial.config)), len(decoder_dims(trial.config)), trial.fold
+    """What the trials of a stack have in common.
+
+    How many hidden layers encoder and decoder have, the fold, and the normalizations, where they have their own.
+    """
+    depths, options = (len(encoder_dims(trial.config)), len(decoder_dims(trial.config))), options_of(trial.config)
+    return *depths, trial.fold, options.get("normalization"), options.get("input_normalization")
 
 
 def plan_stacks(trials: Sequence[Trial], members: int) -> list[tuple[Trial, ...]]:

@@ -35,11 +35,15 @@ WARM_UPS = 3  # uncaptured steps before a capture, as torch recommends
 
 
 class Stream(NamedTuple):
-    """Batch orders and dropout patterns that some members share, by their keys, and the next epoch of it."""
+    """Batch orders and dropout patterns that some members share, by their keys, and the next epoch of it.
+
+    `p`: the share of units that are dropped.
+    """
 
     order: int
     dropout: int
     epoch: int
+    p: float
 
 
 class StackStep:
@@ -51,7 +55,7 @@ class StackStep:
         stacked: is trained in place.
         targets: the training rows [N, F], NaN = missing, on the stack's device.
         stream_of: of each member, which of the streams it follows, [M].
-        n_streams: R.
+        dropouts: the share of units that each stream drops, [R].
     """
 
     def __init__(
@@ -59,17 +63,18 @@ class StackStep:
         stacked: StackedAutoencoder,
         targets: Tensor,
         batch_size: int,
-        dropout: float,
         stream_of: Sequence[int],
-        n_streams: int,
+        dropouts: Sequence[float],
     ) -> None:
-        device, (M, P) = stacked.flat.device, stacked.flat.shape
-        self.stacked, self.batch_size, self.dropout = stacked, batch_size, dropout
+        device, (M, P), n_streams = stacked.flat.device, stacked.flat.shape, len(dropouts)
+        self.stacked, self.batch_size = stacked, batch_size
         self._parameters = list(stacked.parameters())
         self.n_rows = len(targets)
         self.n_steps = -(-self.n_rows // batch_size)
         self.targets = pad_targets(targets, stacked.input_dim, n_more=1)  # and a row for batches that are not full
-        self.layers = dropout_layers(stacked) if dropout else []
+        self.layers = dropout_layers(stacked) if any(dropouts) else []
+        self.thresholds = torch.tensor([dropout_threshold(p) for p in dropouts], device=device)  # [R]
+        self.kept = (1 / (1 - torch.tensor(dropouts, dtype=torch.float64)).float()).to(device)  # [R] as float32 has it
         self.stream_of = torch.tensor(stream_of, device=device)
         units, rows = torch.arange(stacked.width, device=device), torch.arange(batch_size, device=device)
         self.numbers = units * batch_size + rows[:, None]  # [B, H]
@@ -110,9 +115,9 @@ class StackStep:
         """`reference.dropout_masks` of the next step: per dropout layer [M, B, H] of 0 and 1/(1-p)."""
         if not self.layers:
             return []
-        keep = keep_units(self._now(self.keys), self.numbers, self.dropout)  # [R, D, B, H]
-        masks = keep.index_select(0, self.stream_of).float() / (1 - self.dropout)  # [M, D, B, H]
-        return list(masks.unbind(1))
+        keep = keep_units(self._now(self.keys), self.numbers, self.thresholds[:, None, None, None])  # [R, D, B, H]
+        masks = keep * self.kept[:, None, None, None]
+        return list(masks.index_select(0, self.stream_of).unbind(1))  # [M, D, B, H]
 
     def _now(self, values: Tensor) -> Tensor:
         """The part for this step, [S, ...] -> [...]."""
@@ -147,17 +152,18 @@ def dropout_keys(streams: Sequence[Stream], n_steps: int, layers: Sequence[int])
     return np.stack([keys & np.uint64(MASK32), keys >> np.uint64(32)], axis=-1).astype(np.int64)
 
 
-def keep_units(keys: Tensor, numbers: Tensor, p: float) -> Tensor:
+def keep_units(keys: Tensor, numbers: Tensor, thresholds: Tensor) -> Tensor:
     """`randomness.dropout_keep`: keys [..., 2] and the units' numbers [B, H] -> [..., B, H] bool.
 
-    Unsigned 32-bit arithmetic in the lower half of int64, whose products wrap around.
+    `thresholds`: `randomness.dropout_threshold` of each key, with as many axes as the result. Unsigned 32-bit
+    arithmetic in the lower half of int64, whose products wrap around.
     """
     low, high = (half[..., None, None] for half in keys.unbind(-1))
     bits = (numbers + low) & MASK32
     bits = ((bits ^ bits >> 16) * MIX32[0] + high) & MASK32
     bits = ((bits ^ bits >> 15) * MIX32[1]) & MASK32
     bits = bits ^ bits >> 15
-    return bits >> (32 - DROPOUT_BITS) >= dropout_threshold(p)
+    return bits >> (32 - DROPOUT_BITS) >= thresholds
 
 
 def adamw_rates(learning_rate: float, weight_decay: float, first: int, n_steps: int) -> np.ndarray:

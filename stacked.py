@@ -36,6 +36,7 @@ from lifecycle import (
     is_exhausted,
     note_validation,
     paused_result,
+    settings_of,
     stream_name,
 )
 from losses import squared_error_sums, weights_of
@@ -135,7 +136,7 @@ class _StackRun:
         self.streams, stream_of = self._find_streams(room.members)
         train = table.values[table.train]
         batch_size = min(settings.batch_size, len(train))
-        self.step = StackStep(self.stacked, train, batch_size, settings.dropout, stream_of, len(self.streams))
+        self.step = StackStep(self.stacked, train, batch_size, stream_of, [stream.p for stream in self.streams])
         self.repeat = repeatable(self.step, device)
         for number, moments in enumerate(self.step.moments):
             own = {member.place: member.state.moments[number] for member in self.running.values()}
@@ -152,7 +153,8 @@ class _StackRun:
             order, dropout = (
                 stream_key(self.settings.seed, *stream_name(what, member.trial)) for what in ("order", "dropout")
             )
-            stream = Stream(order, dropout, member.state.epoch)
+            p = settings_of(member.trial, self.settings).dropout
+            stream = Stream(order, dropout, member.state.epoch, p)
             if stream not in streams:
                 streams.append(stream)
             stream_of[member.place] = member.stream = streams.index(stream)
@@ -204,10 +206,12 @@ class _StackRun:
         """Of each step and member, [S, M, 3]; members that have ended stay as they are."""
         n_steps, settings = self.step.n_steps, self.settings
         rates = np.tile(np.array(AT_REST, dtype=np.float32), (n_steps, len(self.stacked.members), 1))
-        for epoch in {member.state.epoch for member in self.running.values()}:
-            places = [member.place for member in self.running.values() if member.state.epoch == epoch]
-            learning_rate = float(settings.learning_rates[epoch])
-            own = adamw_rates(learning_rate, settings.weight_decay, epoch * n_steps + 1, n_steps)
+        alike: dict[tuple[int, float], list[int]] = {}  # places, by epoch and weight decay
+        for member in self.running.values():
+            weight_decay = settings_of(member.trial, settings).weight_decay
+            alike.setdefault((member.state.epoch, weight_decay), []).append(member.place)
+        for (epoch, weight_decay), places in alike.items():
+            own = adamw_rates(float(settings.learning_rates[epoch]), weight_decay, epoch * n_steps + 1, n_steps)
             rates[:, places] = own[:, None]
         return rates
 

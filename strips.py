@@ -75,13 +75,20 @@ def _make_normalize(*, relu: bool, dropout: bool) -> Any:
             code.store(normalized, x_hat + row)
             z = normalized * code.load(gain + h * FLOAT_BYTES) + code.load(shift + h * FLOAT_BYTES)
             if relu:
-                passes = z > 0.0
-                if dropout:
-                    passes = passes & (_hash(lane_numbers + code.to_int32(h) * step, high) > threshold - 1)
-                z = z * code.select(passes, kept.splat(LANES), _zeros(code))
+                z = _gated(code, z, h, lane_numbers, step, high, threshold if dropout else None, kept)
             code.store(z, Y + row)
 
     return strip
+
+
+def _gated(
+    code: Code, z: Lanes, h: Lanes, lane_numbers: Lanes, step: Lanes, high: Lanes, threshold: Lanes | None, kept: Lanes
+) -> Lanes:
+    """ReLU of the unit h, and dropout where there is a threshold."""
+    passes = z > 0.0
+    if threshold is not None:
+        passes = passes & (_hash(lane_numbers + code.to_int32(h) * step, high) > threshold - 1)
+    return z * code.select(passes, kept.splat(LANES), _zeros(code))
 
 
 def _hash(bits: Lanes, high: Lanes) -> Lanes:
@@ -118,6 +125,69 @@ def normalize(A, gain, shift, x_hat, Y, inverse_sd, n_features, B, has_relu, bat
             _normalize_dropout(
                 A_b, gain, shift, x_hat_b, Y_b, r_b, n_features, B, first, batch_size, high, threshold, kept
             )
+
+
+def _make_activate(*, dropout: bool) -> Any:
+    @vector_function(int64, int64, int64, int32, int32, int32, int32, float32)
+    def strip(
+        code: Code,
+        A: Lanes,
+        n_features: Lanes,
+        stride: Lanes,
+        first: Lanes,
+        step: Lanes,
+        high: Lanes,
+        threshold: Lanes,
+        kept: Lanes,
+    ) -> None:
+        """ReLU and dropout, in place."""
+        lane_numbers = code.vector(INT32, list(range(LANES))) + first
+        with code.loop(n_features) as h:
+            at = A + h * stride * FLOAT_BYTES
+            z = code.load(at, LANES)
+            code.store(_gated(code, z, h, lane_numbers, step, high, threshold if dropout else None, kept), at)
+
+    return strip
+
+
+_activate_only = _make_activate(dropout=False)
+_activate_dropout = _make_activate(dropout=True)
+
+
+@leaf(int64, int64, int64, int64, uint64, int64, float32)
+def activate(A, n_features, B, batch_size, key, threshold, kept):
+    """A = dropout(ReLU(A)), in place, for layers without LayerNorm; all else is as `normalize` has it."""
+    low, high = uint32(key & uint64(0xFFFFFFFF)), uint32(key >> uint64(32))
+    for b in range(0, B, LANES):
+        A_b, first = A + FLOAT_BYTES * b, uint32(low + uint32(b))
+        if threshold == 0:
+            _activate_only(A_b, n_features, B, first, batch_size, high, threshold, kept)
+        else:
+            _activate_dropout(A_b, n_features, B, first, batch_size, high, threshold, kept)
+
+
+@vector_function(*[int64] * 5, float32)
+def _activate_backward(
+    code: Code, delta: Lanes, Y: Lanes, bias_gradient: Lanes, n_features: Lanes, stride: Lanes, kept: Lanes
+) -> None:
+    """`activate_backward` of one strip."""
+    with code.loop(n_features) as h:
+        row, one = h * stride * FLOAT_BYTES, h * FLOAT_BYTES
+        passes = code.load(Y + row, LANES) > 0.0
+        d = code.load(delta + row, LANES) * code.select(passes, kept.splat(LANES), _zeros(code))
+        code.store(d, delta + row)
+        code.store(code.load(bias_gradient + one) + code.sum(d), bias_gradient + one)
+
+
+@leaf(*[int64] * 5, float32)
+def activate_backward(delta, Y, bias_gradient, n_features, B, kept):
+    """Dropout and ReLU backward: `delta` [H, B] from their output Y to their input, in place.
+
+    Adds to the gradient of the bias of the Linear layer in front.
+    """
+    for b in range(0, B, LANES):
+        at = FLOAT_BYTES * b
+        _activate_backward(delta + at, Y + at, bias_gradient, n_features, B, kept)
 
 
 @vector_function(*[int64] * 8, int64, int64, float32)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
 
-from search import OPTIONS, Configuration, Layers, Space, Variant
+from search import NORMALIZATIONS, OPTIONS, Configuration, Layers, Space, Variant
 
 MOST_LEVELS = 10  # of a factor; what they have in common is lost among more
 Level = float | str
@@ -27,7 +27,6 @@ NUMBERS: Mapping[str, tuple[str, Callable[[float], bool]]] = {  # what the flags
     "dropout": ("from 0 to below 1", lambda x: 0 <= x < 1),
     "weight_decay": ("from 0 to 1e30", lambda x: 0 <= x <= 1e30),
 }
-KINDS = ("layer", "none")  # what the other flags allow
 EXAMPLE = 'like "dropout=0,0.1; normalization=layer,none"'
 
 
@@ -68,8 +67,8 @@ def read_factors(text: str) -> Factors:
 
 def _read_level(name: str, text: str) -> Level:
     if name not in NUMBERS:
-        if text not in KINDS:
-            raise ValueError(f"{name} {_cut(text)!r}: give {' or '.join(KINDS)}")
+        if text not in NORMALIZATIONS:
+            raise ValueError(f"{name} {_cut(text)!r}: give {' or '.join(NORMALIZATIONS)}")
         return text
     allowed, is_allowed = NUMBERS[name]
     try:

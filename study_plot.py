@@ -71,9 +71,9 @@ def draw_study(study: Study, *, latent_dim: int, note: str | None = None) -> Fig
 def title_of(study: Study, latent_dim: int) -> str:
     """What was varied, and for how long it was trained."""
     names = [factor.name for factor in study.factors]
-    listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-    title = f"What {listed} {'do' if len(names) > 1 else 'does'} to the loss after {_length(study)}, latent size {latent_dim}"
-    return title if len(title) <= 88 else title.replace(" to the loss after", "\nto the loss after")
+    what = f"What {' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))} do{'es' * (len(names) == 1)}"
+    when = f"to the loss after {_length(study)}, latent size {latent_dim}"
+    return f"{what} {when}" if len(what) + len(when) <= 88 else f"{what}\n{when}"
 
 
 def _explanation(study: Study, off: int) -> str:

@@ -29,10 +29,16 @@ class Case:
     features: int = 7
     latent: int = 2
     dropout: float = 0.3
+    odd_dropout: float | None = None  # of every other member, if not the same
+    normalization: str = "layer"
+    input_normalization: str = "layer"
     n_rows: int = 37  # in batches of `batch_size`, the last of which is not full
     batch_size: int = 16
     missing: float = 0.0
     nonzero: float = 0.45
+
+    def dropout_of(self, member: int) -> float:
+        return self.dropout if self.odd_dropout is None or member % 2 == 0 else self.odd_dropout
 
     def targets(self) -> torch.Tensor:
         """[N, F] with zeros and missing cells."""
@@ -49,7 +55,14 @@ class Case:
             random, generator = np.random.default_rng([3, number]), torch.Generator().manual_seed(number)
             encoder, decoder = encoder_dims(config), decoder_dims(config)
             model = DynamicAutoencoder(
-                self.features, self.latent, encoder, self.dropout, decoder_dims=decoder, generator=generator
+                self.features,
+                self.latent,
+                encoder,
+                self.dropout_of(number),
+                decoder_dims=decoder,
+                normalization=self.normalization,
+                input_normalization=self.input_normalization,
+                generator=generator,
             )
             vector = flatten(model)
             load_flat(model, (vector + random.normal(0, 0.1, vector.shape)).astype(np.float32))
@@ -62,9 +75,9 @@ class Made(NamedTuple):
     streams: list[Stream]  # the two that members follow in turns
 
     def rates(self, epoch: int) -> np.ndarray:
-        """Learning rates that differ by member, [S, M, 3]; the empty place stays as it is."""
+        """Learning rates and weight decays that differ by member, [S, M, 3]; the empty place stays as it is."""
         n_steps, n_members = self.step.n_steps, len(self.step.stacked.members)
-        rates = [adamw_rates(rate_of(m), WEIGHT_DECAY, epoch * n_steps + 1, n_steps) for m in range(n_members)]
+        rates = [adamw_rates(rate_of(m), decay_of(m), epoch * n_steps + 1, n_steps) for m in range(n_members)]
         rates[-1] = np.broadcast_to(np.array(AT_REST, np.float32), rates[0].shape)
         return np.stack(rates, axis=1)
 
@@ -82,15 +95,23 @@ def rate_of(member: int) -> float:
     return 3e-3 / (1 + member)
 
 
+def decay_of(member: int) -> float:
+    """A member's weight decay."""
+    return WEIGHT_DECAY * member
+
+
 def make_stack(
     case: Case, models: Sequence[DynamicAutoencoder | None] | None = None, device: torch.device = CPU
 ) -> Made:
     """The case's members, or others in their places, and an empty place behind them."""
     models = [*(case.models() if models is None else models), None]
-    streams = [Stream(order=11, dropout=2**63 + 12345, epoch=0), Stream(order=2**63 - 1, dropout=5, epoch=0)]
+    streams = [
+        Stream(order=11, dropout=2**63 + 12345, epoch=0, p=case.dropout_of(0)),
+        Stream(order=2**63 - 1, dropout=5, epoch=0, p=case.dropout_of(1)),
+    ]
     step = StackStep(
-        stack(models, device=device), case.targets().to(device), case.batch_size, case.dropout,
-        [place % 2 for place in range(len(models))], len(streams),
+        stack(models, device=device), case.targets().to(device), case.batch_size,
+        [place % 2 for place in range(len(models))], [stream.p for stream in streams],
     )  # fmt: skip
     return Made(step, streams)
 

@@ -73,6 +73,8 @@ MORE_DEFAULTS = {
     "batch_trials": 0,
     "width_range": None,
     "arrangement": "decreasing",
+    "normalization": "layer",
+    "input_normalization": "layer",
 }
 
 

@@ -36,6 +36,8 @@ ARGUMENTS: dict[str, tuple[list[str], str, str]] = {
         ("confidence", "number above 0 and up to 0.9999", ["0", "1", "95", "nan"]),
         ("hidden_dims_search", "whole numbers from 1 to 65536", ["16,,32", "16;32", "64-32", "", " ", "1e3", "0"]),
         ("hidden_dims_search", "like 16,32,64", ["16,", "nan", "[16,32]", "٣", "65537", "9" * 5000, "16\n32", "16,-4"]),
+        ("normalization", "give layer or none", ["", "batch", "None"]),
+        ("input_normalization", "give layer or none", ["", "on"]),
         ("select", "give best or simplest", ["", "Best", "smallest"]),
         ("scaling", "give robust, percent or none", ["", "minmax"]),
         ("engine", "give auto, compiled, reference or stacked", ["", "jax", "compiled\0"]),

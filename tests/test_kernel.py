@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -18,7 +19,7 @@ from losses import sparse_aware_loss
 from models import DynamicAutoencoder, flatten, load_flat
 from randomness import dropout_threshold
 from reference import dropout_masks, forward_with_masks, get_moments, make_optimizer, reference_step, set_moments
-from search import Configuration, decoder_dims, encoder_dims
+from search import NORMALIZATIONS, Configuration, decoder_dims, encoder_dims
 
 STEPS = 100
 DROPOUT_KEY = 2**63 + 12345
@@ -34,6 +35,12 @@ class Case:
     n_rows: int = 32  # rows in the batch; fewer than batch_size is a ragged last one
     missing: float = 0.0
     nonzero: float = 0.45
+    normalization: str = "layer"
+    input_normalization: str = "layer"
+
+    @property
+    def normalizations(self) -> dict[str, str]:
+        return {"normalization": self.normalization, "input_normalization": self.input_normalization}
 
 
 CASES = [
@@ -55,6 +62,21 @@ CASES = [
     Case(((5,), (7, 33, 140)), latent=6, features=9, dropout=0.1, missing=0.3, n_rows=7),
     Case(((2, 1), (3,)), latent=2, features=3, dropout=0.3),
     Case((128, 96), dropout=0.1, batch_size=180, n_rows=180),  # products done block by block
+    *[
+        Case(
+            (64, 32),
+            dropout=dropout,
+            missing=missing,
+            n_rows=n_rows,
+            normalization=hidden,
+            input_normalization=of_input,
+        )
+        for hidden, of_input in [("none", "none"), ("none", "layer"), ("layer", "none")]
+        for dropout, missing, n_rows in [(0.0, 0.0, 32), (0.3, 0.2, 19)]
+    ],
+    Case(((130, 17, 5), (9,)), latent=4, features=60, dropout=0.1, missing=0.3, n_rows=7, normalization="none"),
+    Case((1,), latent=1, features=1, nonzero=0.9, normalization="none", input_normalization="none"),
+    Case((127, 65, 3), batch_size=17, n_rows=17, normalization="none", input_normalization="none", dropout=0.5),
 ]
 
 
@@ -74,7 +96,7 @@ class Compiled:
         self.case = case
         self.parameters = flatten(model)
         self.moment1, self.moment2 = np.zeros_like(self.parameters), np.zeros_like(self.parameters)
-        self.table = kernel.layer_table(case.features, case.latent, case.hidden)
+        self.table = kernel.layer_table(case.features, case.latent, case.hidden, **case.normalizations)
         self.work = kernel.allocate(self.table, case.batch_size)
 
     def step(self, number: int, target: torch.Tensor, learning_rate: float, weight_decay: float) -> float:
@@ -99,6 +121,7 @@ def model_of(case: Case) -> DynamicAutoencoder:
         encoder_dims(case.hidden),
         case.dropout,
         decoder_dims=decoder_dims(case.hidden),
+        **case.normalizations,
         generator=torch.Generator().manual_seed(11),
     )
     random = np.random.default_rng(3)  # gains and shifts of their own, not the 1 and 0 that they start with
@@ -189,12 +212,16 @@ def test_large_products_are_done_in_blocks(widths: Configuration, batch_size: in
 
 
 @pytest.mark.parametrize("config", [(5, 3), ((5, 3), (4, 6, 8)), ((5, 6), (4,))])
-def test_layer_table_lays_the_state_dict_end_to_end(config: Configuration) -> None:
-    model = DynamicAutoencoder(7, 2, encoder_dims(config), decoder_dims=decoder_dims(config))
-    table = kernel.layer_table(7, 2, config)
+@pytest.mark.parametrize("hidden", NORMALIZATIONS)
+@pytest.mark.parametrize("of_input", NORMALIZATIONS)
+def test_layer_table_lays_the_state_dict_end_to_end(config: Configuration, hidden: str, of_input: str) -> None:
+    norms: dict[str, Any] = {"normalization": hidden, "input_normalization": of_input}
+    model = DynamicAutoencoder(7, 2, encoder_dims(config), decoder_dims=decoder_dims(config), **norms)
+    table = kernel.layer_table(7, 2, config, **norms)
     random = np.random.default_rng(1)
     load_flat(model, random.normal(size=flatten(model).shape).astype(np.float32))
     vector = flatten(model)
+    assert kernel.n_parameters(table) == vector.size
     linear = [m for m in [*model.encoder, *model.decoder] if isinstance(m, torch.nn.Linear)]
     assert len(linear) == len(table)
     for layer, row in zip(linear, table, strict=True):
@@ -205,9 +232,11 @@ def test_layer_table_lays_the_state_dict_end_to_end(config: Configuration) -> No
     state = model.state_dict()
     latent, output = len(encoder_dims(config)), len(linear) - 1
     for number, row in enumerate(table):
-        if number in (latent, output):
+        if number in (latent, output) or hidden == "none":
             assert row[kernel.GAIN] == row[kernel.SHIFT] == 0, "no LayerNorm there"
+            assert row[kernel.KIND] == (kernel.LINEAR if number in (latent, output) else kernel.ACTIVATED)
             continue
+        assert row[kernel.KIND] == kernel.NORMALIZED
         name = f"encoder.{4 * number + 1}" if number < latent else f"decoder.{4 * (number - latent - 1) + 1}"
         gain, shift = (state[f"{name}.{kind}"].numpy() for kind in ("weight", "bias"))
         assert np.array_equal(vector[row[kernel.GAIN] :][: len(gain)], gain)

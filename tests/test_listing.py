@@ -56,6 +56,11 @@ def test_the_total_is_that_of_the_lines() -> None:
     assert lines_of(space, seconds=lambda n: 1000.0 * n)[-1].endswith(f", about {seconds / 3600:.0f} h on 2 cores")
 
 
+def test_sizes_are_those_without_normalizations_where_there_are_none() -> None:
+    bare = lines_of(Space([16], 1), normalization="none", input_normalization="none")
+    assert bare[1].split()[0] == str(24 * 16 + 16 + 16 * 3 + 3 + 3 * 16 + 16 + 16 * 24 + 24)
+
+
 def test_one_is_one() -> None:
     assert lines_of(Space([8], 1), repeats=1, folds=2, threads=1)[-1] == (
         "1 configuration x 1 repeat x 2 folds, about 1 s on 1 core"

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from models import DynamicAutoencoder, flatten, load_best, load_flat
+from search import NORMALIZATIONS
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,28 @@ def test_each_hidden_layer_is_linear_layernorm_relu_dropout() -> None:
     assert [m.eps for m in model.modules() if isinstance(m, nn.LayerNorm)] == [1e-6] * 5
     assert {m.p for m in model.modules() if isinstance(m, nn.Dropout)} == {0.25}
     assert model.decoder[0].out_features == 32
+
+
+@pytest.mark.parametrize("hidden", NORMALIZATIONS)
+@pytest.mark.parametrize("of_input", NORMALIZATIONS)
+def test_without_normalizations_all_else_keeps_its_name_and_its_first_weights(hidden: str, of_input: str) -> None:
+    norms: dict[str, Any] = {"normalization": hidden, "input_normalization": of_input}
+    usual, model = (
+        DynamicAutoencoder(24, 3, [64, 32], generator=torch.Generator().manual_seed(4), **given)
+        for given in ({}, norms)
+    )
+    lacking = {f"{part}.{slot}." for part in ("encoder", "decoder") for slot in (1, 5)} if hidden == "none" else set()
+    lacking |= {"input_norm."} if of_input == "none" else set()
+    expected = {name: value for name, value in usual.state_dict().items() if not name.startswith(tuple(lacking))}
+    assert list(model.state_dict()) == list(expected)
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+    info = model.get_model_info()
+    assert (info["normalization"], info["input_normalization"]) == (hidden, of_input)
+
+
+def test_an_unknown_normalization_is_refused() -> None:
+    with pytest.raises(ValueError, match="no normalization is called 'batch'"):
+        DynamicAutoencoder(24, 3, normalization="batch")
 
 
 def test_weights_start_xavier_uniform_and_biases_zero() -> None:
@@ -127,6 +150,22 @@ def test_load_best_rebuilds_the_model_and_leaves_the_global_generator_alone(tmp_
     assert not best.model.training
     assert all(parameter.requires_grad and parameter.device.type == "cpu" for parameter in best.model.parameters())
     assert best.encode(torch.full((3, 4), torch.nan)).shape == (3, 2)
+
+
+def test_load_best_takes_results_without_normalizations_for_those_of_an_earlier_version(tmp_path: Path) -> None:
+    info = DynamicAutoencoder(4, 2, [5]).get_model_info()
+    del info["normalization"], info["input_normalization"]
+    leave_behind(tmp_path, model_info=info)
+    assert isinstance(load_best(tmp_path, 2).model.input_norm, nn.LayerNorm)
+
+
+def test_load_best_rebuilds_a_model_without_normalizations(tmp_path: Path) -> None:
+    model = DynamicAutoencoder(4, 2, [5], normalization="none", input_normalization="none")
+    weights = leave_behind(tmp_path, model_info=model.get_model_info())
+    torch.save(model.state_dict(), weights)
+    best = load_best(tmp_path, 2).model
+    x = torch.rand(3, 4)
+    assert torch.equal(best.encode(x), model.eval().encode(x))
 
 
 def test_load_best_without_results_or_weights_names_the_file(tmp_path: Path) -> None:

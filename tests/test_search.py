@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 
 from models import DynamicAutoencoder
-from search import Space, Trial, count_parameters, enumerate_configurations, plan_trials
+from search import (
+    NORMALIZATIONS,
+    ParameterCounts,
+    Space,
+    Trial,
+    Variant,
+    count_parameters,
+    enumerate_configurations,
+    plan_trials,
+)
 
 
 @pytest.mark.parametrize(
@@ -51,9 +61,17 @@ def test_known_models_have_their_known_size(latent_dim: int, config: tuple[int, 
 @pytest.mark.parametrize("input_dim", [1, 24, 60])
 @pytest.mark.parametrize("latent_dim", [1, 3, 30])
 @pytest.mark.parametrize("config", [(1,), (64,), (64, 32), (130, 7, 7), (9, 8, 5, 3, 2)])
-def test_parameters_are_counted_as_the_model_has_them(input_dim: int, latent_dim: int, config: tuple[int, ...]) -> None:
-    model = DynamicAutoencoder(input_dim, latent_dim, config)
-    assert count_parameters(input_dim, latent_dim, config) == sum(p.numel() for p in model.parameters())
+@pytest.mark.parametrize("hidden", NORMALIZATIONS)
+@pytest.mark.parametrize("of_input", NORMALIZATIONS)
+def test_parameters_are_counted_as_the_model_has_them(
+    input_dim: int, latent_dim: int, config: tuple[int, ...], hidden: str, of_input: str
+) -> None:
+    norms: dict[str, Any] = {"normalization": hidden, "input_normalization": of_input}
+    model = DynamicAutoencoder(input_dim, latent_dim, config, **norms)
+    size = sum(p.numel() for p in model.parameters())
+    assert count_parameters(input_dim, latent_dim, config, **norms) == size
+    assert count_parameters(input_dim, latent_dim, Variant(config, tuple(norms.items()))) == size
+    assert ParameterCounts(input_dim, latent_dim, **norms)[config] == size
 
 
 @pytest.mark.parametrize(("folds", "numbers"), [(0, [None]), (3, [0, 1, 2])])

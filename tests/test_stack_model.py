@@ -18,6 +18,8 @@ CASES = [
     Case([(1,), (64,), (7,)], features=3, latent=1),
     Case([((5,), (7, 33, 20)), ((64,), (2, 2, 2))], features=40, latent=35),
     Case([(130, 17, 5)]),
+    Case([(16, 8), (33, 5)], normalization="none"),
+    Case([(16, 8), (33, 5)], normalization="none", input_normalization="none", odd_dropout=0.1),
 ]
 
 
@@ -87,6 +89,12 @@ def test_all_hidden_layers_are_as_wide_as_the_widest_or_wider(width: int) -> Non
 def test_only_models_of_one_depth_stack() -> None:
     with pytest.raises(ValueError, match="models of one depth"):
         stack(Case([(16, 8), (16,)]).models())
+
+
+@pytest.mark.parametrize("other", [Case([(16, 8)], normalization="none"), Case([(16, 8)], input_normalization="none")])
+def test_only_models_of_one_normalization_stack(other: Case) -> None:
+    with pytest.raises(ValueError, match="models of one depth and normalization"):
+        stack([*Case([(16, 8)]).models(), *other.models()])
 
 
 def test_an_empty_place_is_no_model() -> None:

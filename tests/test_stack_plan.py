@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search import Space, Trial, plan_trials
+from search import Space, Trial, Variant, plan_trials
 from stack_plan import ALIGNED, MOST_MEMBERS, Room, aligned, plan_stacks, room_for, room_of, stack_key
 
 fixed = settings(deadline=None, derandomize=True, database=None)
@@ -59,6 +59,15 @@ def test_the_depths_of_encoder_and_decoder_and_the_fold_keep_trials_apart() -> N
     ]
     assert len({stack_key(trial) for trial in apart}) == 6
     assert stack_key(apart[0]) == stack_key(Trial((64, 2), 4)) == stack_key(Trial(((4, 3), (9, 9)), 1))
+
+
+def test_normalizations_of_their_own_keep_trials_apart_and_other_options_do_not() -> None:
+    def key(**options: float | str) -> object:
+        return stack_key(Trial(Variant((8, 8), tuple(options.items())), 0))
+
+    apart = [key(), key(normalization="none"), key(input_normalization="none"), key(normalization="layer")]
+    assert len(set(apart)) == 4
+    assert key(dropout=0.0, weight_decay=0.1) == key() == stack_key(Trial((4, 4), 1))
 
 
 def test_the_default_search_has_a_stack_for_each_depth_on_a_large_gpu() -> None:

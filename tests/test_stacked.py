@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import count
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from console import Console, UsageError
 from engine_choice import choose_engine
 from lifecycle import InMemory, SplitTable, TrainingSettings
 from reference import reference_trainer
-from search import Trial, TrialResult, TrialState
+from search import Trial, TrialResult, TrialState, Variant
 from stack_plan import Room
 from stacked import CHECK_TOLERANCE, Check, StackTrainer, _unless_full, check, run_stacks, stacked_trainer
 from training import Training
@@ -100,6 +101,18 @@ def test_a_trials_bits_depend_neither_on_its_company_nor_on_its_place(
         assert_all_same(together, {trial: expected[trial] for trial in places if trial})
     if settings.stops_early:
         assert len({len(result.test_losses) for result in together.values()}) > 1, "they do not all end together"
+
+
+def test_variants_share_stacks_and_have_the_bits_they_have_alone(table: SplitTable) -> None:
+    options: list[dict[str, Any]] = [
+        *({"dropout": p, "weight_decay": decay} for p in (0.0, 0.3) for decay in (0.0, 0.2)),
+        *({"dropout": p, "normalization": "none"} for p in (0.0, 0.3)),
+    ]
+    variants = [Variant(config, tuple(own.items())) for own in options for config in [(16, 8), (9, 33)]]
+    trials = [*TRIALS[:4], *(Trial(variant, repeat) for variant in variants for repeat in range(2))]
+    train = stacked_trainer(table, SETTINGS)
+    together = by_trial(run_stacks(trials, trials, {None: train}, ROOM))
+    assert_all_same(together, {trial: next(train([trial])) for trial in trials})
 
 
 def test_a_diverging_member_ends_at_its_epoch_and_the_others_have_the_bits_they_had(

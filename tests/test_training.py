@@ -30,7 +30,7 @@ from losses import sparse_aware_loss
 from models import DynamicAutoencoder, flatten
 from randomness import batch_order
 from reference import reference_trainer
-from search import Configuration, Trial, TrialResult, TrialState
+from search import Configuration, Trial, TrialResult, TrialState, Variant
 from training import Training, encode_table, make_trainer, trained_model
 from workers import run_trials
 
@@ -88,6 +88,54 @@ def test_the_compiled_engine_starts_from_the_weights_of_the_torch_model(config: 
         found = compiled.first_parameters(trial, kernel.layer_table(7, SETTINGS.latent_dim, config), SETTINGS)
         assert found.dtype == expected.dtype
         assert found.tobytes() == expected.tobytes()
+
+
+# Configurations with options of their own
+
+
+VARIANTS: list[dict[str, Any]] = [
+    {"dropout": 0.4},
+    {"dropout": 0.0, "weight_decay": 0.3},
+    {"normalization": "none"},
+    {"input_normalization": "none"},
+    {"dropout": 0.2, "weight_decay": 0.0, "normalization": "none", "input_normalization": "none"},
+]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_variant_trains_to_the_bits_that_its_options_as_settings_of_all_give(table: SplitTable, engine: str) -> None:
+    train, seen = make_trainer(engine, {None: table}, SETTINGS), set()
+    for config in [(16, 8), ((20, 4), (9,))]:
+        for options in VARIANTS:
+            variant = Trial(Variant(config, tuple(options.items())), 1)
+            result = train(variant)
+            assert result.trial == variant
+            as_settings = replace(SETTINGS, **options)
+            assert same_bits(result, make_trainer(engine, {None: table}, as_settings)(Trial(config, 1)))
+            model = trained_model(result, table, SETTINGS)
+            assert model.get_model_info()["dropout"] == as_settings.dropout
+            seen.add(result.final_test_loss)
+    assert len(seen) == 2 * len(VARIANTS)
+
+
+def test_engines_give_the_same_variants(table: SplitTable) -> None:
+    for options in VARIANTS:
+        trial = Trial(Variant((16, 8), tuple(options.items())), 0)
+        reference, *others = (
+            make_trainer(engine, {None: table}, SETTINGS)(trial) for engine in ("reference", "compiled", "stacked")
+        )
+        for other in others:
+            for name in ("train_losses", "test_losses", "final_train_loss", "final_test_loss"):
+                np.testing.assert_allclose(getattr(other, name), getattr(reference, name), rtol=ENGINE_TOLERANCE)
+
+
+@pytest.mark.parametrize("norms", [("none", "layer"), ("layer", "none"), ("none", "none")])
+def test_the_compiled_engine_starts_a_bare_model_from_the_weights_of_torchs(norms: tuple[str, str]) -> None:
+    settings = replace(SETTINGS, normalization=norms[0], input_normalization=norms[1])
+    for config in [(9,), ((8, 4), (5,))]:
+        layers = kernel.layer_table(7, settings.latent_dim, config, **settings.normalizations)
+        found = compiled.first_parameters(Trial(config, 0), layers, settings)
+        assert found.tobytes() == flatten(lifecycle.build_model(Trial(config, 0), 7, settings)).tobytes()
 
 
 def test_batch_orders_are_kept_up_to_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
