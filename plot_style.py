@@ -35,6 +35,7 @@ from files import replacing
 from report import config_text, loss_text, percent
 from search import Configuration, Variant, Widths, decoder_dims, encoder_dims
 from selection import ConfigurationResult, Drop
+from study_plan import level_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -228,8 +229,7 @@ def short_name(config: Configuration) -> str:
     Of a variant the values of its options follow: `[64, 32] 0.1/layer`.
     """
     if isinstance(config, Variant):
-        values = (value if isinstance(value, str) else f"{value:g}" for _, value in config.options)
-        return f"{short_name(config.layers)} {'/'.join(values)}"
+        return f"{short_name(config.layers)} {'/'.join(level_text(value) for _, value in config.options)}"
     encoder, decoder = encoder_dims(config), decoder_dims(config)
     if config == encoder:
         return config_text(encoder) if len(encoder) <= NAMED_LAYERS else f"{_ends(encoder)} ({len(encoder)} layers)"

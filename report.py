@@ -26,6 +26,7 @@ from console import count
 from files import replacing
 from search import Configuration, TrialResult, Variant, decoder_dims, encoder_dims, layers_of, options_of
 from selection import ConfigurationResult
+from study_plan import level_text
 
 if TYPE_CHECKING:
     import torch
@@ -60,16 +61,13 @@ ANNOUNCED = {  # files that the closing summary names, in its order: field of `r
 def config_text(config: Configuration) -> str:
     """`[64, 32]`, as everywhere in the program's output; of a pair encoder and decoder, `[64, 32] -> [16, 64]`.
 
-    A variant's options follow: `[64, 32] dropout 0.3, normalization none`.
+    A variant's options follow: `[64, 32] (dropout 0.3, normalization none)`.
     """
     layers = layers_of(config)
     halves = layers if isinstance(layers[0], tuple) else (layers,)
     text = " -> ".join(f"[{', '.join(map(str, widths))}]" for widths in halves)
-    options = (
-        f"{name} {value if isinstance(value, str) else format(value, 'g')}"
-        for name, value in options_of(config).items()
-    )
-    return f"{text} {', '.join(options)}".rstrip()
+    options = ", ".join(f"{name} {level_text(value)}" for name, value in options_of(config).items())
+    return f"{text} ({options})" if options else text
 
 
 def loss_text(loss: float, sd: float | None = None) -> str:

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Any, NamedTuple
 
@@ -162,11 +162,12 @@ def _bounds(
     contrasts: _Contrasts, evidence: Evidence, df: np.ndarray, confidence: float, seed: int
 ) -> list[Interval | None]:
     """The interval of each contrast: those of all main effects hold together, and those of all interactions."""
+    errors = draw_contrast_errors(evidence, df, _n_draws(len(df), confidence), seed)
     bounds = np.empty((len(df), 2))
     is_main = np.array([len(name) == 1 for name in contrasts.names])
-    for kind in filter(len, (np.flatnonzero(is_main), np.flatnonzero(~is_main))):
-        errors = draw_contrast_errors(evidence, df, kind, _n_draws(len(kind), confidence), seed)
-        bounds[kind] = simultaneous(evidence.losses[kind], errors, confidence)
+    for kind in (is_main, ~is_main):
+        if kind.any():
+            bounds[kind] = simultaneous(evidence.losses[kind], errors[:, kind], confidence)
     return [Interval(*bound) for bound in bounds.tolist()]
 
 
@@ -181,7 +182,7 @@ def _strength(interaction: Interaction) -> float:
 
 def _n_draws(n_contrasts: int, confidence: float) -> int:
     """Enough for the tails of the rarest of them, as far as that does not take gigabytes."""
-    for_tails = min(max(10_000, math.ceil(100 / (1 - confidence))), 200_000)
+    for_tails = min(max(5000, math.ceil(100 / (1 - confidence))), 200_000)
     return max(2000, min(for_tails, 20_000_000 // n_contrasts))
 
 
@@ -314,18 +315,16 @@ def training_variances(values: np.ndarray, noise: np.ndarray) -> tuple[np.ndarra
     return excess / (repeats * folds * n_configurations**2), df
 
 
-def draw_contrast_errors(evidence: Evidence, df: np.ndarray, chosen: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
-    """Joint errors of the `chosen` contrasts, [draws, len(chosen)]: a bootstrap over rows, Student's t over trainings.
+def draw_contrast_errors(evidence: Evidence, df: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
+    """Joint errors of E contrasts, [draws, E]: a bootstrap over rows, Student's t over trainings.
 
     Luck in training is drawn for each on its own, though contrasts share some: that makes intervals that hold together
     a little too wide, never too narrow (Šidák 1967, doi:10.1080/01621459.1967.10482935).
     """
     rng = np.random.default_rng(stream_key(seed, "study"))
-    nothing = np.zeros(len(chosen))
-    rows = Evidence(evidence.losses[chosen], evidence.influences[chosen], nothing, 0.0, evidence.row_df)
-    luck = rng.standard_t(df[chosen], size=(n_draws, len(chosen)))
-    by_training = luck * np.sqrt(evidence.training_variances[chosen])
-    return np.asarray(draw_errors(rows, n_draws, rng).rows + by_training)
+    rows = replace(evidence, training_variances=np.zeros(len(df)), training_df=0.0)
+    luck = rng.standard_t(df, size=(n_draws, len(df)))
+    return np.asarray(draw_errors(rows, n_draws, rng).rows + luck * np.sqrt(evidence.training_variances))
 
 
 def simultaneous(estimates: np.ndarray, errors: np.ndarray, confidence: float) -> np.ndarray:

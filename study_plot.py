@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROW, FRAME = 0.19, 1.75  # inches: a row, and all around the rows
-LOWEST = 3.2  # inches of the whole picture
+SPACE = 0.4  # rows between one factor and the next
+WIDE = 40  # characters that fit over the panel on the right
+LOWEST = 3.05  # inches of the whole picture
 MOST_DOTS = 40  # of more configurations so many quantiles are drawn
 
 BETTER: dict[str, Any] = {"color": COLOURS[0], "marker": "o", "markersize": 5.5}
 WORSE: dict[str, Any] = {"color": COLOURS[1], "marker": "s", "markersize": 5}
 OPEN: dict[str, Any] = {"color": FAINT, "marker": "D", "markersize": 4.5}
-REFERENCE: dict[str, Any] = {"color": INK, "marker": "|", "markersize": 8, "markeredgewidth": 1.4}
+REFERENCE: dict[str, Any] = {"color": INK, "marker": "o", "markersize": 5, "markerfacecolor": "white"}
 LABELS = ((BETTER, "better"), (WORSE, "worse"), (OPEN, "cannot be told"))
 
 
@@ -40,6 +42,7 @@ class Row(NamedTuple):
     """A row of the forest plot: a factor's name, its reference level, or the effect of another level."""
 
     label: str
+    y: float
     effect: MainEffect | None = None
     is_name: bool = False
 
@@ -57,7 +60,7 @@ def draw_study(study: Study, *, latent_dim: int, note: str | None = None) -> Fig
     words = [_explanation(study, off), f"Left out: {'; '.join(study.left_out)}" if study.left_out else "", note or ""]
     small_print = "\n".join(filter(None, words))
     with mpl.rc_context(STYLE):
-        height = max(LOWEST, FRAME + ROW * len(rows) + 0.13 * len(small_print) / 105)
+        height = max(LOWEST, FRAME + ROW * rows[-1].y + 0.13 * len(small_print) / 105)
         figure = new_figure(height, title_of(study, latent_dim), small_print)
         if study.strongest is None:
             axes = figure.subplots()
@@ -95,12 +98,14 @@ def _length(study: Study) -> str:
 def rows_of(study: Study) -> list[Row]:
     """From top to bottom."""
     rows: list[Row] = []
-    for factor in study.factors:
+    for number, factor in enumerate(study.factors):
+        space = SPACE * number
         effects = {e.level: e for e in study.main_effects if e.factor == factor.name}
-        rows.append(Row(factor.name, is_name=True))
+        rows.append(Row(factor.name, len(rows) + space, is_name=True))
         for level in factor.levels:
             effect = effects.get(level)
-            rows.append(Row(level_text(level) + ("" if effect else " (reference)"), effect))
+            label = level_text(level) + ("" if effect else " (reference)")
+            rows.append(Row(label, len(rows) + space, effect))
     return rows
 
 
@@ -118,8 +123,8 @@ def limits(study: Study) -> tuple[float, float]:
 
 def _draw_effects(axes: Axes, study: Study, rows: list[Row], reach: tuple[float, float]) -> None:
     set_scale(axes.xaxis, *reach, log=False, margin=0, most_ticks=5)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_yticks(range(len(rows)), [row.label for row in rows])
+    axes.set_ylim(rows[-1].y + 0.6, -0.6)
+    axes.set_yticks([row.y for row in rows], [row.label for row in rows])
     axes.tick_params(axis="y", length=0)
     for row, label in zip(rows, axes.get_yticklabels(), strict=True):
         label.set_fontweight("bold" if row.is_name else "normal")
@@ -127,11 +132,11 @@ def _draw_effects(axes: Axes, study: Study, rows: list[Row], reach: tuple[float,
     axes.grid(axis="x")
     axes.axvline(0, color=INK, linewidth=0.9, zorder=1.5)
     axes.set_xlabel("Change of the loss (below 0 is better)")
-    for y, row in enumerate(rows):
+    for row in rows:
         if row.effect:
-            _draw_effect(axes, y, row.effect, len(study.layers))
+            _draw_effect(axes, row.y, row.effect, len(study.layers))
         elif not row.is_name:
-            axes.plot(0, y, linestyle="none", zorder=3, **REFERENCE)
+            axes.plot(0, row.y, linestyle="none", zorder=3, **REFERENCE)
     used = [_look(row.effect) for row in rows if row.effect]
     keys = [Line2D([], [], linewidth=1.4, label=label, **look) for look, label in LABELS if look in used]
     if study.is_known:
@@ -144,7 +149,7 @@ def _look(effect: MainEffect) -> dict[str, Any]:
     return BETTER if effect.estimate < 0 else WORSE
 
 
-def _draw_effect(axes: Axes, y: int, effect: MainEffect, n_configurations: int) -> None:
+def _draw_effect(axes: Axes, y: float, effect: MainEffect, n_configurations: int) -> None:
     look = _look(effect)
     if n_configurations > 1:
         dots = np.sort(effect.by_configuration)
@@ -168,15 +173,19 @@ def _draw_interaction(axes: Axes, study: Study, interaction: Interaction) -> Non
         look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
         axes.plot(x, some, label=level_text(level), linewidth=1.4, markersize=5, **look)
     set_scale(axes.yaxis, float(losses.min()), float(losses.max()), log=False, margin=0.08)
-    axes.set_xticks(x, [level_text(level) for level in along.levels])
+    ticks = [level_text(level) for level in along.levels]
+    slanted: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(x, ticks, **(slanted if sum(map(len, ticks)) > WIDE / 2 else {}))
     axes.set_xlim(-0.35, len(x) - 0.65)
     axes.set(xlabel=along.name, ylabel="Mean loss")
     axes.grid(axis="y")
-    axes.set_title(_interaction_title(study, interaction), loc="left")
+    axes.set_title(_interaction_title(study, interaction), loc="left", x=-0.24)
     axes.legend(title=lines.name, loc="best", ncols=1 + (len(lines.levels) > 5), alignment="left")
 
 
 def _interaction_title(study: Study, interaction: Interaction) -> str:
-    change = change_text(study, interaction.estimate, interaction.interval)
+    change = change_text(study, interaction.estimate, interaction.interval).replace("-", "−")
     names = [f"{f} {level_text(level)}" for f, level in zip(interaction.factors, interaction.levels, strict=True)]
-    return "\n".join(["Strongest interaction:", " with\n".join(names), change])
+    both = " with ".join(names)
+    lines = ["Strongest interaction:", both if len(both) <= WIDE else both.replace(" with ", "\nwith "), change]
+    return "\n".join(lines)

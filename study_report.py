@@ -35,6 +35,7 @@ CSV_COLUMNS = (
     *("kind", "factor", "level", "reference", "with_factor", "with_level", "with_reference", "effect"),
     *("standard_error", "low", "high", "strongest", "epochs", "configurations", "repeats"),
 )
+LITTLE = 0.01  # of the loss: a smaller effect is not worth a flag
 
 
 # Words
@@ -98,11 +99,15 @@ def advise(study: Study) -> list[str]:
         if study.repeats * study.folds == 1:
             return ["No intervals: with one training each luck cannot be told from merit; --repeats 5 can tell."]
         return ["No intervals: a single row or group was scored."]
-    give, keep, open_ = [], [], []
+    give, keep, small, open_ = [], [], [], []
+    least = LITTLE * float(study.losses.mean())
     for factor in study.factors:
-        told = [e for e in study.main_effects if e.factor == factor.name and is_told(e)]
+        effects = [effect for effect in study.main_effects if effect.factor == factor.name]
+        told = [effect for effect in effects if is_told(effect)]
         best = min(told, key=lambda effect: effect.estimate, default=None)
-        if best is None:
+        if all(effect.interval and max(map(abs, effect.interval)) < least for effect in effects):
+            small.append(factor.name)
+        elif best is None:
             open_.append(factor.name)
         elif best.estimate < 0:
             give.append(f"--{factor.name} {level_text(best.level)}")
@@ -110,7 +115,8 @@ def advise(study: Study) -> list[str]:
             keep.append(f"--{factor.name} {level_text(best.reference)}")
     parts = [f"a lower loss comes with {' '.join(give)}"] if give else []
     parts += [f"nothing here beats {' '.join(keep)}"] if keep else []
-    parts += [f"no difference can be told for {', '.join(open_)}"] if open_ else []
+    parts += [f"less than {percent(LITTLE)} of the loss depends on {' and '.join(small)}"] if small else []
+    parts += [f"no difference can be told for {' and '.join(open_)}"] if open_ else []
     text = "; ".join(parts)
     lines = [f"{text[0].upper()}{text[1:]}."]
     if study.strongest and is_told(study.strongest) and give:
