@@ -76,7 +76,7 @@ def title_of(study: Study, latent_dim: int) -> str:
     names = [factor.name for factor in study.factors]
     what = f"What {' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))} do{'es' * (len(names) == 1)}"
     when = f"to the loss after {_length(study)}, latent size {latent_dim}"
-    return f"{what} {when}" if len(what) + len(when) <= 88 else f"{what}\n{when}"
+    return f"{what} {when}" if len(what) + len(when) <= 80 else f"{what}\n{when}"
 
 
 def _explanation(study: Study, off: int) -> str:
@@ -174,8 +174,7 @@ def _draw_interaction(axes: Axes, study: Study, interaction: Interaction) -> Non
         axes.plot(x, some, label=level_text(level), linewidth=1.4, markersize=5, **look)
     set_scale(axes.yaxis, float(losses.min()), float(losses.max()), log=False, margin=0.08)
     ticks = [level_text(level) for level in along.levels]
-    slanted: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(x, ticks, **(slanted if sum(map(len, ticks)) > WIDE / 2 else {}))
+    axes.set_xticks(x, ticks, rotation=90 if sum(map(len, ticks)) > WIDE / 2 else 0)
     axes.set_xlim(-0.35, len(x) - 0.65)
     axes.set(xlabel=along.name, ylabel="Mean loss")
     axes.grid(axis="y")
