@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from search import ARRANGEMENTS, NORMALIZATIONS, Space, count_parameters
+from study_plan import NUMBERS, CrossedSpace, crossing, factors_of, study_faults, unused_level_faults
 
 PROG = "hyperparam_optimizer.py"
 SUFFIXES = (".csv", ".tsv", ".tab", ".xlsx", ".parquet")
@@ -125,6 +126,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--width_range", _text, None, "any width low:high[:step] instead of --hidden_dims_search", "none")
     add("--arrangement", _text, "decreasing", "of widths: decreasing, any, or asymmetric (the decoder has its own)")
 
+    add = _adder(parser.add_argument_group("regularisation study"))
+    text = "factors and their values, crossed with all configurations: dropout=0,0.1; normalization=layer,none"
+    add("--study", _text, None, text, "none")
+    add("--study_configs", _whole, 0, "cross only so many, the best of a search as usual; 0 is all")
+
     add = _adder(parser.add_argument_group("data"))
     add("--data_path", _text, DEFAULT_DATA_PATH, "the table, one observation a row: " + ", ".join(SUFFIXES))
     add("--columns", _text, "copus", "features: copus (the 24 codes), numeric (every numeric column), or names")
@@ -230,8 +236,8 @@ def find_faults(arguments: argparse.Namespace) -> list[str]:
     check.whole("threads", 0, 4096)
     check.number("initial_lr", "above 0 and up to 1e30", lambda x: 0 < x <= 1e30)
     check.number("eta_min", "of at least 0", lambda x: x >= 0)
-    check.number("dropout", "from 0 to below 1", lambda x: 0 <= x < 1)
-    check.number("weight_decay", "from 0 to 1e30", lambda x: 0 <= x <= 1e30)
+    for name, (allowed, is_allowed) in NUMBERS.items():
+        check.number(name, allowed, is_allowed)
     check.number("confidence", "above 0 and up to 0.9999", lambda x: 0 < x <= 0.9999)
     check.whole("cv_folds", 0, 1000)
     check.choice("search", STRATEGIES)
@@ -243,6 +249,7 @@ def find_faults(arguments: argparse.Namespace) -> list[str]:
     check.whole("halving_factor", 2, 1000)
     check.whole("min_epochs", 0, 1_000_000)
     check.whole("batch_trials", 0, 10_000)
+    check.whole("study_configs", 0, LARGEST)
     check.choice("normalization", NORMALIZATIONS)
     check.choice("input_normalization", NORMALIZATIONS)
     check.choice("select", ("best", "simplest"))
@@ -251,6 +258,7 @@ def find_faults(arguments: argparse.Namespace) -> list[str]:
     check.faults += _device_faults(arguments) + _cluster_faults(arguments) + _space_faults(arguments)
     check.faults += _verdict_faults(arguments)
     check.faults += _strategy_faults(arguments)
+    check.faults += study_faults(arguments)
     if not any(name.strip() for name in arguments.columns.split(",")):
         check.faults.append(f"--columns {_quoted(arguments.columns)}: give copus, numeric, or column names")
     if check.is_fine("initial_lr", "eta_min") and arguments.eta_min > arguments.initial_lr:
@@ -331,7 +339,10 @@ def read_width_range(text: str) -> range:
 def read_space(arguments: argparse.Namespace) -> Space:
     """The space that checked arguments span."""
     widths = arguments.width_range and read_width_range(arguments.width_range)
-    return Space(widths or read_widths(arguments.hidden_dims_search), arguments.max_layers, arguments.arrangement)
+    space = Space(widths or read_widths(arguments.hidden_dims_search), arguments.max_layers, arguments.arrangement)
+    if arguments.study is None or arguments.study_configs:
+        return space
+    return CrossedSpace(**vars(space), factors=factors_of(arguments))
 
 
 def n_to_try(arguments: argparse.Namespace, space: Space) -> int:
@@ -366,6 +377,7 @@ def _unused_faults(arguments: argparse.Namespace, given: Collection[str]) -> lis
         "--validation_fraction": ("--patience", arguments.patience != 0),
         "--freeze_encoder": ("--init_from", arguments.init_from is not None),
         "--ray_address": ("--distributed ray", arguments.distributed is not None),
+        "--study_configs": ("--study", arguments.study is not None),
     }
     faults = [
         f"{flag} goes with {user}; leave it out" for flag, (user, uses) in users.items() if flag in given and not uses
@@ -376,7 +388,7 @@ def _unused_faults(arguments: argparse.Namespace, given: Collection[str]) -> lis
         faults.append("--arrangement asymmetric: with --freeze_encoder decoders have widths of their own; leave it out")
     if {"--width_range", "--hidden_dims_search"} <= set(given):
         faults.append("--width_range and --hidden_dims_search exclude each other; leave one out")
-    return faults
+    return faults + unused_level_faults(arguments, given)
 
 
 def _space_faults(arguments: argparse.Namespace) -> list[str]:
@@ -400,12 +412,13 @@ def _space_faults(arguments: argparse.Namespace) -> list[str]:
         count = min(count, max(arguments.trials, 1))
         if count > limit:
             return [f"--trials {count}: more than --max_configurations {limit}; give fewer, or raise it to {count}"]
+    too_many, crossed = crossing(arguments, count, limit)
     if count > limit:
         fault = f"--max_layers {layers} with {len(widths)} widths gives {_at_most(count)} configurations, more than "
         fault += f"--max_configurations {limit}; narrow the search, or try some with --search bayesian --trials 40"
         faults.append(fault + (f", or raise it to {count}" if count <= LARGEST else ""))
     else:
-        faults += _amount_faults(arguments, count)
+        faults += too_many or _amount_faults(arguments, crossed + (count if arguments.study_configs else 0))
     size = count_parameters(1, latent, (max(widths),) * layers)
     if size > LARGEST_MODEL:
         faults.append(

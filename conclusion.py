@@ -11,7 +11,9 @@ The order of these steps and no more; each has a module of its own: `verdict.py`
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from arguments import read_objectives
 from baselines import baseline_errors
@@ -20,13 +22,17 @@ from lifecycle import build_model, nominal_seconds
 from loading import Loaded
 from probe import Probe, plan_probe, read_probe
 from report import Findings, config_text
-from search import Trial
+from search import Trial, Variant
 from searching import Search
 from selection import ConfigurationResult
 from statement import scope_of, state
+from study_plan import factors_of
 from training import Training
 from uncertainty import ScoredPart
 from verdict import Verdict, estimate, judge
+
+if TYPE_CHECKING:
+    from study import Study
 
 
 def reach_verdict(
@@ -49,8 +55,30 @@ def reach_verdict(
         objectives=read_objectives(arguments.objectives),
         grouped=loaded.dataset.groups is not None,
     )
+    if arguments.study is not None:
+        verdict = replace(verdict, study=reach_study(arguments, ranking, parts))
     stopwatch.lap("select")
     return verdict
+
+
+def reach_study(
+    arguments: argparse.Namespace, ranking: Sequence[ConfigurationResult], parts: Sequence[ScoredPart]
+) -> Study | None:
+    """What `--study` has shown; None if it was interrupted before its best were crossed."""
+    from study import analyse
+
+    if not isinstance(ranking[0].config, Variant):
+        return None
+    factors = factors_of(arguments)
+    return analyse(
+        ranking,
+        parts,
+        factors,
+        own={factor.name: getattr(arguments, factor.name) for factor in factors},
+        epochs=arguments.epochs,
+        confidence=arguments.confidence,
+        seed=arguments.seed,
+    )
 
 
 def conclude(
@@ -66,7 +94,9 @@ def conclude(
 
     A search that was interrupted gets its verdict, and nothing more is trained.
     """
-    findings = Findings(search.ranking, history=search.history, n_configurations=search.n_configurations)
+    findings = Findings(
+        search.ranking, history=search.history, n_configurations=search.n_configurations, first=search.first
+    )
     if verdict is None:
         return replace(findings, is_complete=not training.stops())
     chosen = verdict.simplest if arguments.select == "simplest" else verdict.best
@@ -121,7 +151,8 @@ def train_chosen(
     that were not kept are made again: a trial gives the same bits each time. None if the run was asked to stop.
     """
     if chosen.is_cross_validated:
-        trials = [Trial(chosen.config, repeat) for repeat in range(arguments.repeats)]
+        first = chosen.first_repeat
+        trials = [Trial(chosen.config, repeat) for repeat in range(first, first + arguments.repeats)]
         results = list(training.run(trials))
         if len(results) < len(trials):
             return None

@@ -21,7 +21,7 @@ import numpy as np
 
 from files import replacing
 from report import Findings, config_text
-from search import encoder_dims
+from search import encoder_dims, layers_of, options_of
 from selection import ConfigurationResult
 
 if TYPE_CHECKING:
@@ -40,15 +40,18 @@ def write_csv(path: Path, findings: Findings) -> None:
     """The ranking, one row a configuration, then the baselines; what a row lacks is empty.
 
     A configuration is written `[64, 32]`, brackets and all: a spreadsheet takes `6-4` for a date and
-    `64,32` for a number. One that was dropped or has failed has no rank and no loss, but a reason as its status.
+    `64,32` for a number; options of its own have a column each. One that was dropped or has failed has no rank and no
+    loss, but a reason as its status.
     """
     from verdict import Standing
 
     repeats = max((configuration.repeats for configuration in findings.ranking), default=0)
+    factors = list(dict.fromkeys(name for c in findings.ranking for name in options_of(c.config)))
     per_repeat = [f"test_loss_repeat_{repeat}" for repeat in range(1, repeats + 1)]
     verdict = findings.verdict
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [*CSV_COLUMNS, *per_repeat, "pareto", "status"], lineterminator=LINE_END)
+        columns = [*CSV_COLUMNS[:2], *factors, *CSV_COLUMNS[2:], *per_repeat, "pareto", "status"]
+        writer = csv.DictWriter(file, columns, lineterminator=LINE_END)
         writer.writeheader()
         for rank, configuration in enumerate(findings.ranking, start=1):
             standing = verdict.standings.get(configuration.config, Standing()) if verdict else Standing()
@@ -67,7 +70,8 @@ def _csv_row(rank: int, configuration: ConfigurationResult, standing: Standing) 
     low, high = standing.difference_interval or (None, None)
     return {
         "rank": None if failed else rank,
-        "configuration": config_text(configuration.config),
+        "configuration": config_text(layers_of(configuration.config)),
+        **options_of(configuration.config),
         "num_layers": len(encoder_dims(configuration.config)),
         "model_params": configuration.model_params,
         "final_test_loss": None if failed else configuration.final_test_loss,

@@ -26,6 +26,7 @@ from console import Console, Stopwatch, UsageError, count
 from interruption import Interrupted, Interruption
 from overhead import Aside, hurrying
 from search import Space
+from study_plan import CrossedSpace, count_options, factors_of
 from workers import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -94,10 +95,14 @@ def _title(arguments: argparse.Namespace, space: Space) -> str:
     n = n_to_try(arguments, space)
     manner = {"grid": "", "random": ", at random,", "halving": " by successive halving", "bayesian": ", bayesian,"}
     what = count(n, "configuration") if n == space.size else f"{n} of {count(space.size, 'configuration')}"
+    options = count_options(factors_of(arguments))
+    if isinstance(space, CrossedSpace):
+        what = f"{count(n // options, 'configuration')} x {options} options"
     times = [what + manner[arguments.search], count(arguments.repeats, "repeat")]
     times += [count(arguments.cv_folds, "fold")] if arguments.cv_folds else []
     epochs = count(arguments.epochs, "epoch")
-    return f"Searching {' x '.join(times)} of {epochs}, latent dimension {arguments.latent_dim}"
+    then = f", then the best {arguments.study_configs} x {options} options" if arguments.study_configs else ""
+    return f"Searching {' x '.join(times)} of {epochs}{then}, latent dimension {arguments.latent_dim}"
 
 
 def run(
@@ -240,6 +245,9 @@ def print_configurations(arguments: argparse.Namespace, space: Space, console: C
     )
     for line in lines:
         console.summarize(line)
+    if arguments.study_configs:
+        options = count_options(factors_of(arguments))
+        console.summarize(f"then the best {arguments.study_configs} x {options} options, as often")
     return 0
 
 

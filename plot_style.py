@@ -33,8 +33,9 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLoc
 
 from files import replacing
 from report import config_text, loss_text, percent
-from search import Configuration, Widths, decoder_dims, encoder_dims
+from search import Configuration, Variant, Widths, decoder_dims, encoder_dims
 from selection import ConfigurationResult, Drop
+from study_plan import level_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -225,7 +226,10 @@ def short_name(config: Configuration) -> str:
     """`[64, 32]`; of many layers only the first and the last.
 
     Of a pair encoder and decoder, `[64] -> [16, 64]`. A long one loses its spaces first, then the layers between.
+    Of a variant the values of its options follow: `[64, 32] 0.1/layer`.
     """
+    if isinstance(config, Variant):
+        return f"{short_name(config.layers)} {'/'.join(level_text(value) for _, value in config.options)}"
     encoder, decoder = encoder_dims(config), decoder_dims(config)
     if config == encoder:
         return config_text(encoder) if len(encoder) <= NAMED_LAYERS else f"{_ends(encoder)} ({len(encoder)} layers)"

@@ -55,7 +55,7 @@ from plot_style import (
     wrapped,
 )
 from report import loss_text
-from search import Configuration, encoder_dims
+from search import Configuration, encoder_dims, layers_of
 from selection import ConfigurationResult, Drop
 
 if TYPE_CHECKING:
@@ -403,8 +403,8 @@ def _scatter_by_depth(
     axes: Axes, finished: Sequence[ConfigurationResult], points: np.ndarray, front: Sequence[ConfigurationResult]
 ) -> list[Line2D]:
     """Draws points [n, 2] told apart by number of hidden layers, the front's on top; returns legend keys."""
-    mirrored = all(c.config == encoder_dims(c.config) for c in finished)
-    depths = np.array([len(c.config) if mirrored else hidden_layers(c.config) for c in finished])
+    mirrored = all(layers_of(c.config) == encoder_dims(c.config) for c in finished)
+    depths = np.array([len(layers_of(c.config)) if mirrored else hidden_layers(c.config) for c in finished])
     last = int(np.unique(depths)[: len(MARKERS)][-1])  # deeper ones share the last marker
     groups = np.minimum(depths, last)
     shown, counts = np.unique(groups, return_counts=True)

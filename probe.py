@@ -96,7 +96,9 @@ def plan_probe(
         for factors in (FACTORS, FACTORS[:1]):
             for repeats in range(min(REPEATS, verdict.best.repeats), 0, -1):
                 if sum(map(cost, configurations)) * sum(factors) * repeats <= budget:
-                    trials = tuple(Trial(c.config, r, fold) for c in configurations for r in range(repeats))
+                    trials = tuple(
+                        Trial(c.config, c.first_repeat + r, fold) for c in configurations for r in range(repeats)
+                    )
                     return ProbePlan(configurations, factors, trials)
     return None
 

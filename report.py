@@ -24,14 +24,16 @@ import numpy as np
 
 from console import count
 from files import replacing
-from search import Configuration, TrialResult, decoder_dims, encoder_dims, layers_of, options_of
+from search import Configuration, TrialResult, Variant, decoder_dims, encoder_dims, layers_of, options_of
 from selection import ConfigurationResult
+from study_plan import level_text
 
 if TYPE_CHECKING:
     import torch
 
     from history import History
     from probe import Probe
+    from searching import Search
     from verdict import Baseline, Estimate, Standing, Verdict
 
 FORMAT_VERSION = 1
@@ -47,6 +49,7 @@ ANNOUNCED = {  # files that the closing summary names, in its order: field of `r
     "configurations_plot": "Configuration scatter",
     "verdict_plot": "Verdict plot",
     "history_plot": "Search history",
+    "study_plot": "Study plot",
     "latent_plot": "Latent space plot",
     "results": "Results saved",
 }
@@ -58,16 +61,13 @@ ANNOUNCED = {  # files that the closing summary names, in its order: field of `r
 def config_text(config: Configuration) -> str:
     """`[64, 32]`, as everywhere in the program's output; of a pair encoder and decoder, `[64, 32] -> [16, 64]`.
 
-    A variant's options follow: `[64, 32] dropout 0.3, normalization none`.
+    A variant's options follow: `[64, 32] (dropout 0.3, normalization none)`.
     """
     layers = layers_of(config)
     halves = layers if isinstance(layers[0], tuple) else (layers,)
     text = " -> ".join(f"[{', '.join(map(str, widths))}]" for widths in halves)
-    options = (
-        f"{name} {value if isinstance(value, str) else format(value, 'g')}"
-        for name, value in options_of(config).items()
-    )
-    return f"{text} {', '.join(options)}".rstrip()
+    options = ", ".join(f"{name} {level_text(value)}" for name, value in options_of(config).items())
+    return f"{text} ({options})" if options else text
 
 
 def loss_text(loss: float, sd: float | None = None) -> str:
@@ -108,6 +108,7 @@ class Findings:
     is_complete: bool = True  # not interrupted
     n_configurations: int = 0  # asked for; more than those of `ranking` if it was interrupted
     history: History | None = None  # which strategy found them, and how
+    first: Search | None = None  # the search that chose which configurations a study crosses
 
 
 def results_document(
@@ -126,9 +127,11 @@ def results_document(
     same document (except that a Pareto front over time depends on time). If every configuration failed,
     `best_configuration` and `verdict` are None.
     """
+    from study_report import study_entry
     from verdict import Standing
 
     verdict = findings.verdict
+    study = verdict.study if verdict else None
     standings = verdict.standings if verdict else {}
     document = {
         "format_version": FORMAT_VERSION,
@@ -143,6 +146,7 @@ def results_document(
         "search": _search_entry(findings, findings.history) if findings.history else None,
         "best_configuration": _best_configuration(findings),
         "verdict": _verdict_entry(findings, verdict) if verdict else None,
+        "study": study_entry(study, findings.first) if study else None,
         "pareto_front": [_brief(configuration) for configuration in verdict.front] if verdict else [],
         "all_results": [
             _configuration_entry(rank, configuration, standings.get(configuration.config, Standing()))
@@ -161,7 +165,7 @@ def _search_entry(findings: Findings, history: History) -> dict[str, Any]:
         "tried": len(findings.ranking),
         **_fates(findings.ranking),
         "history": [
-            {"config": step.config, "trainings": step.trainings, "loss": step.loss, "best_loss": step.best_loss}
+            {**config_entry(step.config), "trainings": step.trainings, "loss": step.loss, "best_loss": step.best_loss}
             for step in history.steps
         ],
     }
@@ -179,13 +183,13 @@ def _best_configuration(findings: Findings) -> dict[str, Any] | None:
     if chosen is None:
         return None
     model = trained and {
-        "repeat": trained.trial.repeat + 1,
+        "repeat": trained.trial.repeat - chosen.first_repeat + 1,
         "train_loss": trained.final_train_loss,
         "test_loss": trained.final_test_loss,
     }
     file = findings.saved_model_file
     return {
-        "config": chosen.config,
+        **config_entry(chosen.config),
         **_layer_counts(chosen.config),
         "final_test_loss": chosen.final_test_loss,
         "final_test_loss_sd": chosen.final_test_loss_sd,
@@ -198,13 +202,19 @@ def _best_configuration(findings: Findings) -> dict[str, Any] | None:
     }
 
 
+def config_entry(config: Configuration) -> dict[str, Any]:
+    """Its hidden layers, and of a variant its options."""
+    options = {"options": options_of(config)} if isinstance(config, Variant) else {}
+    return {"config": layers_of(config), **options}
+
+
 def _layer_counts(config: Configuration) -> dict[str, int]:
     return {"num_layers": len(encoder_dims(config)), "num_decoder_layers": len(decoder_dims(config))}
 
 
 def _brief(configuration: ConfigurationResult) -> dict[str, Any]:
     return {
-        "config": configuration.config,
+        **config_entry(configuration.config),
         "model_params": configuration.model_params,
         "final_test_loss": configuration.final_test_loss,
     }
@@ -221,13 +231,19 @@ def _verdict_entry(findings: Findings, verdict: Verdict) -> dict[str, Any]:
         "best_measured": _brief(verdict.best),
         "recommended": _brief(verdict.simplest),
         "proven": verdict.is_proven if known else None,
-        "tied": [configuration.config for configuration in verdict.tied] if known else None,
+        "tied": [layers_of(configuration.config) for configuration in verdict.tied] if known else None,
+        **_tied_options(verdict),
         "optimism": verdict.optimism,
         "repeats_to_settle": verdict.repeats_to_settle,
         "objectives": verdict.objectives,
         "baselines": [_baseline_entry(baseline) for baseline in verdict.baselines],
         "probe": _probe_entry(findings.probe) if findings.probe else None,
     }
+
+
+def _tied_options(verdict: Verdict) -> dict[str, Any]:
+    options = [options_of(c.config) for c in verdict.tied]
+    return {"tied_options": options} if any(options) else {}
 
 
 def _baseline_entry(baseline: Baseline) -> dict[str, Any]:
@@ -245,7 +261,7 @@ def _probe_entry(probe: Probe) -> dict[str, Any]:
         "epochs": probe.epochs,
         "repeats": probe.repeats,
         "losses": [
-            {"config": config, "loss": losses} for config, losses in zip(probe.configs, probe.losses, strict=True)
+            {**config_entry(config), "loss": losses} for config, losses in zip(probe.configs, probe.losses, strict=True)
         ],
         "noise": probe.noise,
         "long_enough": probe.is_long_enough,
@@ -259,7 +275,7 @@ def _configuration_entry(rank: int, configuration: ConfigurationResult, standing
     drop = configuration.drop
     return {
         "rank": None if configuration.failure else rank,
-        "config": configuration.config,
+        **config_entry(configuration.config),
         **_layer_counts(configuration.config),
         "model_params": configuration.model_params,
         "final_test_loss": configuration.final_test_loss,

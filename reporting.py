@@ -12,6 +12,7 @@ import io
 import json
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from console import Console, Stopwatch, UsageError, count
+from search import options_of
 
 if TYPE_CHECKING:
     from loading import Loaded
@@ -56,6 +58,7 @@ def write_report(
     from loading import describe_data
     from report import closing_files, closing_summary, results_document, save_state_dict, search_line, write_json
     from start import describe_start
+    from study_report import state_study, write_study_csv
     from training import trained_model
 
     folder = Path(arguments.output_dir)
@@ -74,12 +77,15 @@ def write_report(
             time = _time_text(findings, training)
             statement = state_findings(findings, loaded, arguments.latent_dim, time)
             line = search_line(findings)
+            statement += ["", *state_study(verdict.study)] if verdict.study else []
             console.summarize(closing_summary(chosen, saved, statement, is_complete=findings.is_complete, search=line))
             for name, png in pictures.result().items() if pictures else ():
                 write_picture(getattr(drafts, name), png)
             if model:
                 write_latent_space(arguments, loaded, chosen, model, drafts)
         write_csv(drafts.csv, findings)
+        if verdict and verdict.study:
+            write_study_csv(drafts.study_csv, verdict.study)
         stopwatch.lap("report")
         timing = stopwatch.timing()
         data = describe_data(loaded)
@@ -116,6 +122,8 @@ class OutputFiles(NamedTuple):
     verdict_plot: Path
     history_plot: Path
     latent_plot: Path
+    study_plot: Path
+    study_csv: Path
 
 
 def output_files(folder: Path, latent_dim: int) -> OutputFiles:
@@ -131,6 +139,8 @@ def output_files(folder: Path, latent_dim: int) -> OutputFiles:
         verdict_plot=folder / f"verdict_{latent}.png",
         history_plot=folder / f"search_history_{latent}.png",
         latent_plot=folder / "latent_space_2d_best_config.png",
+        study_plot=folder / f"study_{latent}.png",
+        study_csv=folder / f"study_{latent}.csv",
     )
 
 
@@ -168,7 +178,7 @@ def import_late(arguments: argparse.Namespace, drafts: Path) -> None:
     from headless import headless
 
     several = arguments.repeats * max(arguments.cv_folds, 1) > 1
-    late = [*(["scipy.special"] if several else []), *PICTURES]
+    late = [*(["scipy.special"] if several else []), *PICTURES, *(["study_plot"] if arguments.study else [])]
     if sys.modules.keys() >= set(late):
         return
     with suppress(Exception), headless(drafts):
@@ -186,9 +196,12 @@ def draw_pictures(
     from headless import headless
 
     ranking, history = search.ranking, search.history
-    latent_dim, note = arguments.latent_dim, SAMPLE_NOTE if loaded.is_sample else None
+    latent_dim, note = arguments.latent_dim, _note(loaded, ranking)
     about: dict[str, Any] = {"latent_dim": latent_dim, "note": note, "space_size": history.space_size}
-    drawn = {name: io.BytesIO() for name in ("search_plot", "configurations_plot", "verdict_plot", "history_plot")}
+    drawn = {
+        name: io.BytesIO()
+        for name in ("search_plot", "configurations_plot", "verdict_plot", "history_plot", "study_plot")
+    }
     after.result()
     with headless(drafts):
         import history_plot
@@ -202,7 +215,21 @@ def draw_pictures(
             history_plot.plot_history(
                 history, drawn["history_plot"], latent_dim=latent_dim, verdict=verdict, ranking=ranking, note=note
             )
+        if verdict.study and verdict.study.main_effects:
+            import study_plot
+
+            sample = SAMPLE_NOTE if loaded.is_sample else None
+            study_plot.plot_study(verdict.study, drawn["study_plot"], latent_dim=latent_dim, note=sample)
     return {name: file.getvalue() for name, file in drawn.items() if file.tell()}
+
+
+def _note(loaded: Loaded, ranking: Sequence[ConfigurationResult]) -> str | None:
+    """What all pictures of the search say below: that the data are none, and how variants are named."""
+    notes = [SAMPLE_NOTE] if loaded.is_sample else []
+    options = list(options_of(ranking[0].config))
+    if options:
+        notes.append(f"Behind the hidden layers: {' / '.join(options)}")
+    return "\n".join(notes) or None
 
 
 def write_picture(path: Path, png: bytes) -> None:

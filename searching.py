@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 from math import log10
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,10 +19,11 @@ from history import History
 from journal import Journal
 from loading import Loaded
 from progress import Progress
-from report import config_text, loss_text
+from report import FULL_GRID, config_text, loss_text
 from search import Configuration, ParameterCounts, Space, Trial, TrialResult, plan_trials
 from selection import ConfigurationResult, ResultCollector
 from strategies import Batch, Plan, draw_distinct, everything, follow, halving, rungs
+from study_plan import count_options, cross, factors_of
 from training import Training
 from workers import available_cores
 
@@ -35,26 +37,68 @@ class Search(NamedTuple):
     ranking: list[ConfigurationResult]  # of those that came to an end, best first
     history: History
     n_configurations: int  # that it set out to try
+    first: Search | None = None  # the one before it, which chose what it crosses; see `--study_configs`
 
 
 def carry_out(
     arguments: argparse.Namespace, space: Space, loaded: Loaded, training: Training, console: Console
 ) -> Search:
-    """Trains what the strategy asks for, until it ends or `training` is told to stop."""
+    """Trains what the strategy asks for, until it ends or `training` is told to stop; then the study of its best."""
+    history = History(arguments.search, space.size, arguments.epochs, training.threads)
+    plan, sizes = make_plan(arguments, space, training), _batch_sizes(arguments, space)
+    first = _train(plan, sizes, arguments, history, loaded, training, console)
+    chosen = [c.config for c in first.ranking if c.failure is None][: arguments.study_configs]
+    if not chosen or training.stops():
+        return first
+    second = _cross(chosen, arguments, loaded, training, console)
+    return second._replace(first=first) if second.ranking else first
+
+
+def _cross(
+    chosen: Sequence[Configuration],
+    arguments: argparse.Namespace,
+    loaded: Loaded,
+    training: Training,
+    console: Console,
+) -> Search:
+    """Trains the best of a search with all options of the study, those of the search included.
+
+    All anew, in other repeats: those that made them the best were lucky, at the one combination they had.
+    """
+    variants = list(cross(chosen, factors_of(arguments)))
+    asked = f" ({arguments.study_configs} were asked for)" if len(chosen) < arguments.study_configs else ""
+    options = count(len(variants) // len(chosen), "option")
+    console.say(f"Crossing the best {count(len(chosen), 'configuration')}{asked} with {options}")
+    history = History(FULL_GRID, len(variants), arguments.epochs, training.threads)
+    plan, sizes = everything(variants), [len(variants)]
+    return _train(plan, sizes, arguments, history, loaded, training, console, first_repeat=arguments.repeats)
+
+
+def _train(
+    plan: Plan,
+    sizes: Sequence[int],
+    arguments: argparse.Namespace,
+    history: History,
+    loaded: Loaded,
+    training: Training,
+    console: Console,
+    *,
+    first_repeat: int = 0,
+) -> Search:
+    """Follows a plan of batches of so many configurations, their repeats counted from `first_repeat`."""
     trials_each = arguments.repeats * len(loaded.folds)
     input_dim, latent_dim = loaded.table.input_dim, arguments.latent_dim
+    is_all = history.strategy in ("grid", "random") and not (arguments.study_configs and first_repeat == 0)
 
     def trials_of(configurations: Sequence[Configuration]) -> list[Trial]:
-        return plan_trials(
+        trials = plan_trials(
             configurations, arguments.repeats, input_dim=input_dim, latent_dim=latent_dim, folds=arguments.cv_folds
         )
+        return [replace(trial, repeat=first_repeat + trial.repeat) for trial in trials] if first_repeat else trials
 
     collector = ResultCollector(trials_each, ParameterCounts(input_dim, latent_dim, **training.settings.normalizations))
-    history = History(arguments.search, space.size, arguments.epochs, training.threads)
-    plan = make_plan(arguments, space, training)
-    n_trainings = trials_each * sum(_batch_sizes(arguments, space))
     kept: set[Trial] = set()
-    with Progress(n_trainings, console=console) as progress:
+    with Progress(trials_each * sum(sizes), console=console) as progress:
 
         def on_batch(batch: Batch, trials: Sequence[Trial]) -> None:
             is_first = not kept and not history.steps
@@ -62,9 +106,11 @@ def carry_out(
             kept.clear()
             kept.update(training.kept(trials, pause_after=batch.pause_after))
             if is_first and kept and training.journal:
-                progress.say(resumption(trials, kept, training.journal, is_all=arguments.search in ("grid", "random")))
-            elif arguments.search == "halving" and history.steps:
-                progress.say(f"Going on with the best {len(batch.configurations)} of {space.size} configurations")
+                progress.say(resumption(trials, kept, training.journal, is_all=is_all))
+            elif history.strategy == "halving" and history.steps:
+                progress.say(
+                    f"Going on with the best {len(batch.configurations)} of {history.space_size} configurations"
+                )
 
         def on_result(result: TrialResult) -> None:
             best = collector.best
@@ -72,7 +118,7 @@ def carry_out(
             progress.update(leader, is_new=result.trial not in kept)
 
         unfinished = follow(plan, training, trials_of, collector, history, on_batch=on_batch, on_result=on_result)
-    return Search(collector.ranking(without=unfinished), history, n_to_try(arguments, space))
+    return Search(collector.ranking(without=unfinished), history, sizes[0])
 
 
 def make_plan(arguments: argparse.Namespace, space: Space, training: Training) -> Plan:
@@ -137,9 +183,10 @@ def first_rung(arguments: argparse.Namespace) -> int:
 
 def largest_batch(arguments: argparse.Namespace, space: Space) -> int:
     """How many configurations are trained side by side at most."""
+    crossed = int(arguments.study_configs) * count_options(factors_of(arguments))
     if arguments.search == "bayesian":
-        return _proposed_at_a_time(arguments, available_cores())
-    return _batch_sizes(arguments, space)[0]
+        return max(_proposed_at_a_time(arguments, available_cores()), crossed)
+    return max(_batch_sizes(arguments, space)[0], crossed)
 
 
 def _batch_sizes(arguments: argparse.Namespace, space: Space) -> list[int]:

@@ -43,7 +43,8 @@ class ConfigurationResult:
                 size = BYTES_PER_PARAMETER * self.model_params / 1e6
                 return f"failed: no memory for its {self.model_params} parameters ({size:,.0f} MB)"
             if result.failed_epoch is not None:
-                which = [f"repeat {result.trial.repeat + 1} of {self.repeats}"] if self.repeats > 1 else []
+                repeat = result.trial.repeat - self.first_repeat + 1
+                which = [f"repeat {repeat} of {self.repeats}"] if self.repeats > 1 else []
                 which += [] if result.trial.fold is None else [f"fold {result.trial.fold + 1} of {self.folds}"]
                 where = f" ({', '.join(which)})" if which else ""
                 return f"failed: not finite at epoch {result.failed_epoch}{where}"
@@ -60,6 +61,11 @@ class ConfigurationResult:
     def repeats(self) -> int:
         """R."""
         return len({result.trial.repeat for result in self.trials})
+
+    @property
+    def first_repeat(self) -> int:
+        """The number of its first repeat: not 0 where others were trained before, to choose it."""
+        return self.trials[0].trial.repeat
 
     @property
     def folds(self) -> int:

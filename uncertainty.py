@@ -126,7 +126,7 @@ def weigh(configurations: Sequence[ConfigurationResult], parts: Sequence[ScoredP
     variances, df = moderated_variances(_training_variances(configurations), *_training_df(configurations), losses)
     noise = np.array([noise for _, noise in weighed])  # that part of a training's luck that averages out over rows
     n_trainings = configurations[0].losses.size
-    return Evidence(losses, influences, np.maximum(variances - noise, 0) / n_trainings, df, _row_df(parts))
+    return Evidence(losses, influences, np.maximum(variances - noise, 0) / n_trainings, df, row_df(parts))
 
 
 def _centred_by_part(parts: Sequence[ScoredPart]) -> bool:
@@ -134,7 +134,8 @@ def _centred_by_part(parts: Sequence[ScoredPart]) -> bool:
     return min(count_units([part]) for part in parts) > 1
 
 
-def _row_df(parts: Sequence[ScoredPart]) -> int:
+def row_df(parts: Sequence[ScoredPart]) -> int:
+    """Degrees of freedom of what is estimated from the scatter of all units; 0 with a single one."""
     return count_units(parts) - (len(parts) if _centred_by_part(parts) else 1)
 
 
@@ -144,7 +145,7 @@ def weigh_fixed(errors_by_part: Sequence[np.ndarray], parts: Sequence[ScoredPart
         _loss(errors.sum(axis=0), part.cells.sum(axis=0)) for errors, part in zip(errors_by_part, parts, strict=True)
     ]
     stacked = [errors[None].astype(np.float64) for errors in errors_by_part]
-    return float(np.mean(losses)), _unit_influences(stacked, parts)[0]
+    return float(np.mean(losses)), unit_influences(stacked, parts)[0]
 
 
 def _weigh_one(configuration: ConfigurationResult, parts: Sequence[ScoredPart]) -> tuple[np.ndarray, float]:
@@ -154,7 +155,7 @@ def _weigh_one(configuration: ConfigurationResult, parts: Sequence[ScoredPart]) 
         for k in range(len(parts))
     ]  # each [R, N_part, 2]
     repeats = configuration.repeats
-    by_repeat = _unit_influences(errors_by_part, parts)  # [R, G]
+    by_repeat = unit_influences(errors_by_part, parts)  # [R, G]
     mean = by_repeat.mean(axis=0)
     if repeats < 2:
         return mean, 0.0
@@ -162,7 +163,7 @@ def _weigh_one(configuration: ConfigurationResult, parts: Sequence[ScoredPart]) 
     return mean, float(scatter) * len(parts)
 
 
-def _unit_influences(errors_by_part: Sequence[np.ndarray], parts: Sequence[ScoredPart]) -> np.ndarray:
+def unit_influences(errors_by_part: Sequence[np.ndarray], parts: Sequence[ScoredPart]) -> np.ndarray:
     """[R, G] from row errors [R, N_part, 2]: what each unit adds to the mean loss over the parts."""
     totals = [part.cells.sum(axis=0) for part in parts]
     means = [e.sum(axis=1, keepdims=True) / np.maximum(t, 1) for e, t in zip(errors_by_part, totals, strict=True)]

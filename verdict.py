@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from uncertainty import (
     weigh,
     weigh_fixed,
 )
+
+if TYPE_CHECKING:
+    from study import Study
 
 POWER = 0.8  # with which so many repeats would prove it
 MOST_REPEATS = 1000  # asking for more would be no advice
@@ -87,6 +90,7 @@ class Verdict:
     n_configurations: int
     resampled: str  # "rows" or "groups"
     n_resampled: int
+    study: Study | None = None  # with --study: what its factors do
 
     @property
     def is_proven(self) -> bool:

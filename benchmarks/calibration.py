@@ -122,21 +122,26 @@ def _draw(
     population: Population, repeats: int, by_group: bool, rng: np.random.Generator
 ) -> tuple[list[TrialResult], np.ndarray, np.ndarray | None]:
     """Trials of a search, the rows [N] they are scored on, and the group [N] of each if whole groups are drawn."""
-    n_rows, n_trainings = len(population.cells), population.errors.shape[1]
-    rows, groups = rng.integers(0, n_rows, n_rows), None
-    if by_group:
-        members = [np.flatnonzero(population.groups == group) for group in np.unique(population.groups)]
-        drawn = rng.integers(0, len(members), len(members))
-        rows = np.concatenate([members[group] for group in drawn])
-        groups = np.repeat(np.arange(len(drawn)), [len(members[group]) for group in drawn])
-    results = []
+    rows, groups = draw_rows(population, by_group, rng)
+    n_trainings, results = population.errors.shape[1], []
     for errors, config in zip(population.errors, population.configurations, strict=True):
         for repeat, training in enumerate(rng.integers(0, n_trainings, repeats)):
-            results.append(_trial_result(Trial(config, repeat), errors[training][rows], population.cells[rows]))
+            results.append(trial_result(Trial(config, repeat), errors[training][rows], population.cells[rows]))
     return results, rows, groups
 
 
-def _trial_result(trial: Trial, errors: np.ndarray, cells: np.ndarray) -> TrialResult:
+def draw_rows(population: Population, by_group: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rows [N] drawn with replacement, or whole groups and then the group [N] of each."""
+    if not by_group:
+        return rng.integers(0, len(population.cells), len(population.cells)), None
+    members = [np.flatnonzero(population.groups == group) for group in np.unique(population.groups)]
+    drawn = rng.integers(0, len(members), len(members))
+    rows = np.concatenate([members[group] for group in drawn])
+    return rows, np.repeat(np.arange(len(drawn)), [len(members[group]) for group in drawn])
+
+
+def trial_result(trial: Trial, errors: np.ndarray, cells: np.ndarray) -> TrialResult:
+    """The result of a training with these errors [N, 2] on rows of so many cells [N, 2]."""
     loss = float(_losses(errors, cells))
     curve = np.array([loss])
     return TrialResult(trial, curve, curve, loss, loss, errors.astype(np.float32), np.empty(0, np.float32), 0.0)

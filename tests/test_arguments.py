@@ -75,6 +75,8 @@ MORE_DEFAULTS = {
     "arrangement": "decreasing",
     "normalization": "layer",
     "input_normalization": "layer",
+    "study": None,
+    "study_configs": 0,
 }
 
 

@@ -51,6 +51,46 @@ ARGUMENTS: dict[str, tuple[list[str], str, str]] = {
 }  # fmt: skip
 ARGUMENTS |= {
     "eta_min above initial_lr": (["--eta_min", "0.01"], "--eta_min 0.01 is above --initial_lr 0.001", "lower it"),
+    **{
+        f"study {study!r}": ([f"--study={study}"], f"--study {study!r}: ", remedy)
+        for study, remedy in {
+            "": "'' is no factor; give some of dropout, weight_decay, normalization, input_normalization",
+            "dropout=0,0.1;": "'' is no factor",
+            "width=1,2": "'width' is no factor; give some of",
+            "Dropout=0,0.1": "'Dropout' is no factor",
+            "dropout": "give numbers from 0 to below 1",
+            "dropout=": "give numbers from 0 to below 1",
+            "dropout=0,1": "dropout '1': give numbers from 0 to below 1",
+            "dropout=0,nan": "dropout 'nan': give numbers",
+            "dropout=0,1_0": "dropout '1_0': give numbers",
+            "dropout=0.1": "one value, so there is nothing to compare; give more, or --dropout 0.1",
+            "dropout=0,0.1,0.0": "dropout has 0 twice; leave one out",
+            "dropout=0,-0": "dropout has 0 twice; leave one out",
+            "dropout=0,0.1; dropout=0,0.2": "dropout comes twice; put all its values behind one =",
+            "weight_decay=0,-1": "weight_decay '-1': give numbers from 0 to 1e30",
+            "weight_decay=0,1,2,3,4,5,6,7,8,9,10": "weight_decay has 11 values; give at most 10",
+            "normalization=layer,batch": "normalization 'batch': give layer or none",
+            "input_normalization=none,None": "input_normalization 'None': give layer or none",
+        }.items()
+    },
+    "best of a study without a study": (["--study_configs", "3"], "--study_configs goes with --study", "leave it out"),
+    "a study of what halving leaves": (
+        ["--study", "dropout=0,0.1", "--search", "halving"], "--search halving leaves gaps", "--study_configs 3",
+    ),
+    "a study of a value that is not in it": (
+        ["--study", "dropout=0,0.1", "--dropout", "0.3"], "--dropout 0.3: --study has only 0, 0.1", "add it there",
+    ),
+    "a study of more than there are": (
+        ["--study", "dropout=0,0.1", "--study_configs", "2"], "--study_configs 2: there are only 1", "give fewer",
+    ),
+    "a study too large": (
+        ["--study", "dropout=0,0.1,0.2", "--max_configurations", "2"],
+        "--study: 1 configurations x 3 options are 3, more than --max_configurations 2", "raise it to 3",
+    ),
+    "a million trainings of a study": (
+        ["--study", "dropout=0,0.1", "--study_configs", "1", "--cv_folds", "100", "--repeats", "3334"],
+        "--repeats 3334: 3 configurations x 3334 repeats x 100 folds", "give at most 3333",
+    ),
     "one fold": (["--cv_folds", "1"], "--cv_folds 1: one fold leaves nothing to train on", "give 2 or more"),
     "simplest of one repeat": (["--select", "simplest"], "--select simplest", "--repeats 2"),
     "compiled on CUDA": (["--engine", "compiled", "--device", "cuda"], "--engine compiled", "--engine stacked"),
