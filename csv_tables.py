@@ -136,11 +136,13 @@ def free_names(names: Iterable[str], taken: Collection[str]) -> list[str]:
 
 
 def _harmless_column(column: pd.Series[Any]) -> pd.Series[Any]:
+    import pandas as pd
     from pandas.api import types
 
     if types.is_numeric_dtype(column) or types.is_datetime64_any_dtype(column):
         return column
-    return column.astype(object).map(_harmless, na_action="ignore")
+    # Not `map`, which makes decimals of whole numbers beside missing cells.
+    return pd.Series([_harmless(cell) for cell in column.astype(object)], column.index, dtype=object, name=column.name)
 
 
 FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")

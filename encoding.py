@@ -68,6 +68,10 @@ class Saved(Protocol):
     def training_errors(self) -> np.ndarray | None:
         """`error_quantiles` of the training rows."""
 
+    @property
+    def test_errors(self) -> np.ndarray | None:
+        """The same of the test rows."""
+
     def encode_rows(self, scaled: Tensor) -> dict[str, Tensor]:
         """Of scaled rows [B, F] (NaN = missing): "codes" [B, L], "errors" [B], and perhaps more [B]."""
 
@@ -145,7 +149,7 @@ def encode(arguments: argparse.Namespace, console: Console, interruption: Interr
     except DataError as error:
         raise UsageError(str(error)) from None
     _announce(path, saved, tally, notices, console)
-    console.summarize(f"{tally.summary()}\nEncoded table: {folder / name}")
+    console.summarize(f"{tally.summary(saved)}\nEncoded table: {folder / name}")
     return 0
 
 
@@ -184,7 +188,7 @@ def load_saved(path: Path) -> Saved:
     found = BEST.fullmatch(path.name)
     if not found:
         raise UsageError(
-            f"{flag}: its name does not say of which search it is; give it back that of best_model_latentN.pth"
+            f"{flag}: its name does not tell which search it is of; call it best_model_latentN.pth again, as it was"
         )
     results = path.with_name(f"hyperparam_results_latent{found[1]}.json")
     if not results.exists():
@@ -193,9 +197,9 @@ def load_saved(path: Path) -> Saved:
         saved = load_best(path.parent, int(found[1]))
     except (OSError, ValueError) as error:
         raise UsageError(f"{flag}: {' '.join(str(error).split())}") from None
-    if saved.training_errors is None:
+    if saved.training_errors is None or saved.test_errors is None:
         raise UsageError(
-            f"{flag}: {results.name} is of an earlier version of this program and lacks the training rows' errors;"
+            f"{flag}: {results.name} is of an earlier version of this program and lacks the errors of its rows;"
             " run the search again with --save_models"
         )
     return saved
@@ -359,14 +363,21 @@ class Tally:
         for mark in MARKS:
             self.beyond[mark] += int((percentiles >= mark).sum())
 
-    def summary(self) -> str:
-        """How many rows the model reconstructs worse than most training rows."""
-        known = self.n_rows - self.n_empty
-        shares = [f"{100 * self.beyond[mark] / max(known, 1):.1f} % ({self.beyond[mark]:,})" for mark in MARKS]
-        return (
-            f"Rows that are reconstructed worse than {MARKS[0]} % of the training rows: {shares[0]};"
-            f" than {MARKS[1]} %: {shares[1]}"
-        )
+    def summary(self, saved: Saved) -> str:
+        """How many rows the model reconstructs worse than most training rows, and how many of the search's test rows.
+
+        These it has not seen either, so it is with them that new rows compare.
+        """
+        assert saved.training_errors is not None
+        assert saved.test_errors is not None
+        known = max(self.n_rows - self.n_empty, 1)
+        of_test = percentiles_among(saved.test_errors, saved.training_errors)
+        shares = [
+            f"than {mark} %: {100 * self.beyond[mark] / known:.1f} % ({self.beyond[mark]:,}; of the search's test rows "
+            f"{100 * (of_test >= mark).mean():.1f} %)"
+            for mark in MARKS
+        ]
+        return f"Rows that are reconstructed worse than most training rows: {', '.join(shares)}"
 
 
 def _announce(path: Path, saved: Saved, tally: Tally, notices: Sequence[str], console: Console) -> None:
@@ -381,9 +392,9 @@ def _announce(path: Path, saved: Saved, tally: Tally, notices: Sequence[str], co
     if tally.n_missing:
         console.notice(f"{count(tally.n_missing, 'missing cell')}: these count in no error, and enter the model as 0")
     if tally.n_clipped:
-        cells = tally.n_rows * tally.n_columns
+        share = tally.n_clipped / (tally.n_rows * tally.n_columns)
         console.notice(
-            f"{count(tally.n_clipped, 'cell')} ({100 * tally.n_clipped / cells:.1f} %) beyond the 1st to 99th percentile of the"
+            f"{count(tally.n_clipped, 'cell')} ({100 * share:.1f} %) beyond the 1st to 99th percentile of the"
             " training rows, and clipped to it as there"
         )
     if misfit := _misfit(saved, tally.highest):

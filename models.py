@@ -171,6 +171,7 @@ class SavedModel:
     scaling: Scaling
     is_copus: bool = False  # the columns are COPUS codes, which other tables may spell in other ways
     training_errors: np.ndarray | None = None  # [Q] quantiles of the training rows' errors, evenly spaced from 0 to 1
+    test_errors: np.ndarray | None = None  # of the test rows
 
     def encode(self, values: Tensor | np.ndarray) -> Tensor:
         """Raw values of `columns`, in that order, [N, F] (NaN = missing) -> latent coordinates [N, L]."""
@@ -205,10 +206,11 @@ def load_best(output_dir: str | Path, latent_dim: int) -> SavedModel:
         with torch.device("meta"):  # shapes without memory
             model = model_of(info)
         columns, scaling = columns_of(results, model.input_dim)
-        is_copus, errors = is_of_copus(results), read_quantiles(best.get("training_errors"))
+        is_copus = is_of_copus(results)
+        errors = [read_quantiles(best.get(f"{part}_errors")) for part in ("training", "test")]
     with loading_weights(weights) as tensors:
         assign_weights(model, tensors)
-    return SavedModel(model.eval(), columns, scaling, is_copus, errors)
+    return SavedModel(model.eval(), columns, scaling, is_copus, *errors)
 
 
 def columns_of(results: Mapping[str, Any], n_columns: int) -> tuple[list[str], Scaling]:
@@ -232,7 +234,7 @@ def read_quantiles(numbers: Any) -> np.ndarray | None:
         return None
     quantiles = np.array(numbers, dtype=np.float32)
     if quantiles.ndim != 1 or len(quantiles) < 2 or not (np.diff(quantiles) >= 0).all():
-        raise ValueError("its training_errors are no quantiles")
+        raise ValueError("its errors of training and test rows are no quantiles")
     return quantiles
 
 

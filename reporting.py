@@ -67,7 +67,8 @@ def write_report(
     model = trained_model(findings.trained, loaded.table, training.settings) if findings.trained else None
     encoded = encode_table(model, loaded.table) if model else None
     if encoded:
-        findings = replace(findings, training_errors=error_quantiles(encoded[1][loaded.table.train.cpu()]))
+        of_part = [error_quantiles(encoded[1][rows.cpu()]) for rows in (loaded.table.train, loaded.table.test)]
+        findings = replace(findings, training_errors=of_part[0], test_errors=of_part[1])
     with publishing(folder) as draft_folder:
         drafts = output_files(draft_folder, arguments.latent_dim)
         if chosen and verdict:
