@@ -25,6 +25,7 @@ PROG = "hyperparam_optimizer.py"
 SUFFIXES = (".csv", ".tsv", ".tab", ".xlsx", ".parquet")
 STRATEGIES = ("grid", "random", "halving", "bayesian")
 OBJECTIVES = ("loss", "params", "time")
+ENCODING = ("--encode", "--model", "--output_dir", "--quiet")  # all that goes with --encode
 LARGEST = 2**31 - 1
 LARGEST_MODEL = 100_000_000  # parameters; a training keeps 16 bytes for each
 LARGEST_SEARCH = 1_000_000  # trainings; each keeps its curves and its rows' errors
@@ -160,6 +161,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     add("--distributed", _text, None, "ray: train on the processors of a Ray cluster, not on this one's", "none")
     add("--ray_address", _text, "auto", "host:port of the cluster's head; auto is the one that this machine is part of")
+
+    add = _adder(parser.add_argument_group("afterwards"))
+    add("--encode", _text, None, "a table to encode with --model; nothing is trained", "none")
+    add("--model", _text, None, "what encodes: a best_model_latentN.pth, with its results beside it", "none")
 
     group = parser.add_argument_group("output")
     add = _adder(group)
@@ -367,6 +372,9 @@ def _strategy_faults(arguments: argparse.Namespace) -> list[str]:
 
 def _unused_faults(arguments: argparse.Namespace, given: Collection[str]) -> list[str]:
     """Flags that were given and that what was chosen does not use."""
+    if arguments.encode is not None:
+        flags = [f"--{name}" for name in vars(arguments) if f"--{name}" in given and f"--{name}" not in ENCODING]
+        return [f"{flag} does not go with --encode, which trains nothing; leave it out" for flag in flags]
     search = arguments.search
     users = {
         "--trials": ("--search random or bayesian", search in ("random", "bayesian")),
@@ -378,6 +386,7 @@ def _unused_faults(arguments: argparse.Namespace, given: Collection[str]) -> lis
         "--freeze_encoder": ("--init_from", arguments.init_from is not None),
         "--ray_address": ("--distributed ray", arguments.distributed is not None),
         "--study_configs": ("--study", arguments.study is not None),
+        "--model": ("--encode TABLE", False),
     }
     faults = [
         f"{flag} goes with {user}; leave it out" for flag, (user, uses) in users.items() if flag in given and not uses
@@ -498,18 +507,25 @@ def _cluster_faults(arguments: argparse.Namespace) -> list[str]:
 def _path_faults(arguments: argparse.Namespace) -> list[str]:
     faults = []
     if arguments.data_path is not DEFAULT_DATA_PATH and not NO_TEXT.search(arguments.data_path):
-        faults += _file_faults("data_path", arguments.data_path) or _format_faults(arguments.data_path)
+        faults += _file_faults("--data_path", arguments.data_path)
+    for flag, path, suffixes in (
+        ("--encode", arguments.encode, SUFFIXES),
+        ("--model", arguments.model, (".pth",)),
+        ("--init_from", arguments.init_from, (".pth",)),
+    ):
+        if path is not None and not NO_TEXT.search(path):
+            faults += _file_faults(flag, path, suffixes)
+    if arguments.encode is not None and arguments.model is None:
+        faults.append("--encode needs --model; give the best_model_latentN.pth that a search with --save_models wrote")
     return faults + _init_faults(arguments) + _folder_faults(arguments.output_dir)
 
 
 def _init_faults(arguments: argparse.Namespace) -> list[str]:
     name = arguments.init_from
-    if name is None or NO_TEXT.search(name):
+    if name is None or NO_TEXT.search(name) or "\0" in name + arguments.output_dir:
         return []
-    if faults := _file_faults("init_from", name):
-        return faults
     own = Path(arguments.output_dir) / f"best_model_latent{arguments.latent_dim}.pth"
-    if "\0" not in arguments.output_dir and _exists(own) and own.resolve() == Path(name).resolve():
+    if _exists(own) and own.resolve() == Path(name).resolve():
         return [f"--init_from {name!r} is where this search would save its model; give another --output_dir"]
     return []
 
@@ -526,24 +542,17 @@ def _folder_faults(name: str) -> list[str]:
     return []
 
 
-def _file_faults(flag: str, path: str) -> list[str]:
-    kind, suffixes = (
-        ("model", "that --save_models wrote") if flag == "init_from" else ("table", f"({', '.join(SUFFIXES)})")
-    )
+def _file_faults(flag: str, path: str, suffixes: Sequence[str] = SUFFIXES) -> list[str]:
     if "\0" in path or not _exists(Path(path)):
-        return [f"--{flag} {path!r}: there is no such file"]
+        return [f"{flag} {path!r}: there is no such file"]
     if Path(path).is_dir():
-        return [f"--{flag} {path!r} is a folder; give a file {suffixes}"]
+        return [f"{flag} {path!r} is a folder; give a file ({', '.join(suffixes)})"]
     if not Path(path).is_file():
-        return [f"--{flag} {path!r} is a pipe or a device; save the {kind} to a file"]
+        return [f"{flag} {path!r} is a pipe or a device; save the table to a file"]
+    if Path(path).suffix.lower() not in suffixes:
+        return [f"{flag} {path!r}: cannot tell its format; give a file that ends in {', '.join(suffixes)}"]
     if not os.access(path, os.R_OK):
-        return [f"--{flag} {path!r} cannot be read; change its permissions"]
-    return []
-
-
-def _format_faults(path: str) -> list[str]:
-    if Path(path).suffix.lower() not in SUFFIXES:
-        return [f"--data_path {path!r}: cannot tell its format; give a file that ends in {', '.join(SUFFIXES)}"]
+        return [f"{flag} {path!r} cannot be read; change its permissions"]
     return []
 
 

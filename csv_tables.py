@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from verdict import Standing
 
 LINE_END = "\r\n"  # RFC 4180; also what makes writers put quotes around a cell with a line break of either kind
+CSV_FORM: dict[str, Any] = {"index": False, "encoding": "utf-8", "lineterminator": LINE_END}  # for pandas
 CSV_COLUMNS = (
     *("rank", "configuration", "num_layers", "model_params", "final_test_loss", "final_test_loss_sd"),
     *("standard_error", "difference_to_best", "difference_low", "difference_high", "probability_best", "tied"),
@@ -102,19 +103,26 @@ def write_latent_codes(
     `reconstruction_error`, `split` (train or test), then `others`, where a name that is taken gets
     ` (table)` behind it. Text that a spreadsheet would run as a formula gets a `'` in front.
     """
+    own = code_columns(row_numbers, codes, reconstruction_error=errors, split=np.where(is_test, "test", "train"))
+    with replacing(path) as temporary:
+        beside(own, others).to_csv(temporary, **CSV_FORM)
+
+
+def code_columns(row_numbers: np.ndarray, codes: np.ndarray, **more: np.ndarray) -> pd.DataFrame:
+    """`row`, `latent_1` … and more columns, by name: what is ours in a table of codes [N, L]."""
     import pandas as pd
 
-    own = pd.DataFrame({"row": row_numbers})
-    for dimension in range(codes.shape[1]):
-        own[f"latent_{dimension + 1}"] = codes[:, dimension]
-    own["reconstruction_error"] = errors
-    own["split"] = np.where(is_test, "test", "train")
+    latent = {f"latent_{dimension}": column for dimension, column in enumerate(codes.T, start=1)}
+    return pd.DataFrame({"row": row_numbers, **latent, **more})
+
+
+def beside(own: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """Our columns, then the table's other ones under names that are free, with nothing in them that would be run."""
+    import pandas as pd
 
     theirs = others.reset_index(drop=True)
     theirs.columns = pd.Index(free_names([_harmless(str(name)) for name in theirs.columns], taken=list(own.columns)))
-    theirs = theirs.apply(_harmless_column)
-    with replacing(path) as temporary:
-        pd.concat([own, theirs], axis=1).to_csv(temporary, index=False, encoding="utf-8", lineterminator=LINE_END)
+    return pd.concat([own, theirs.apply(_harmless_column)], axis=1)
 
 
 def free_names(names: Iterable[str], taken: Collection[str]) -> list[str]:
@@ -132,11 +140,13 @@ def free_names(names: Iterable[str], taken: Collection[str]) -> list[str]:
 
 
 def _harmless_column(column: pd.Series[Any]) -> pd.Series[Any]:
+    import pandas as pd
     from pandas.api import types
 
     if types.is_numeric_dtype(column) or types.is_datetime64_any_dtype(column):
         return column
-    return column.astype(object).map(_harmless, na_action="ignore")
+    # Not `map`, which makes decimals of whole numbers beside missing cells.
+    return pd.Series([_harmless(cell) for cell in column.astype(object)], column.index, dtype=object, name=column.name)
 
 
 FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")

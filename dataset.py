@@ -91,23 +91,25 @@ def code_of(name: str) -> str | None:
     return None
 
 
-def _choose_copus(frame: pd.DataFrame, where: str) -> dict[str, str]:
+OTHER_COLUMNS = "rename columns, or choose with --columns numeric or --columns NAME,NAME,…"
+
+
+def choose_copus(names: Collection[str], where: str, remedy: str = OTHER_COLUMNS) -> dict[str, str]:
     """Code -> column of the file, for the 24 codes. Raises DataError where one is missing or ambiguous."""
-    found: dict[str, list[str]] = {code: [code] if code in frame.columns else [] for code in COPUS_CODES}
-    for name in frame.columns:
+    found: dict[str, list[str]] = {code: [code] if code in names else [] for code in COPUS_CODES}
+    for name in names:
         code = code_of(name)
         if code in found and found[code] != [code]:
             found[code].append(name)
-    for code, names in found.items():
-        if len(names) > 1:
-            raise DataError(f"{where}: {listing(names)} may each be {code}; rename the one that is to {code}")
-    if missing := [code for code, names in found.items() if not names]:
+    for code, same in found.items():
+        if len(same) > 1:
+            raise DataError(f"{where}: {listing(same)} may each be {code}; rename the one that is to {code}")
+    if missing := [code for code, same in found.items() if not same]:
         raise DataError(
             f"{where}: no column for the COPUS code{'s' * (len(missing) > 1)} {', '.join(missing)}"
-            f" ({_closest(missing, frame.columns)}); rename columns, or choose with --columns numeric"
-            " or --columns NAME,NAME,…"
+            f" ({_closest(missing, names)}); {remedy}"
         )
-    return {code: names[0] for code, names in found.items()}
+    return {code: same[0] for code, same in found.items()}
 
 
 def _choose_numeric(frame: pd.DataFrame, where: str, roles: Collection[str], notices: list[str]) -> dict[str, str]:
@@ -154,17 +156,31 @@ def _choose_listed(frame: pd.DataFrame, where: str, columns: str, notices: list[
         raise DataError(f"--columns '{shown}': names no column; give copus, numeric, or column names")
     chosen: dict[str, str] = {}
     for name in wanted:
-        same = [name] if name in frame.columns else [other for other in frame.columns if _same_column(name, other)]
-        if len(same) > 1:
-            raise DataError(f"{where}: --columns: '{name}' may be {listing(same)}; write the name in full")
-        if not same:
-            raise DataError(f"{where}: --columns: no column '{name}' ({_closest([name], frame.columns)})")
-        if same[0] in chosen:
-            raise DataError(f"--columns '{shown}': names the column '{same[0]}' twice; leave one out")
-        chosen[same[0]] = name
-    if respelled := [f"'{column}' for {name}" for column, name in chosen.items() if column != name]:
-        notices.append(f"columns found under another spelling: {listing(respelled, quote='')}")
+        column = find_column(name, frame.columns, f"{where}: --columns", "; write the name in full")
+        if column in chosen:
+            raise DataError(f"--columns '{shown}': names the column '{column}' twice; leave one out")
+        chosen[column] = name
+    tell_respelled({name: column for column, name in chosen.items()}, notices)
     return {name: name for name in chosen}
+
+
+def find_column(name: str, names: Collection[str], where: str, remedy: str, lack: str = "") -> str:
+    """The one of these names that is this one, or the only other spelling of it.
+
+    Raises DataError, with `remedy` where there are several, with `lack` where there is none.
+    """
+    same = [name] if name in names else [other for other in names if _same_column(name, other)]
+    if len(same) > 1:
+        raise DataError(f"{where}: '{name}' may be {listing(same)}{remedy}")
+    if not same:
+        raise DataError(f"{where}: no column '{name}' ({_closest([name], names)}){lack}")
+    return same[0]
+
+
+def tell_respelled(sources: Mapping[str, str], notices: list[str]) -> None:
+    """Notes which names the file spells in another way; `sources`: name -> column of the file."""
+    if respelled := [f"'{column}' for {name}" for name, column in sources.items() if column != name]:
+        notices.append(f"columns found under another spelling: {listing(respelled, quote='')}")
 
 
 def _same_column(name: str, other: str) -> bool:
@@ -208,7 +224,7 @@ def _choose_in(sheet: Sheet, where: str, columns: str, roles: Mapping[str, str])
     label = roles.get("--label_column", next((name for name in LABEL_COLUMNS if name in frame.columns), None))
     notices: list[str] = []
     if columns == "copus":
-        sources = _choose_copus(frame, where)
+        sources = choose_copus(frame.columns, where)
     elif columns == "numeric":
         sources = _choose_numeric(frame, where, roles.values(), notices)
     else:
@@ -216,9 +232,14 @@ def _choose_in(sheet: Sheet, where: str, columns: str, roles: Mapping[str, str])
     for flag, name in roles.items():
         if name in sources.values():
             raise DataError(f"{where}: '{name}' is both {flag} and a feature; take it out of one of them")
+    tell_renamed(sources, notices)
+    return Choice(frame, sources, None if label in sources.values() else label, where, notices)
+
+
+def tell_renamed(sources: Mapping[str, str], notices: list[str]) -> None:
+    """Notes which columns were taken for which codes; `sources`: code -> column of the file."""
     if renamed := [f"'{source}' as {name}" for name, source in sources.items() if name != source]:
         notices.append(f"columns read as COPUS codes: {listing(renamed, limit=24, quote='')}")
-    return Choice(frame, sources, None if label in sources.values() else label, where, notices)
 
 
 def _closest(wanted: Iterable[str], present: Iterable[str]) -> str:
@@ -242,8 +263,8 @@ def _to_numbers(cells: pd.Series) -> np.ndarray:
     return pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan)
 
 
-def _checked(cells: pd.Series, where: str, *, percentages: bool) -> np.ndarray:
-    """[N] float32 values of a feature column, NaN where missing. Raises DataError.
+def check_cells(cells: pd.Series, where: str, *, percentages: bool) -> np.ndarray:
+    """[N] float32 values of a feature column (or a piece of one), NaN where missing. Raises DataError.
 
     A negative value is a fault in `percentages` only; any other table may hold some.
     """
@@ -262,9 +283,15 @@ def _checked(cells: pd.Series, where: str, *, percentages: bool) -> np.ndarray:
             else:
                 complaint += "; correct it, or empty the cell if the value is missing"
             raise DataError(f"{where}: row {cells.index[first]}, column '{cells.name}': '{cell:.40}' {complaint}")
+    return values.astype(np.float32)
+
+
+def _checked(cells: pd.Series, where: str, *, percentages: bool) -> np.ndarray:
+    """The same of a whole column, which must hold a value."""
+    values = check_cells(cells, where, percentages=percentages)
     if np.isnan(values).all():
         raise DataError(f"{where}: column '{cells.name}' has no value in any row; fill it or leave it out of --columns")
-    return values.astype(np.float32)
+    return values
 
 
 def _describe(values: np.ndarray, columns: Sequence[str], *, percentages: bool) -> list[str]:

@@ -80,6 +80,10 @@ def search(argv: Sequence[str] | None, interruption: Interruption) -> int:
     stopwatch = Stopwatch()
     arguments = parse_arguments(argv)
     console = Console(arguments.quiet, on_gone=interruption.request)
+    if arguments.encode is not None:
+        from encoding import encode
+
+        return encode(arguments, console, interruption)
     space = read_space(arguments)
     if arguments.list_configurations:
         return print_configurations(arguments, space, console)

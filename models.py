@@ -15,7 +15,8 @@ import io
 import json
 import pickle
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from losses import squared_error_sums
 from search import NORMALIZATIONS
 
 if TYPE_CHECKING:
@@ -144,6 +146,33 @@ def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
+def model_of(info: Mapping[str, Any]) -> DynamicAutoencoder:
+    """The untrained model of this shape, as `get_model_info` gave it, perhaps long ago."""
+    return DynamicAutoencoder(
+        info["input_dim"],
+        info["latent_dim"],
+        info["hidden_dims"],
+        info["dropout"],
+        decoder_dims=info.get("decoder_dims"),
+        normalization=info.get("normalization", "layer"),
+        input_normalization=info.get("input_normalization", "layer"),
+    )
+
+
+def encode_rows(model: DynamicAutoencoder, scaled: Tensor) -> tuple[Tensor, Tensor]:
+    """Of scaled rows [B, F] (NaN = missing): latent coordinates [B, L], mean squared error over observed cells [B].
+
+    A row without an observed cell has the error NaN.
+    """
+    reconstruction, latent = model(scaled.nan_to_num(nan=0.0))
+    return latent, row_errors(reconstruction, scaled)
+
+
+def row_errors(reconstruction: Tensor, scaled: Tensor) -> Tensor:
+    """Mean squared error over each row's observed cells, [B]; NaN where there is none."""
+    return squared_error_sums(reconstruction, scaled)[:, 1] / (~scaled.isnan()).sum(1)
+
+
 def flatten(model: nn.Module) -> np.ndarray:
     """All parameters in state_dict order as one float32 vector [P], a copy on the CPU."""
     return np.concatenate([p.detach().cpu().numpy().ravel() for p in model.parameters()])
@@ -166,12 +195,20 @@ class SavedModel:
     model: DynamicAutoencoder
     columns: list[str]
     scaling: Scaling
+    is_copus: bool = False  # the columns are COPUS codes, which other tables may spell in other ways
+    training_errors: np.ndarray | None = None  # [Q] quantiles of the training rows' errors, evenly spaced from 0 to 1
+    test_errors: np.ndarray | None = None  # of the test rows
 
     def encode(self, values: Tensor | np.ndarray) -> Tensor:
         """Raw values of `columns`, in that order, [N, F] (NaN = missing) -> latent coordinates [N, L]."""
         scaled = self.scaling.apply(torch.as_tensor(values, dtype=torch.float32))
         with torch.no_grad():
             return self.model.encode(scaled.nan_to_num(nan=0.0))
+
+    def encode_rows(self, scaled: Tensor) -> dict[str, Tensor]:
+        """Of scaled rows [B, F] (NaN = missing): their "codes" [B, L], and "errors" [B] as `row_errors`."""
+        codes, errors = encode_rows(self.model, scaled)
+        return {"codes": codes, "errors": errors}
 
 
 def load_best(output_dir: str | Path, latent_dim: int) -> SavedModel:
@@ -184,59 +221,85 @@ def load_best(output_dir: str | Path, latent_dim: int) -> SavedModel:
         FileNotFoundError: no such results, or the search was run without `--save_models`.
         ValueError: one of the files is damaged, of another kind, or does not fit the other.
     """
-    from dataset import Scaling
-
     results_path = Path(output_dir) / f"hyperparam_results_latent{latent_dim}.json"
-    try:
+    with reading_results(results_path):
         results = json.loads(results_path.read_text(encoding="utf-8"))
-        info, saved = (results["best_configuration"][part] for part in ("model_info", "saved_model"))
+        best = results["best_configuration"]
+        info, saved = (best[part] for part in ("model_info", "saved_model"))
         if saved is None:
             raise FileNotFoundError(f"{results_path}: its search saved no model; run it again with --save_models")
         weights = results_path.with_name(saved["file"])  # of the same folder, whatever the results say
         with torch.device("meta"):  # shapes without memory
-            model = DynamicAutoencoder(
-                info["input_dim"],
-                info["latent_dim"],
-                info["hidden_dims"],
-                info["dropout"],
-                decoder_dims=info.get("decoder_dims"),
-                normalization=info.get("normalization", "layer"),
-                input_normalization=info.get("input_normalization", "layer"),
-            )
-        columns, scaling = results["data"]["columns"], Scaling.from_dict(results["data"]["scaling"])
-        if not len(columns) == len(scaling.low) == len(scaling.high) == model.input_dim:
-            raise ValueError("its columns, their scaling and the model differ in number")
+            model = model_of(info)
+        columns, scaling = columns_of(results, model.input_dim)
+        is_copus = is_of_copus(results)
+        errors = [read_quantiles(best.get(f"{part}_errors")) for part in ("training", "test")]
+    with loading_weights(weights, weights.read_bytes()) as tensors:
+        assign_weights(model, tensors)
+    return SavedModel(model.eval(), columns, scaling, is_copus, *errors)
+
+
+def columns_of(results: Mapping[str, Any], n_columns: int) -> tuple[list[str], Scaling]:
+    """The columns of a search's results, and their scaling. Raises ValueError unless there are so many."""
+    from dataset import Scaling
+
+    columns, scaling = results["data"]["columns"], Scaling.from_dict(results["data"]["scaling"])
+    if not len(columns) == len(scaling.low) == len(scaling.high) == n_columns:
+        raise ValueError("its columns, their scaling and the model differ in number")
+    return columns, scaling
+
+
+def is_of_copus(results: Mapping[str, Any]) -> bool:
+    """Whether a search's columns are COPUS codes."""
+    return bool(results.get("args", {}).get("columns") == "copus")
+
+
+def read_quantiles(numbers: Any) -> np.ndarray | None:
+    """Quantiles of errors from results; None where an earlier version of the program has written none."""
+    if numbers is None:
+        return None
+    quantiles = np.array(numbers, dtype=np.float32)
+    if quantiles.ndim != 1 or len(quantiles) < 2 or not (np.diff(quantiles) >= 0).all():
+        raise ValueError("its errors of training and test rows are no quantiles")
+    return quantiles
+
+
+@contextmanager
+def reading_results(path: Path) -> Iterator[None]:
+    """For code that reads a search's results: whatever is wrong with them, and not with the disk, is a ValueError."""
+    try:
+        yield
     except OSError:
         raise
     except Exception as error:  # whatever can be wrong with a damaged file
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise ValueError(f"{results_path}: not the results of a search ({reason}); run the search again") from None
-    model = read_model(weights, weights.read_bytes(), lambda _: model, remedy="run the search again with --save_models")
-    return SavedModel(model.eval(), columns, scaling)
+        raise ValueError(f"{path}: not the results of a search ({reason}); run the search again") from None
 
 
-def read_model(
-    path: Path, content: bytes, build: Callable[[Mapping[str, Tensor]], DynamicAutoencoder], *, remedy: str
-) -> DynamicAutoencoder:
-    """The model that `build` makes for the state_dict in this file, on the device "meta", with its weights.
+def assign_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Gives the model, which is on the device "meta", these weights. Raises what `loading_weights` expects."""
+    model.load_state_dict(tensors, assign=True)
+    if not all(parameter.isfinite().all() and parameter.dtype == torch.float32 for parameter in model.parameters()):
+        raise ValueError("not all weights are finite float32 numbers")
 
-    `content`: of the file. Nothing in it is run.
 
-    Raises:
-        ValueError: with the path and the remedy, if the file is damaged, or no finite weights of that model.
+@contextmanager
+def loading_weights(
+    path: Path, content: bytes, remedy: str = "run the search again with --save_models"
+) -> Iterator[Mapping[str, Tensor]]:
+    """Yields the tensors in `content`, that of the file `path`. Nothing in it is run.
+
+    Whatever the code inside finds wrong with them is a ValueError that names the file and the remedy.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about archives of other kinds, which are refused anyway
             weights = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-        model = build(weights)
-        model.load_state_dict(weights, assign=True)
-        if not all(parameter.isfinite().all() and parameter.dtype == torch.float32 for parameter in model.parameters()):
-            raise ValueError("not all weights are finite float32 numbers")
+        yield weights
     except pickle.UnpicklingError:
         fault = "holds more than weights, perhaps a program; nothing of it was run"
     except Exception as error:  # whatever can be wrong with a damaged file
         fault = f"not the weights of this model ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
     else:
-        return model
+        return
     raise ValueError(f"{path}: {fault}; {remedy}")

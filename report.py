@@ -105,6 +105,8 @@ class Findings:
     probe: Probe | None = None
     model_info: Mapping[str, Any] | None = None
     saved_model_file: str | None = None
+    training_errors: np.ndarray | None = None  # `encoding.error_quantiles` of the training rows, by that model
+    test_errors: np.ndarray | None = None  # of the test rows
     is_complete: bool = True  # not interrupted
     n_configurations: int = 0  # asked for; more than those of `ranking` if it was interrupted
     history: History | None = None  # which strategy found them, and how
@@ -199,6 +201,8 @@ def _best_configuration(findings: Findings) -> dict[str, Any] | None:
         "model_info": findings.model_info,
         "model": model,
         "saved_model": {"file": file, **model} if file and model else None,
+        "training_errors": findings.training_errors,
+        "test_errors": findings.test_errors,
     }
 
 

@@ -23,8 +23,9 @@ from console import Console, Stopwatch, UsageError, count
 from search import options_of
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from loading import Loaded
-    from models import DynamicAutoencoder
     from overhead import Aside
     from report import Findings
     from searching import Search
@@ -54,12 +55,13 @@ def write_report(
     """
     from conclusion import state_findings
     from csv_tables import write_csv
+    from encoding import error_quantiles
     from files import INTERRUPTED, publishing
     from loading import describe_data
     from report import closing_files, closing_summary, results_document, save_state_dict, search_line, write_json
     from start import describe_start
     from study_report import state_study, write_study_csv
-    from training import trained_model
+    from training import encode_table, trained_model
 
     folder = Path(arguments.output_dir)
     if not findings.is_complete and holds_complete_results(output_files(folder, arguments.latent_dim).results):
@@ -67,6 +69,10 @@ def write_report(
     files = output_files(folder, arguments.latent_dim)
     chosen, verdict = findings.chosen, findings.verdict
     model = trained_model(findings.trained, loaded.table, training.settings) if findings.trained else None
+    encoded = encode_table(model, loaded.table) if model else None
+    if encoded:
+        of_part = [error_quantiles(encoded[1][rows.cpu()]) for rows in (loaded.table.train, loaded.table.test)]
+        findings = replace(findings, training_errors=of_part[0], test_errors=of_part[1])
     with publishing(folder) as draft_folder:
         drafts = output_files(draft_folder, arguments.latent_dim)
         if chosen and verdict:
@@ -81,8 +87,8 @@ def write_report(
             console.summarize(closing_summary(chosen, saved, statement, is_complete=findings.is_complete, search=line))
             for name, png in pictures.result().items() if pictures else ():
                 write_picture(getattr(drafts, name), png)
-            if model:
-                write_latent_space(arguments, loaded, chosen, model, drafts)
+            if encoded:
+                write_latent_space(arguments, loaded, chosen, *encoded, drafts)
         write_csv(drafts.csv, findings)
         if verdict and verdict.study:
             write_study_csv(drafts.study_csv, verdict.study)
@@ -244,17 +250,16 @@ def write_latent_space(
     arguments: argparse.Namespace,
     loaded: Loaded,
     chosen: ConfigurationResult,
-    model: DynamicAutoencoder,
+    codes: np.ndarray,
+    errors: np.ndarray,
     files: OutputFiles,
 ) -> None:
-    """Writes the latent codes of the chosen configuration's model, and draws them where they are two."""
+    """Writes the chosen configuration's latent codes [N, L] and errors [N], and draws the codes where they are two."""
     from csv_tables import write_latent_codes
     from headless import headless
     from report import config_text
-    from training import encode_table
 
     dataset = loaded.dataset
-    codes, errors = encode_table(model, loaded.table)
     is_test = loaded.table.is_test
     write_latent_codes(files.codes, codes, errors, is_test, dataset.row_numbers, dataset.others)
     if arguments.latent_dim == 2:

@@ -22,8 +22,7 @@ import torch
 from compiled import compiled_trainer
 from journal import Journal, Key
 from lifecycle import Checkpoints, InMemory, SplitTable, Trainer, TrainingSettings, build_model, is_long
-from losses import squared_error_sums
-from models import DynamicAutoencoder, load_flat
+from models import DynamicAutoencoder, encode_rows, load_flat
 from reference import ROWS_AT_A_TIME, reference_trainer
 from search import Trial, TrialResult
 from stack_plan import room_of
@@ -204,7 +203,7 @@ def encode_table(model: DynamicAutoencoder, table: SplitTable) -> tuple[np.ndarr
     """Of every row: latent coordinates [N, L], and mean squared error over its observed cells [N], in scaled units."""
     codes, errors = [], []
     for values in table.values.cpu().split(ROWS_AT_A_TIME):
-        reconstruction, latent = model(values.nan_to_num(nan=0.0))
+        latent, error = encode_rows(model, values)
         codes.append(latent)
-        errors.append(squared_error_sums(reconstruction, values)[:, 1] / (~values.isnan()).sum(1))
+        errors.append(error)
     return torch.cat(codes).numpy(), torch.cat(errors).numpy()

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import DynamicAutoencoder, read_model
+from models import DynamicAutoencoder, assign_weights, loading_weights
 from search import Configuration, Widths, join_dims
 
 LARGEST_FILE = 2**30  # bytes; an autoencoder of this program has at most 10^8 parameters
@@ -162,13 +162,15 @@ def read_source(path: str | Path, *, freezes: bool) -> Source:
     if path.stat().st_size > LARGEST_FILE:
         raise ValueError(f"{path}: {path.stat().st_size} bytes, more than any model of this program has; {REMEDY}")
     content = path.read_bytes()
-    model = read_model(path, content, model_of_weights, remedy=REMEDY).eval()
+    with loading_weights(path, content, REMEDY) as tensors:
+        model = model_of_weights(tensors)
+        assign_weights(model, tensors)
     weights = {name: values.numpy().copy() for name, values in model.state_dict().items()}
     digest = hashlib.blake2b(digest_size=16)
     for name, values in weights.items():
         digest.update(repr((name, values.shape)).encode() + values.tobytes())
     start = Start(weights, digest.hexdigest(), freezes)
-    return Source(path, hashlib.sha256(content).hexdigest(), start, model, _origin_of(path, model))
+    return Source(path, hashlib.sha256(content).hexdigest(), start, model.eval(), _origin_of(path, model))
 
 
 def model_of_weights(weights: Mapping[str, Tensor]) -> DynamicAutoencoder:
