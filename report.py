@@ -48,6 +48,7 @@ ANNOUNCED = {  # files that the closing summary names, in its order: field of `r
     "verdict_plot": "Verdict plot",
     "history_plot": "Search history",
     "latent_plot": "Latent space plot",
+    "report": "Report",
     "results": "Results saved",
 }
 
@@ -125,6 +126,7 @@ def results_document(
     same document (except that a Pareto front over time depends on time). If every configuration failed,
     `best_configuration` and `verdict` are None.
     """
+    from losses import ALL_WEIGHT, NONZERO_WEIGHT
     from verdict import Standing
 
     verdict = findings.verdict
@@ -136,6 +138,7 @@ def results_document(
         "environment": environment,
         "data": data,
         "timing": timing,
+        "loss": {"nonzero": NONZERO_WEIGHT, "all": ALL_WEIGHT},
         "complete": findings.is_complete,
         "total_configurations": findings.n_configurations or len(findings.ranking),
         "search": _search_entry(findings, findings.history) if findings.history else None,
