@@ -24,23 +24,25 @@ class Picture(NamedTuple):
 
 def _alt_of_verdict(document: Document) -> str:
     verdict = document["verdict"]
-    ranked = [entry for entry in document["all_results"] if entry["difference_to_best"] is not None]
-    tied = f"{len(verdict['tied'])} of them tied for best" if verdict["tied"] is not None else "without a verdict"
-    best = name_of(verdict["best_measured"])
-    text = f"{count_of(len(ranked), 'configuration')} by how much worse than {best} they are, {tied}"
-    if len(ranked) > 1:
-        text += f"; the farthest is {name_of(ranked[-1])}, by {figure(ranked[-1]['difference_to_best'])}"
-    return text + "."
+    ranked = [entry for entry in document["all_results"] if entry["status"] == "ok"]
+    losses = f"losses from {figure(ranked[0]['final_test_loss'])} to {figure(ranked[-1]['final_test_loss'])}"
+    n = count_of(len(ranked), "configuration")
+    if verdict["tied"] is None or len(ranked) == 1:
+        return f"{n}, with {losses}; there is no verdict on them."
+    return (
+        f"{n} by how much worse than {name_of(verdict['best_measured'])} they are, with {losses}. "
+        f"{len(verdict['tied'])} of them {'is' if len(verdict['tied']) == 1 else 'are'} not ruled out as the best."
+    )
 
 
 def _alt_of_configurations(document: Document) -> str:
-    ranked = [entry for entry in document["all_results"] if entry["final_test_loss"] is not None]
+    ranked = [entry for entry in document["all_results"] if entry["status"] == "ok"]
     sizes = [entry["model_params"] for entry in ranked]
-    front = listed(map(name_of, document["pareto_front"]), "and") if document["pareto_front"] else "nothing"
+    front = listed(map(name_of, document["pareto_front"]), "and")
     lowest, highest = figure(ranked[0]["final_test_loss"]), figure(ranked[-1]["final_test_loss"])
     return (
-        f"Loss against size of {count_of(len(ranked), 'configuration')} of {whole(min(sizes))} to {whole(max(sizes))} "
-        f"parameters, with losses from {lowest} to {highest}. On the Pareto front: {front}."
+        f"Loss against size of {count_of(len(ranked), 'configuration')}, with {whole(min(sizes))} to "
+        f"{whole(max(sizes))} parameters and losses from {lowest} to {highest}. On the Pareto front: {front}."
     )
 
 
@@ -57,7 +59,7 @@ def _alt_of_history(document: Document) -> str:
         return "The lowest test loss against trainings done and against seconds."
     return (
         f"The lowest test loss against trainings done and against seconds: it falls from {figure(known[0])} to "
-        f"{figure(known[-1])} over {search['history'][-1]['trainings']:,.0f} trainings."
+        f"{figure(known[-1])} over {count_of(round(search['history'][-1]['trainings']), 'training')}."
     )
 
 

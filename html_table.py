@@ -95,7 +95,7 @@ def _row(entry: Mapping[str, Any], document: Document) -> Row:
     shown = interval_text(Interval(*interval), best) if interval and not is_best else "–"
     cells = [
         Cell(whole(entry["rank"]), entry["rank"]),
-        Cell(name, name),
+        Cell(name, name.replace("[", "").replace("]", "")),  # 16 before 16, 16
         Cell(whole(entry["model_params"]), entry["model_params"]),
         Cell(figure(loss, entry["final_test_loss_sd"]), loss),
         Cell("–" if difference is None or is_best else difference_text(difference, best), difference),

@@ -103,7 +103,7 @@ def _strategy(args: Mapping[str, Any], search: Mapping[str, Any]) -> str:
     if search["strategy"] == "halving":
         return (
             f"They were compared by successive halving (Jamieson & Talwalkar, 2016), which let one in "
-            f"{args['halving_factor']} go on at each rung; {whole(search['finished'])} were trained to the end."
+            f"{args['halving_factor']} go on at each rung ({whole(search['finished'])} trained to the end)."
         )
     if search["strategy"] == "bayesian":
         return (
@@ -141,58 +141,60 @@ def _selection(document: Mapping[str, Any]) -> list[str]:
         return []
     rows = "the folds of the training observations" if args["cv_folds"] else "the test observations"
     mean = "" if args["repeats"] * max(args["cv_folds"], 1) == 1 else "mean "
-    sentences = [f"Configurations were ranked by their {mean}loss after the last epoch on {rows}."]
-    if verdict["tied"] is not None:
+    n = sum(entry["status"] == "ok" for entry in document["all_results"])
+    sentences = [f"What counts is the {mean}loss after the last epoch on {rows}."]
+    if verdict["tied"] is not None and n > 1:
         sentences.append(
-            "Which of them may be the best was decided by multiple comparisons with the best (Hsu, 1984) with "
+            "Which configuration may be the best was decided by multiple comparisons with the best (Hsu, 1984) with "
             f"{percent(verdict['confidence'])} confidence, with critical values from a bootstrap over "
             f"{whole(verdict['n_resampled'])} {verdict['resampled']} (Efron, 1979) and Student's t over trainings, "
             "whose variances were moderated (Smyth, 2004)."
         )
-    sentences += _outcome(document, verdict)
-    sentences += _honesty(document, verdict, best)
+    sentences += [_outcome(document, verdict, n), *_honesty(document, verdict, best)]
     if verdict["baselines"]:
         texts = [f"{_baseline(b['name'], args)} reached {figure(b['loss'])}" for b in verdict["baselines"]]
         sentences.append(f"As baselines, scored alike, {listed(texts, 'and')}.")
     return sentences + _probe(verdict["probe"])
 
 
-def _outcome(document: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[str]:
+def _outcome(document: Mapping[str, Any], verdict: Mapping[str, Any], n: int) -> str:
     measured, recommended = verdict["best_measured"], verdict["recommended"]
     first = document["all_results"][0]
-    spread = f"{figure(first['final_test_loss'], first['final_test_loss_sd'])}"
     sd = "" if first["final_test_loss_sd"] is None else " (mean ± standard deviation over repeats)"
-    best = f"{name_of(measured)} had the lowest loss, {spread}{sd}, with {whole(measured['model_params'])} parameters"
-    n = len([entry for entry in document["all_results"] if entry["status"] == "ok"])
+    best = f"{name_of(measured)} had {'the lowest' if n > 1 else 'a'} loss"
+    best += " of " if n == 1 else ", "
+    best += f"{figure(first['final_test_loss'], first['final_test_loss_sd'])}{sd}, "
+    best += f"with {count_of(measured['model_params'], 'parameter')}"
     if verdict["tied"] is None or n < 2:
-        return [f"{best}."]
+        return f"{best}."
     if verdict["proven"]:
-        return [f"{best}, and was the only one not ruled out as the best."]
-    tied = f"{len(verdict['tied'])} of {n} configurations were not ruled out as the best"
+        return f"{best}, and was the only one not ruled out as the best."
+    tied = f"{len(verdict['tied'])} of {whole(n)} configurations were not ruled out as the best"
     if recommended["config"] == measured["config"]:
-        return [f"{best}; {tied}, of which it was the smallest."]
-    smallest = f"{name_of(recommended)} ({whole(recommended['model_params'])} parameters, loss "
-    return [f"{best}; {tied}, of which {smallest}{figure(recommended['final_test_loss'])}) was the smallest."]
+        return f"{best}; {tied}, of which it was the smallest."
+    smallest = f"{name_of(recommended)} ({count_of(recommended['model_params'], 'parameter')}, loss "
+    return f"{best}; {tied}, of which {smallest}{figure(recommended['final_test_loss'])}) was the smallest."
 
 
 def _honesty(document: Mapping[str, Any], verdict: Mapping[str, Any], best: Mapping[str, Any]) -> list[str]:
-    """What the chosen configuration's loss is worth."""
+    """What the loss of the chosen configuration is worth, as far as `statement.py` says it too."""
     if best["honest_test_loss"] is not None:
         low, high = best["honest_test_loss_interval"] or (None, None)
         return [
-            f"{name_of(best)} was then trained on all training observations and scored once on the "
+            f"{name_of(best)} was then trained on all training observations and scored on the "
             f"{whole(document['data']['test_rows'])} test observations, which had chosen nothing: loss "
             f"{figure(best['honest_test_loss'])} ({percent(verdict['confidence'])} interval {figure(low)} to "
             f"{figure(high)})."
         ]
     if document["args"]["cv_folds"] or len(document["all_results"]) < 2:
         return []
-    if verdict["optimism"] is None:
-        return ["Since the same observations chose and scored it, its loss is optimistic."]
-    return [
-        "Since the same observations chose and scored it, its loss is optimistic, by about "
-        f"{difference_text(max(verdict['optimism'], 0.0), verdict['best_measured']['final_test_loss'], signed=False)}."
-    ]
+    known = verdict["optimism"] is not None and not (document["search"] or {}).get("dropped")
+    if not known:
+        return ["The same observations chose and scored it, so its loss is optimistic, by an unknown amount."]
+    optimism = difference_text(max(verdict["optimism"], 0.0), verdict["best_measured"]["final_test_loss"], signed=False)
+    if float(optimism) == 0:
+        return ["The same observations chose and scored it; its loss shows no sign of optimism all the same."]
+    return [f"The same observations chose and scored it, so its loss is optimistic, by about {optimism}."]
 
 
 def _probe(probe: Mapping[str, Any] | None) -> list[str]:
