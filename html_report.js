@@ -1,11 +1,9 @@
 // The table of html_report.py: sorted, filtered, a page of rows at a time; and the buttons that copy.
 "use strict";
 
-const ROWS_SHOWN = 100; // as html_report.py shows them without JavaScript
-
-const data = JSON.parse(document.getElementById("configurations-data").textContent);
-const table = document.getElementById("configurations-table");
-const headers = [...table.tHead.rows[0].cells];
+const table = document.getElementById("configurations-table"); // null where nothing was trained
+const data = table && JSON.parse(document.getElementById("configurations-data").textContent);
+const headers = table ? [...table.tHead.rows[0].cells] : [];
 const filters = {
   text: document.getElementById("filter-text"),
   tied: document.getElementById("filter-tied"),
@@ -53,8 +51,8 @@ function makeRow([cells, tied]) {
 
 function show() {
   const rows = sorted(data.rows.filter(isWanted));
-  const first = view.page * ROWS_SHOWN;
-  const last = Math.min(first + ROWS_SHOWN, rows.length);
+  const first = view.page * data.shown;
+  const last = Math.min(first + data.shown, rows.length);
   table.tBodies[0].replaceChildren(...rows.slice(first, last).map(makeRow));
   headers.forEach((header, column) => {
     const direction = view.descending ? "descending" : "ascending";
@@ -88,6 +86,19 @@ function turn(pages) {
   document.getElementById("configurations").scrollIntoView();
 }
 
+function startTable() {
+  headers.forEach(makeSortable);
+  for (const filter of Object.values(filters)) {
+    filter.addEventListener("input", () => {
+      view.page = 0;
+      show();
+    });
+  }
+  document.getElementById("previous").addEventListener("click", () => turn(-1));
+  document.getElementById("next").addEventListener("click", () => turn(1));
+  show();
+}
+
 // Where the clipboard is out of reach, as it may be for a local file, the text is at least selected.
 async function copy(button) {
   const source = document.getElementById(button.dataset.copies);
@@ -101,18 +112,9 @@ async function copy(button) {
   }
 }
 
-headers.forEach(makeSortable);
-for (const filter of Object.values(filters)) {
-  filter.addEventListener("input", () => {
-    view.page = 0;
-    show();
-  });
-}
-document.getElementById("previous").addEventListener("click", () => turn(-1));
-document.getElementById("next").addEventListener("click", () => turn(1));
 for (const button of document.querySelectorAll("button[data-copies]")) {
   button.addEventListener("click", () => copy(button));
 }
 for (const element of document.querySelectorAll("[data-scripted]")) element.hidden = false;
 for (const element of document.querySelectorAll("[data-unscripted]")) element.hidden = true;
-show();
+if (table) startTable();

@@ -18,7 +18,7 @@ from report import percent
 from statement import difference_text, interval_text
 from verdict import Interval
 
-ROWS_SHOWN = 100  # without JavaScript, and at a time with it: `html_report.js` says the same
+ROWS_SHOWN = 100  # without JavaScript, and at a time with it
 HEADING = 1  # the column that says what a row is about
 COLUMNS = {  # heading -> whether it holds numbers
     "Rank": True,
@@ -58,7 +58,7 @@ def configurations_table(document: Document) -> str:
         f'<th scope="col"{_class(is_number)}>{escape(title)}</th>' for title, is_number in COLUMNS.items()
     )
     body = "\n".join(_row_html(row) for row in rows[:ROWS_SHOWN])
-    data = _json({"heading": HEADING, "numeric": numeric, "rows": rows})
+    data = _json({"heading": HEADING, "numeric": numeric, "shown": ROWS_SHOWN, "rows": rows})
     more = f"The first {whole(ROWS_SHOWN)} of {whole(len(rows))}. " if len(rows) > ROWS_SHOWN else ""
     return f"""{_filters(rows)}
 <p class="note" id="configurations-note">{_note(document)}</p>
@@ -119,7 +119,8 @@ def _standing(entry: Mapping[str, Any], verdict: Mapping[str, Any] | None) -> st
         return ""
     standing = {True: ["tied"], False: ["ruled out"], None: []}[entry["tied"]]
     which = entry["config"], entry.get("options")
-    for name, words in (("best_measured", "best measured"), ("recommended", "recommended")):
+    named = {"best_measured": "best measured"} | ({} if entry["tied"] is None else {"recommended": "recommended"})
+    for name, words in named.items():
         if which == (verdict[name]["config"], verdict[name].get("options")):
             standing.append(words)
     return ", ".join(standing)

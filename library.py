@@ -102,7 +102,8 @@ def results_of(report: Report) -> SearchResults:
     from models import SavedModel
 
     data = report.document["data"]
-    model = report.model and SavedModel(report.model, data["columns"], Scaling.from_dict(data["scaling"]))
+    scaling = Scaling.from_dict(data["scaling"])
+    model = None if report.model is None else SavedModel(report.model, data["columns"], scaling)
     return SearchResults(report.document, report.folder, model)
 
 

@@ -44,7 +44,7 @@ def write_report(
     environment: dict[str, Any],
     stopwatch: Stopwatch,
     console: Console,
-) -> None:
+) -> Report:
     """Writes all files, or on any fault none, and prints the closing summary. `pictures`: those of `draw_pictures`.
 
     Of a search that failed entirely there are only JSON, CSV and HTML. One that was interrupted does not take the
@@ -93,6 +93,15 @@ def write_report(
         done = f"{len(findings.ranking)} of {count(findings.n_configurations, 'configuration')} trained"
         same = "the same command" + (" without --fresh" if arguments.fresh else "")
         console.warn(f"interrupted, {done}; {same} goes on from here")
+    return Report(folder, document, model)
+
+
+class Report(NamedTuple):
+    """What was written."""
+
+    folder: Path
+    document: dict[str, Any]  # the JSON's content
+    model: DynamicAutoencoder | None  # of the chosen configuration; None where it was not trained to its end
 
 
 class OutputFiles(NamedTuple):

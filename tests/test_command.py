@@ -66,7 +66,7 @@ def test_a_finished_run_exits_with_0_and_leaves_every_file(finished: Run) -> Non
 
 
 def test_the_first_line_waits_for_nothing_heavy() -> None:
-    code = "import sys, hyperparam_optimizer as program; program.run = lambda *_: 0; program.main([]);"
+    code = "import sys, hyperparam_optimizer as program; program.run = lambda *_: program.Outcome(0); program.main([]);"
     code += "sys.exit(str({'torch', 'pandas', 'numpy'} & sys.modules.keys() or ''))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("Searching 34 configurations")

@@ -87,6 +87,12 @@ def test_the_page_is_quiet_and_asks_for_nothing(opened: Opener) -> None:
     assert loaded == [1400] * len(PICTURES)
 
 
+@pytest.mark.parametrize("kind", ["one repeat", "failed", "nothing"])
+def test_a_search_without_a_verdict_is_quiet_too(opened: Opener, kind: str) -> None:
+    page = opened(make_document(kind))
+    assert page.get_by_role("button", name="Copy the text").is_visible()
+
+
 def test_a_hostile_table_runs_nothing(opened: Opener) -> None:
     document = make_document()
     hostile = texts_replaced(document, " ".join(HOSTILE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
 import re
@@ -9,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from commands import ROOT, Run, but_for_threads, but_for_time, global_state, make_diverge, run
-from faults import impatient
+from commands import ROOT, Run, but_for_threads, but_for_time, global_state, make_diverge
+from faults import nothing_is_trained, raising, stopping_after_record
 
-import journal
 import reporting
 from hyperparam_optimizer import search
 from library import SearchResults, read_keywords
@@ -48,7 +47,7 @@ def results(table: Path, tmp_path_factory: pytest.TempPathFactory) -> SearchResu
 
 
 def test_it_finds_what_the_command_finds(results: SearchResults, finished: Run) -> None:
-    ours, theirs = (but_for_threads(document) for document in (results.document, finished.results()))
+    ours, theirs = map(but_for_threads, (copy.deepcopy(results.document), finished.results()))
     for document in (ours, theirs):
         del document["best_configuration"]["saved_model"]
         document["args"] |= {"save_models": None, "quiet": None}
@@ -114,14 +113,10 @@ def test_quiet_prints_the_closing_summary_alone(
 
 
 @pytest.mark.usefixtures("without_pictures")
-def test_the_second_call_goes_on_from_the_first(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_second_call_goes_on_from_the_first(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = search(**SMALL, data_path=table, output_dir=tmp_path)
-    trained: list[object] = []
-    monkeypatch.setattr(journal.Journal, "add", lambda *arguments: trained.append(arguments))
+    nothing_is_trained(monkeypatch)
     second = search(**SMALL, data_path=table, output_dir=tmp_path)
-    assert trained == []
     assert but_for_time(second.document) == but_for_time(first.document)
 
 
@@ -199,7 +194,15 @@ def test_where_every_configuration_failed_the_results_say_so(
 def test_the_process_is_as_it_was(table: Path, tmp_path: Path) -> None:
     def look() -> tuple[object, ...]:
         signals = [signal.getsignal(number) for number in signal.valid_signals()]
-        return global_state(), signals, dict(os.environ), sys.stdout, sys.stderr, gc.isenabled(), threading.active_count()
+        return (
+            global_state(),
+            signals,
+            dict(os.environ),
+            sys.stdout,
+            sys.stderr,
+            gc.isenabled(),
+            threading.active_count(),
+        )
 
     before = look()
     search(**SMALL, data_path=table, output_dir=tmp_path)
@@ -219,22 +222,12 @@ def test_it_runs_in_a_thread_of_its_own(table: Path, tmp_path: Path) -> None:
 def test_ctrl_c_gives_what_there_is_and_the_next_call_goes_on(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results: SearchResults
 ) -> None:
-    add = journal.Journal.add
-
-    def add_and_press(self: journal.Journal, *arguments: Any) -> None:
-        add(self, *arguments)
-        if threading.current_thread() is threading.main_thread() and not pressed:
-            pressed.append(True)
-            signal.raise_signal(signal.SIGINT)
-
-    pressed: list[bool] = []
     with monkeypatch.context() as patches:
-        patches.setattr(journal.Journal, "add", add_and_press)
+        stopping_after_record(patches, 4, raising(signal.SIGINT))
         part = search(**SMALL, data_path=table, output_dir=tmp_path)
-    assert pressed
     assert not part.complete
     assert repr(part).startswith("Interrupted.")
-    assert len(part.table) < 5 or part.best_model is None
+    assert len(part.table) < len(results.table)
     whole = search(**SMALL, data_path=table, output_dir=tmp_path)
     assert but_for_threads(whole.document) == but_for_threads(results.document)
 
@@ -256,7 +249,7 @@ def script(text: str, folder: Path, **environment: str) -> str:
 
 def test_importing_it_is_light() -> None:
     code = "import sys; from hyperparam_optimizer import search;"
-    code += "sys.exit(str({'torch', 'pandas', 'numpy', 'matplotlib'} & sys.modules.keys() or ''))"
+    code += "sys.exit(bool({'torch', 'pandas', 'numpy', 'matplotlib'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
