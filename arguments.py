@@ -81,7 +81,7 @@ def _exit_with(faults: Sequence[str]) -> NoReturn:
     sys.exit(2)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(*, add_help: bool = True) -> argparse.ArgumentParser:
     """The parser; every stated default is the real one, since argparse fills it in."""
     parser = _Parser(
         prog=PROG,
@@ -89,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
         "best: trains every non-increasing arrangement of the widths given, several times, and writes pictures, "
         "JSON, CSV and the best model.",
         allow_abbrev=False,
+        add_help=add_help,
     )
     parser._negative_number_matcher = NEGATIVE  # argparse takes -1e-3 and -5,3 for flags, then misses the value
     add = _adder(parser.add_argument_group("search"))
@@ -186,15 +187,20 @@ def _adder(group: argparse._ArgumentGroup) -> Callable[..., None]:
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses and checks; on any fault prints one line for each to stderr and exits with 2."""
-    parser = build_parser()
-    given, valueless = _split_off_valueless(sys.argv[1:] if argv is None else argv, parser)
+    arguments, faults = read_arguments(sys.argv[1:] if argv is None else argv, build_parser())
+    if faults:
+        _exit_with(faults)
+    return arguments
+
+
+def read_arguments(argv: Sequence[str], parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[str]]:
+    """The arguments, and all that is wrong with them, one line each."""
+    given, valueless = _split_off_valueless(argv, parser)
     arguments, unknown = parser.parse_known_args(given)
     faults = [f"{flag}: give a value; see --help" for flag in valueless]
     faults += _unknown_faults(unknown, parser) + find_faults(arguments)
     faults += _unused_faults(arguments, {text.partition("=")[0] for text in given})
-    if faults:
-        _exit_with(faults)
-    return arguments
+    return arguments, faults
 
 
 def _split_off_valueless(argv: Sequence[str], parser: argparse.ArgumentParser) -> tuple[list[str], list[str]]:

@@ -8,6 +8,7 @@ stopwatch.lap("load")
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import time
@@ -84,6 +85,22 @@ class Stopwatch:
     def timing(self) -> dict[str, float]:
         """All stages and their total."""
         return {**self.seconds, "total": sum(self.seconds.values())}
+
+
+@contextmanager
+def any_text() -> Iterator[None]:
+    """Within, stdout takes any character: a console without ± is no reason to fail."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper):
+        yield
+        return
+    before = stream.errors
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        with suppress(OSError, ValueError):  # it may be gone
+            stream.reconfigure(errors=before)
 
 
 def count(number: int, thing: str) -> str:

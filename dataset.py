@@ -479,6 +479,7 @@ class COPUSDataset:
 # --- Scaling ---------------------------------------------------------------------------------------
 
 SCALINGS = ("robust", "percent", "none")
+PERCENTILES = (1, 99)  # of the training rows, which "robust" takes to 0 and 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -510,7 +511,8 @@ class Scaling:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; `from_dict` gives back the same bits, since a float holds every float32 exactly."""
-        return {"kind": self.kind, "low": self.low.tolist(), "high": self.high.tolist()}
+        saved = {"kind": self.kind, "low": self.low.tolist(), "high": self.high.tolist()}
+        return saved | ({"percentiles": list(PERCENTILES)} if self.kind == "robust" else {})
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Scaling:
@@ -540,7 +542,7 @@ def fit_scaling(kind: str, data: Tensor, rows: Tensor, columns: Sequence[str]) -
     values = data[rows].cpu().numpy()  # [N_train, F]
     empty = np.isnan(values).all(axis=0)
     values = np.where(empty, np.float32(0), values)
-    low, high = np.nanpercentile(values.astype(np.float64), [1, 99], axis=0).astype(np.float32)
+    low, high = np.nanpercentile(values.astype(np.float64), PERCENTILES, axis=0).astype(np.float32)
     rare = low == high
     low, high = np.where(rare, np.nanmin(values, axis=0), low), np.where(rare, np.nanmax(values, axis=0), high)
     fates: dict[str, np.ndarray] = {

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 VARIABLES = ("MPLBACKEND", "MPLCONFIGDIR", "XDG_CACHE_HOME")  # what is set here, or by Matplotlib
@@ -27,8 +28,9 @@ def headless(folder: Path) -> Iterator[None]:
     logger = logging.getLogger("matplotlib")
     level = logger.level
     environment = {name: os.environ.get(name) for name in VARIABLES}
+    is_first = "matplotlib" not in sys.modules
     logger.setLevel(logging.ERROR)
-    os.environ["MPLBACKEND"] = "agg"  # the user's may be unknown here, and is then an error
+    os.environ.pop("MPLBACKEND", None)  # the user's may be unknown here, and is then an error
     try:
         cache = _find_cache(folder.resolve())
         if cache.parent == folder.resolve():
@@ -40,6 +42,8 @@ def headless(folder: Path) -> Iterator[None]:
             yield
     finally:
         _restore(environment)
+        if is_first and "matplotlib" in sys.modules:
+            _choose_backend(environment["MPLBACKEND"])
         logger.setLevel(level)
         for left in folder.glob("matplotlib-*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -55,6 +59,15 @@ def _find_cache(folder: Path) -> Path:
         return Path(matplotlib.get_cachedir())
     finally:
         tempfile.tempdir = temporary
+
+
+def _choose_backend(name: str | None) -> None:
+    """As Matplotlib would have done when it was imported, for whoever draws in this process later."""
+    import matplotlib
+
+    with suppress(ValueError):  # the user's may be unknown here
+        if name:
+            matplotlib.rcParams["backend"] = name
 
 
 def _restore(environment: Mapping[str, str | None]) -> None:

@@ -6,23 +6,25 @@
 Reads the table, trains every non-increasing arrangement of the given widths several times, ranks them by
 their loss on held-out rows, and writes pictures, JSON, CSV and the best model into `--output_dir`. This
 file holds the command itself: the order of the stages, and the console. `README.md` says how to read
-what it writes.
+what it writes. From Python:
+
+    from hyperparam_optimizer import search
+    results = search(data_path="my_classes.csv", latent_dim=3)
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from arguments import PROG, n_to_try, parse_arguments, read_space
-from console import Console, Stopwatch, UsageError, count
+from console import Console, Stopwatch, UsageError, any_text, count
 from interruption import Interrupted, Interruption
 from overhead import Aside, hurrying
 from search import Space
@@ -34,9 +36,14 @@ if TYPE_CHECKING:
 
     import torch
 
+    from library import SearchResults
     from loading import Loaded
+    from reporting import Report
     from selection import ConfigurationResult
     from training import Training
+
+
+NO_MEMORY = "out of memory; narrow the search, or give fewer --threads"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,11 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments raise SystemExit(2)) · 129, 130 or 143 if it was stopped by SIGHUP, Ctrl-C or SIGTERM · 141 when whoever
     read the output is gone.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a console without ± is no reason to fail
-    with Interruption() as interruption:
+    stopwatch = Stopwatch()
+    with any_text(), Interruption() as interruption:
         try:
-            status = search(argv, interruption)
+            status = execute(parse_arguments(argv), stopwatch, interruption).status
         except UsageError as error:
             return _fail(str(error), 2)
         except Interrupted:
@@ -61,8 +67,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            return _fail("out of memory; narrow the search, or give fewer --threads", 1)
+            return _fail(NO_MEMORY, 1)
         return interruption.status or status
+
+
+def search(**keywords: Any) -> SearchResults:
+    """Does in a script or a notebook what the command does: its arguments as keywords, its results as an object.
+
+    Numbers, texts, paths, True for switches, and a list where the command takes several with commas between. Files are
+    written and lines printed as by the command, whose journal it goes on from. Ctrl-C ends the search and returns what
+    there is. Where every configuration failed, so do the results say. No global state is changed.
+
+    Raises:
+        ValueError: faulty keywords, or a fault in the table: what the command would say, a line for each.
+        OSError: the results could not be written; what was there before is as it was.
+        MemoryError: the search does not fit.
+    """
+    from library import read_keywords, results_of
+
+    stopwatch = Stopwatch()
+    arguments = read_keywords(keywords)
+    with any_text(), Interruption(is_guest=True) as interruption:
+        try:
+            report = execute(arguments, stopwatch, interruption).report
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryError(NO_MEMORY) from error
+    assert report is not None
+    return results_of(report)
 
 
 def _fail(message: str, status: int) -> int:
@@ -75,10 +110,15 @@ def _tell(message: str) -> None:
         print(f"{PROG}: {message}", file=sys.stderr, flush=True)
 
 
-def search(argv: Sequence[str] | None, interruption: Interruption) -> int:
-    """Parses, checks and runs; returns the exit status."""
-    stopwatch = Stopwatch()
-    arguments = parse_arguments(argv)
+class Outcome(NamedTuple):
+    """How a run ended: the exit status, and what was written."""
+
+    status: int
+    report: Report | None = None
+
+
+def execute(arguments: argparse.Namespace, stopwatch: Stopwatch, interruption: Interruption) -> Outcome:
+    """Does what checked arguments ask for."""
     console = Console(arguments.quiet, on_gone=interruption.request)
     if arguments.encode is not None:
         from encoding import encode
@@ -86,12 +126,13 @@ def search(argv: Sequence[str] | None, interruption: Interruption) -> int:
         return encode(arguments, console, interruption)
     space = read_space(arguments)
     if arguments.list_configurations:
-        return print_configurations(arguments, space, console)
+        return Outcome(print_configurations(arguments, space, console))
     console.say(_title(arguments, space))
-    status = run(arguments, space, console, stopwatch, interruption)
-    if console.error and not status:
-        return _fail(f"the console: {console.error.strerror}; the files are written all the same", 1)
-    return status
+    outcome = run(arguments, space, console, stopwatch, interruption)
+    if console.error and not outcome.status:
+        status = _fail(f"the console: {console.error.strerror}; the files are written all the same", 1)
+        return outcome._replace(status=status)
+    return outcome
 
 
 def _title(arguments: argparse.Namespace, space: Space) -> str:
@@ -115,8 +156,8 @@ def run(
     console: Console,
     stopwatch: Stopwatch,
     interruption: Interruption,
-) -> int:
-    """From checked arguments to results on disk; returns the exit status."""
+) -> Outcome:
+    """From checked arguments to results on disk."""
     from files import HeldError, drafting, exclusive
 
     with hurrying():
@@ -171,8 +212,8 @@ def train_and_report(
     console: Console,
     stopwatch: Stopwatch,
     drafts: Path,
-) -> int:
-    """What takes long. Once asked to stop it reports what there is; returns the exit status.
+) -> Outcome:
+    """What takes long. Once asked to stop it reports what there is.
 
     `drafts`: a folder for what Matplotlib cannot keep elsewhere.
     """
@@ -194,7 +235,7 @@ def train_and_report(
             pictures = Aside(partial(draw, verdict))
         findings = conclude(arguments, loaded, training, search, verdict, stopwatch, console)
         tell_changes(loaded, console)
-        write_report(arguments, loaded, training, findings, pictures, described.result(), stopwatch, console)
+        report = write_report(arguments, loaded, training, findings, pictures, described.result(), stopwatch, console)
     finally:
         for aside in (imported, pictures):  # else they would write to the drafts while these are removed
             if aside:
@@ -202,8 +243,8 @@ def train_and_report(
     if findings.is_complete and training.journal:
         training.journal.complete(findings.trained, training.settings.epochs)
     if findings.is_complete and findings.chosen is None:
-        return _fail(f"every configuration failed; {_first_failure(findings.ranking)}", 1)
-    return 0
+        return Outcome(_fail(f"every configuration failed; {_first_failure(findings.ranking)}", 1), report)
+    return Outcome(0, report)
 
 
 def _tell_fewer(console: Console) -> Callable[[int], None]:

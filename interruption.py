@@ -32,7 +32,9 @@ class Interrupted(KeyboardInterrupt):
 class Interruption:
     """Whether the run was asked to stop, and with which exit status it then ends: 128 and the signal's number."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_guest: bool = False) -> None:
+        """`is_guest`: in somebody else's process, which is to go on: only Ctrl-C is taken."""
+        self._is_guest = is_guest
         self.status: int | None = None
         self.is_deferred = False
         self._signalled: float | None = None  # when, by the monotonic clock
@@ -41,7 +43,8 @@ class Interruption:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # no other may set handlers
-            for number in [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]:
+            names = ("SIGINT",) if self._is_guest else SIGNALS
+            for number in [getattr(signal, name) for name in names if hasattr(signal, name)]:
                 former = signal.getsignal(number)
                 if former not in (signal.SIG_IGN, None):  # as under nohup; None: somebody else's, not Python's
                     self._former[number] = former
@@ -66,6 +69,8 @@ class Interruption:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.request(128 + number)
+        if not self.is_deferred and self._is_guest:
+            raise KeyboardInterrupt
         if not self.is_deferred:  # an exception would be lost, or worse, in the midst of an import
             with suppress(OSError):
                 os.write(2, WORDS.encode())  # a handler may not print: that may be what it interrupts

@@ -51,6 +51,7 @@ ANNOUNCED = {  # files that the closing summary names, in its order: field of `r
     "history_plot": "Search history",
     "study_plot": "Study plot",
     "latent_plot": "Latent space plot",
+    "report": "Report",
     "results": "Results saved",
 }
 
@@ -130,6 +131,7 @@ def results_document(
     `best_configuration` and `verdict` are None.
     """
     from study_report import study_entry
+    from losses import ALL_WEIGHT, NONZERO_WEIGHT
     from verdict import Standing
 
     verdict = findings.verdict
@@ -143,6 +145,7 @@ def results_document(
         "data": data,
         "timing": timing,
         "init_from": init_from,
+        "loss": {"nonzero": NONZERO_WEIGHT, "all": ALL_WEIGHT},
         "complete": findings.is_complete,
         "total_configurations": findings.n_configurations or len(findings.ranking),
         "search": _search_entry(findings, findings.history) if findings.history else None,

@@ -47,11 +47,11 @@ def write_report(
     environment: dict[str, Any],
     stopwatch: Stopwatch,
     console: Console,
-) -> None:
+) -> Report:
     """Writes all files, or on any fault none, and prints the closing summary. `pictures`: those of `draw_pictures`.
 
-    Of a search that failed entirely there are only JSON and CSV. One that was interrupted does not take the place of
-    complete results: its files go to a folder `interrupted` beside them.
+    Of a search that failed entirely there are only JSON, CSV and HTML. One that was interrupted does not take the
+    place of complete results: its files go to a folder `interrupted` beside them.
     """
     from conclusion import state_findings
     from csv_tables import write_csv
@@ -95,17 +95,16 @@ def write_report(
         stopwatch.lap("report")
         timing = stopwatch.timing()
         data = describe_data(loaded)
-        write_json(
-            drafts.results,
-            results_document(
-                findings,
-                args=vars(arguments),
-                environment=environment,
-                data=data,
-                timing=timing,
-                init_from=describe_start(loaded, training.settings, chosen),
-            ),
+        document = results_document(
+            findings,
+            args=vars(arguments),
+            environment=environment,
+            data=data,
+            timing=timing,
+            init_from=describe_start(loaded, training.settings, chosen),
         )
+        write_json(drafts.results, document)
+        write_html(document, drafts)
         silent = set() if search_line(findings) else {"history_plot"}
         written = {n: p for n, p in files._asdict().items() if getattr(drafts, n).exists() and n not in silent}
     if chosen:
@@ -114,6 +113,15 @@ def write_report(
         done = f"{len(findings.ranking)} of {count(findings.n_configurations, 'configuration')} trained"
         same = "the same command" + (" without --fresh" if arguments.fresh else "")
         console.warn(f"interrupted, {done}; {same} goes on from here")
+    return Report(folder, document, model)
+
+
+class Report(NamedTuple):
+    """What was written."""
+
+    folder: Path
+    document: dict[str, Any]  # the JSON's content
+    model: DynamicAutoencoder | None  # of the chosen configuration; None where it was not trained to its end
 
 
 class OutputFiles(NamedTuple):
@@ -121,6 +129,7 @@ class OutputFiles(NamedTuple):
 
     results: Path
     csv: Path
+    report: Path
     model: Path
     codes: Path
     search_plot: Path
@@ -138,6 +147,7 @@ def output_files(folder: Path, latent_dim: int) -> OutputFiles:
     return OutputFiles(
         results=folder / f"hyperparam_results_{latent}.json",
         csv=folder / f"hyperparam_results_{latent}.csv",
+        report=folder / f"report_{latent}.html",
         model=folder / f"best_model_{latent}.pth",
         codes=folder / f"latent_codes_{latent}.csv",
         search_plot=folder / f"hyperparam_search_{latent}.png",
@@ -244,6 +254,18 @@ def write_picture(path: Path, png: bytes) -> None:
 
     with replacing(path) as temporary:
         temporary.write_bytes(png)
+
+
+def write_html(document: dict[str, Any], files: OutputFiles) -> None:
+    """Writes the report, with those pictures that are among the files already."""
+    from files import replacing
+    from html_pictures import PICTURES
+    from html_report import html_report
+
+    paths = {name: getattr(files, name) for name in PICTURES}
+    text = html_report(document, {name: path.read_bytes() for name, path in paths.items() if path.exists()})
+    with replacing(files.report) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_latent_space(

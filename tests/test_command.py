@@ -57,6 +57,7 @@ def test_a_finished_run_exits_with_0_and_leaves_every_file(finished: Run) -> Non
         "search_history_latent3.png",
         "hyperparam_results_latent3.json",
         "hyperparam_results_latent3.csv",
+        "report_latent3.html",
         "best_model_latent3.pth",
         "latent_codes_latent3.csv",
         "journal_latent3.jsonl",
@@ -65,7 +66,7 @@ def test_a_finished_run_exits_with_0_and_leaves_every_file(finished: Run) -> Non
 
 
 def test_the_first_line_waits_for_nothing_heavy() -> None:
-    code = "import sys, hyperparam_optimizer as program; program.run = lambda *_: 0; program.main([]);"
+    code = "import sys, hyperparam_optimizer as program; program.run = lambda *_: program.Outcome(0); program.main([]);"
     code += "sys.exit(str({'torch', 'pandas', 'numpy'} & sys.modules.keys() or ''))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("Searching 34 configurations")
@@ -92,6 +93,7 @@ Generating visualizations...
 Performance plot: {finished.folder / "hyperparam_search_latent3.png"}
 Configuration scatter: {finished.folder / "config_performance_latent3.png"}
 Verdict plot: {finished.folder / "verdict_latent3.png"}
+Report: {finished.folder / "report_latent3.html"}
 Results saved: {finished.folder / "hyperparam_results_latent3.json"}
 """
     assert finished.out.endswith(f"\n{summary}")

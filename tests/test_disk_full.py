@@ -49,6 +49,7 @@ ROOM = 24  # bytes: less than any file of the program has
 FILES = {
     "hyperparam_results_latent2.json": (report, "write_json"),
     "hyperparam_results_latent2.csv": (csv_tables, "write_csv"),
+    "report_latent2.html": (reporting, "write_html"),
     "best_model_latent2.pth": (report, "save_state_dict"),
     "latent_codes_latent2.csv": (csv_tables, "write_latent_codes"),
     "latent_space_2d_best_config.png": (latent_plots, "plot_latent_space"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import matplotlib as mpl
 import pytest
 
 from headless import headless
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_a_users_settings_hold_outside_alone(tmp_path: Path) -> None:
@@ -24,8 +28,25 @@ def test_a_users_settings_hold_outside_alone(tmp_path: Path) -> None:
 def test_a_backend_that_is_not_there_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPLBACKEND", "nonsense")
     with headless(tmp_path):
-        assert os.environ["MPLBACKEND"] == "agg"
+        assert "MPLBACKEND" not in os.environ
     assert os.environ["MPLBACKEND"] == "nonsense"
+
+
+@pytest.mark.parametrize(("wanted", "chosen"), [("svg", "svg"), ("nonsense", "None"), ("", "None")])
+def test_whoever_draws_later_has_the_backend_of_their_own(wanted: str, chosen: str, tmp_path: Path) -> None:
+    code = "import pathlib, sys; from headless import headless\n"
+    code += f"with headless(pathlib.Path({str(tmp_path)!r})): import matplotlib.figure\n"
+    code += "import matplotlib; print(matplotlib.get_backend(auto_select=False), 'matplotlib.pyplot' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "MPLBACKEND": wanted},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [chosen, "False"]
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("fault", [None, KeyboardInterrupt])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
+import reporting
 from arguments import build_parser
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +40,21 @@ def test_the_two_commands_are_those_that_were_promised() -> None:
         '--hidden_dims_search "16,32,64" --max_layers 3 --epochs 20',
         "pip install -r requirements-dev.txt && python -m pytest",
     ]
+
+
+def test_the_example_in_python_runs(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = re.findall(r"^```python\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+    shutil.copy(table, tmp_path / "my_classes.csv")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reporting, "draw_pictures", lambda *_, **__: {})
+    names: dict[str, Any] = {"my_classes": pd.read_csv(table)}
+    exec(example, names)
+    assert tuple(names["latent"].shape) == (len(names["my_classes"]), 3)
+    out = capsys.readouterr().out
+    assert f"\n{names['results'].verdict[0]}\n" in out
+    assert names["tied"]["tied"].all()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

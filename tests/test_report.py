@@ -533,15 +533,16 @@ def test_summary_of_one_repeat_claims_no_spread_and_no_file() -> None:
     assert "saved" not in summary
 
 
-def test_latent_plot_is_named_where_there_is_one() -> None:
-    names = ("search_plot", "configurations_plot", "verdict_plot", "results", "latent_plot")
-    paths = map(Path, ("a.png", "b.png", "c.png", "d.json", "e.png"))
+def test_the_latent_plot_and_the_report_are_named_where_they_are() -> None:
+    names = ("search_plot", "configurations_plot", "verdict_plot", "results", "latent_plot", "report")
+    paths = map(Path, ("a.png", "b.png", "c.png", "d.json", "e.png", "f.html"))
     lines = report.closing_files(dict(zip(names, paths, strict=True))).splitlines()
     assert lines == [
         "Performance plot: a.png",
         "Configuration scatter: b.png",
         "Verdict plot: c.png",
         "Latent space plot: e.png",
+        "Report: f.html",
         "Results saved: d.json",
     ]
 

@@ -1,0 +1,101 @@
+"""What the HTML report says about each picture: a heading, how to read it, and in words what there is to see.
+
+for name, picture in PICTURES.items():
+    picture.heading, picture.caption, picture.alt(document)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from document_words import count_of, figure, listed, name_of, whole
+
+Document = Mapping[str, Any]
+
+
+class Picture(NamedTuple):
+    """`caption` says how to read it; `alt` says from the document what there is to see."""
+
+    heading: str
+    caption: str
+    alt: Callable[[Document], str]
+
+
+def _alt_of_verdict(document: Document) -> str:
+    verdict = document["verdict"]
+    ranked = [entry for entry in document["all_results"] if entry["status"] == "ok"]
+    losses = f"losses from {figure(ranked[0]['final_test_loss'])} to {figure(ranked[-1]['final_test_loss'])}"
+    n = count_of(len(ranked), "configuration")
+    if verdict["tied"] is None or len(ranked) == 1:
+        return f"{n}, with {losses}; there is no verdict on them."
+    return (
+        f"{n} by how much worse than {name_of(verdict['best_measured'])} they are, with {losses}. "
+        f"{len(verdict['tied'])} of them {'is' if len(verdict['tied']) == 1 else 'are'} not ruled out as the best."
+    )
+
+
+def _alt_of_configurations(document: Document) -> str:
+    ranked = [entry for entry in document["all_results"] if entry["status"] == "ok"]
+    sizes = [entry["model_params"] for entry in ranked]
+    front = listed(map(name_of, document["pareto_front"]), "and")
+    lowest, highest = figure(ranked[0]["final_test_loss"]), figure(ranked[-1]["final_test_loss"])
+    return (
+        f"Loss against size of {count_of(len(ranked), 'configuration')}, with {whole(min(sizes))} to "
+        f"{whole(max(sizes))} parameters and losses from {lowest} to {highest}. On the Pareto front: {front}."
+    )
+
+
+def _alt_of_search(document: Document) -> str:
+    best = [entry for entry in document["all_results"] if entry["status"] == "ok"][:5]
+    ends = (f"{name_of(entry)} to {figure(entry['final_test_loss'])}" for entry in best)
+    return f"Test loss by epoch, over {count_of(document['args']['epochs'], 'epoch')}: {listed(ends, 'and')}."
+
+
+def _alt_of_history(document: Document) -> str:
+    search = document["search"] or {"history": []}
+    known = [step["best_loss"] for step in search["history"] if step["best_loss"] is not None]
+    if not known:
+        return "The lowest test loss against trainings done and against seconds."
+    return (
+        f"The lowest test loss against trainings done and against seconds: it falls from {figure(known[0])} to "
+        f"{figure(known[-1])} over {count_of(round(search['history'][-1]['trainings']), 'training')}."
+    )
+
+
+def _alt_of_latent(document: Document) -> str:
+    best, label = document["best_configuration"], document["data"].get("label_column")
+    by = f", coloured by {label}" if label else ""
+    return f"The {whole(document['data']['rows'])} rows in the latent plane of {name_of(best)}, by density{by}."
+
+
+PICTURES = {  # field of `reporting.OutputFiles` -> what is said about it, in the order of the page
+    "verdict_plot": Picture(
+        "How much worse than the best",
+        "Each configuration's loss minus that of the best measured, with its interval. Those marked as tied are not "
+        "ruled out by the data as the truly best.",
+        _alt_of_verdict,
+    ),
+    "configurations_plot": Picture(
+        "Loss against size",
+        "Each configuration's parameters against its loss, with ± 1 standard deviation over the repeats, the band of "
+        "the tied, and the baselines. No smaller one matches one on the dashed Pareto front within the noise.",
+        _alt_of_configurations,
+    ),
+    "search_plot": Picture(
+        "Loss by epoch",
+        "Test loss of the best five. Curves always flatten at the end, since the learning rate goes to zero there; "
+        "that alone does not show that training was long enough.",
+        _alt_of_search,
+    ),
+    "history_plot": Picture(
+        "The search as it went",
+        "The lowest test loss so far, and each configuration's, against trainings done and seconds.",
+        _alt_of_history,
+    ),
+    "latent_plot": Picture(
+        "The latent space",
+        "Every observation in the latent plane of the best model, by density and by label.",
+        _alt_of_latent,
+    ),
+}

@@ -1,0 +1,120 @@
+"""Made-up results documents, complete as the command writes them, for tests of what is made from them.
+
+document = make_document("whole")
+PNG                                  # an empty picture of 1,400 x 1,000 pixels
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from builders import PROBE, halve, make_configuration, make_findings, make_history, make_ranking
+
+from arguments import parse_arguments
+from history import History
+from report import Findings, results_document
+from search import enumerate_configurations
+from statement import state
+
+SEARCHED = enumerate_configurations([16, 32, 64], 2)
+FAILED = (16, 16)
+KINDS = ("whole", "proven", "folds", "one repeat", "one configuration", "halving", "failed", "interrupted", "nothing")
+COLUMNS = ["L", "Ind", "CG"]
+
+
+def make_document(kind: str = "whole", flags: Sequence[str] = ()) -> dict[str, Any]:
+    """The document of one of `KINDS`; `flags`: arguments of the command that it holds."""
+    findings, own = _findings_of(kind)
+    given = vars(parse_arguments([*own, *flags]))
+    low, high = np.zeros(3, np.float32), np.full(3, 87.5, np.float32)
+    return results_document(
+        findings,
+        args=given,
+        environment={
+            "python": "3.11.7",
+            "torch": "2.13.0",
+            "numpy": "2.4.6",
+            "numba": "0.68.1",
+            "optuna": None,
+            "platform": "Linux-6.1",
+            "processor": "A processor",
+            "device": "cpu",
+            "device_name": None,
+            "engine": "compiled",
+            "threads": 2,
+            "git_commit": "0123456789abcdef0123456789abcdef01234567",
+        },
+        data={
+            "path": "somewhere/classes.csv",
+            "sha256": "ab" * 32,
+            "rows": 2008,
+            "columns": COLUMNS,
+            "missing_cells": 17,
+            "zero_cells": 1234,
+            "mapped_columns": {"CG": "Clicker"},
+            "label_column": "Cluster",
+            "group_column": None,
+            "groups": None,
+            "stratify_column": None,
+            "notices": ["4 cells above 100 %, used as they are"],
+            "train_rows": 1607,
+            "test_rows": 401,
+            "validation_rows": 0,
+            "synthetic": False,
+            "scaling": {"kind": "robust", "low": low, "high": high, "percentiles": [1, 99]},
+        },
+        timing={"train": 2.5, "total": 7.25},
+        timestamp="2026-01-02T03:04:05+00:00",
+    )
+
+
+def _findings_of(kind: str) -> tuple[Findings, list[str]]:
+    if kind in ("failed", "nothing"):
+        ranking = make_ranking(SEARCHED, repeats=2, epochs=4, failed=SEARCHED) if kind == "failed" else []
+        return Findings(ranking, is_complete=kind == "failed", n_configurations=len(SEARCHED)), []
+    if kind == "one configuration":
+        return _stated(Findings(make_ranking([(64,)], repeats=3, epochs=4))), ["--hidden_dims_search", "64"]
+    if kind == "one repeat":
+        return _stated(Findings(make_ranking(SEARCHED, repeats=1, epochs=4))), ["--repeats", "1"]
+    if kind == "proven":
+        losses = {config: 0.08 if config != (64,) else 0.04 for config in SEARCHED}
+        ranking = [make_configuration(config, [loss + 0.0001 * r for r in range(5)]) for config, loss in losses.items()]
+        return _stated(Findings(sorted(ranking, key=lambda c: (c.final_test_loss, c.model_params)))), []
+    if kind == "folds":
+        return _stated(Findings(make_ranking(SEARCHED, repeats=3, folds=2, epochs=4))), ["--cv_folds", "2"]
+    if kind == "halving":
+        ranking = halve(make_ranking(SEARCHED, repeats=3, epochs=4), rungs=[1, 2])
+        return _stated(Findings(ranking), "halving"), ["--search", "halving"]
+    whole = _stated(Findings(make_ranking(SEARCHED, repeats=5, epochs=4, failed=[FAILED], seed=4)))
+    if kind == "interrupted":
+        history = make_history(whole.ranking, space_size=34)
+        return replace(whole, is_complete=False, n_configurations=34, history=history, probe=None), []
+    return whole, []
+
+
+def _stated(findings: Findings, strategy: str = "grid") -> Findings:
+    """With a verdict, its words and a history."""
+    history: History = make_history(findings.ranking, strategy)
+    found = replace(make_findings(findings.ranking), history=history, n_configurations=len(findings.ranking))
+    assert found.verdict is not None
+    lines = state(found.verdict, latent_dim=3, probe=PROBE, honest=found.honest, n_test=401)
+    return replace(found, statement=lines)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+PNG = b"".join(
+    (
+        b"\x89PNG\r\n\x1a\n",
+        _chunk(b"IHDR", struct.pack(">IIBBBBB", 1400, 1000, 8, 0, 0, 0, 0)),
+        _chunk(b"IDAT", zlib.compress(1000 * (b"\0" + 1400 * b"\xff"))),
+        _chunk(b"IEND", b""),
+    )
+)
