@@ -123,7 +123,7 @@ def execute(arguments: argparse.Namespace, stopwatch: Stopwatch, interruption: I
     if arguments.encode is not None:
         from encoding import encode
 
-        return encode(arguments, console, interruption)
+        return Outcome(encode(arguments, console, interruption))
     space = read_space(arguments)
     if arguments.list_configurations:
         return Outcome(print_configurations(arguments, space, console))

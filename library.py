@@ -46,8 +46,9 @@ def read_keywords(keywords: Mapping[str, Any]) -> argparse.Namespace:
             faults.append(f"--{name} {value!r}: give True or False")
     arguments, more = read_arguments(flags, parser)
     faults += more
-    if arguments.list_configurations:
-        faults.append("--list_configurations trains nothing; leave it out, or give it to the command")
+    for name in ("list_configurations", "encode"):
+        if getattr(arguments, name):
+            faults.append(f"--{name} trains nothing; leave it out, or give it to the command")
     if faults:
         raise ValueError("\n".join(faults))
     return arguments
@@ -98,12 +99,9 @@ class SearchResults:
 
 def results_of(report: Report) -> SearchResults:
     """What was written, as an object."""
-    from dataset import Scaling
-    from models import SavedModel
+    from models import with_results
 
-    data = report.document["data"]
-    scaling = Scaling.from_dict(data["scaling"])
-    model = None if report.model is None else SavedModel(report.model, data["columns"], scaling)
+    model = None if report.model is None else with_results(report.model, report.document)
     return SearchResults(report.document, report.folder, model)
 
 

@@ -231,12 +231,18 @@ def load_best(output_dir: str | Path, latent_dim: int) -> SavedModel:
         weights = results_path.with_name(saved["file"])  # of the same folder, whatever the results say
         with torch.device("meta"):  # shapes without memory
             model = model_of(info)
-        columns, scaling = columns_of(results, model.input_dim)
-        is_copus = is_of_copus(results)
-        errors = [read_quantiles(best.get(f"{part}_errors")) for part in ("training", "test")]
+        saved_model = with_results(model.eval(), results)
     with loading_weights(weights, weights.read_bytes()) as tensors:
         assign_weights(model, tensors)
-    return SavedModel(model.eval(), columns, scaling, is_copus, *errors)
+    return saved_model
+
+
+def with_results(model: DynamicAutoencoder, results: Mapping[str, Any]) -> SavedModel:
+    """The best model of a search, with what its results say of it. Raises what `reading_results` expects."""
+    columns, scaling = columns_of(results, model.input_dim)
+    best = results["best_configuration"]
+    errors = [read_quantiles(best.get(f"{part}_errors")) for part in ("training", "test")]
+    return SavedModel(model, columns, scaling, is_of_copus(results), *errors)
 
 
 def columns_of(results: Mapping[str, Any], n_columns: int) -> tuple[list[str], Scaling]:

@@ -130,8 +130,8 @@ def results_document(
     same document (except that a Pareto front over time depends on time). If every configuration failed,
     `best_configuration` and `verdict` are None.
     """
-    from study_report import study_entry
     from losses import ALL_WEIGHT, NONZERO_WEIGHT
+    from study_report import study_entry
     from verdict import Standing
 
     verdict = findings.verdict

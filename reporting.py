@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from loading import Loaded
+    from models import DynamicAutoencoder
     from overhead import Aside
     from report import Findings
     from searching import Search
