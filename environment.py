@@ -30,7 +30,7 @@ COMPILER_VERSIONS = ("numba", "llvmlite")
 MODULES = (
     *("checkpoints", "compiled", "jit", "journal", "kernel", "lifecycle", "losses", "machines", "models", "product"),
     *("randomness", "reference", "search", "stack_model", "stack_plan", "stack_step", "stacked", "strips"),
-    *("training", "transfer", "vectors"),
+    *("training", "vectors", "weights"),
 )
 
 
@@ -65,7 +65,7 @@ def search_identity(
     """What two runs must share for the trials of one to be those of the other, bit for bit; ready for JSON.
 
     `data`: the digest of all that is trained on; `sha256` of the table's file and the arguments that choose from it
-    only say why it may differ. `arithmetic`: the digest of a small training here. `init_from`: that of the weights that
+    only say why it may differ. `arithmetic`: the digest of a small training here. `init_from`: names the weights that
     trainings start from.
     """
     return {

@@ -176,7 +176,7 @@ def run(
     stopwatch.lap("load")
     with hurrying():
         engine, arithmetic = choose_engine(arguments.engine, device, loaded.notices, console)
-    init_from = loaded.source.start.digest if loaded.source else None
+    init_from = f"weights {loaded.source.start.digest[:16]}" if loaded.source else None
     identity = search_identity(
         arguments, loaded.dataset.sha256, loaded.digest, arithmetic, device, engine, init_from=init_from
     )

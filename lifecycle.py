@@ -23,7 +23,7 @@ from models import DynamicAutoencoder
 from randomness import torch_generator
 from search import Trial, TrialResult, TrialState, decoder_dims, encoder_dims, layers_of, options_of
 from stack_plan import Room
-from transfer import Start
+from weights import Start
 
 Trainer = Callable[[Trial], TrialResult]
 

@@ -23,8 +23,8 @@ from dataset import COPUSDataset, DataError, Scaling, fit_scaling
 from lifecycle import SplitTable
 from splits import Split
 from start import find_source, stored_scaling
-from transfer import Source
 from uncertainty import ScoredPart, bundle_rows, scored_part
+from weights import Source
 
 
 class Loaded(NamedTuple):

@@ -6,7 +6,7 @@
 
 The saved model's weights were learnt on values scaled by its own table. Where this table has the same columns, that
 scaling is used here too, for all folds: so nothing is fitted on this table, and nothing can leak. The weights
-themselves are up to `transfer.py`.
+themselves are up to `weights.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataset import COPUSDataset, Scaling
 from lifecycle import TrainingSettings, build_model
 from report import config_text
 from search import Space
-from transfer import Source, read_source
+from weights import Source, read_source
 
 if TYPE_CHECKING:
     from loading import Loaded

@@ -54,7 +54,9 @@ def tolerance_for(model: DynamicAutoencoder) -> float:
 
 
 def gradient_of(model: DynamicAutoencoder) -> np.ndarray:
-    return np.concatenate([p.grad.numpy().ravel() for p in model.parameters() if p.grad is not None])
+    """In the order of `models.flatten`; 0 where nothing is trained."""
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+    return np.concatenate([gradient.numpy().ravel() for gradient in gradients])
 
 
 def closest_to_kink(model: DynamicAutoencoder, target: torch.Tensor, masks: Sequence[torch.Tensor]) -> float:

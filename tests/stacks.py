@@ -32,6 +32,7 @@ class Case:
     odd_dropout: float | None = None  # of every other member, if not the same
     normalization: str = "layer"
     input_normalization: str = "layer"
+    is_frozen: bool = False
     n_rows: int = 37  # in batches of `batch_size`, the last of which is not full
     batch_size: int = 16
     missing: float = 0.0
@@ -66,6 +67,8 @@ class Case:
             )
             vector = flatten(model)
             load_flat(model, (vector + random.normal(0, 0.1, vector.shape)).astype(np.float32))
+            if self.is_frozen:
+                model.freeze_encoder()
             models.append(model)
         return models
 

@@ -77,6 +77,8 @@ MORE_DEFAULTS = {
     "input_normalization": "layer",
     "study": None,
     "study_configs": 0,
+    "init_from": None,
+    "freeze_encoder": False,
 }
 
 
@@ -349,6 +351,7 @@ def test_the_simplest_of_the_tied_needs_more_than_one_training_each(faults_of: F
         ("--batch_trials=0", "--batch_trials goes with --search bayesian; leave it out"),
         ("--halving_factor 3", "--halving_factor goes with --search halving; leave it out"),
         ("--min_epochs 2 --search bayesian --trials 5", "--min_epochs goes with --search halving; leave it out"),
+        ("--freeze_encoder", "--freeze_encoder goes with --init_from; leave it out"),
         ("--min_delta 0.1", "--min_delta goes with --patience; leave it out"),
         ("--validation_fraction 0.1 --patience 0", "--validation_fraction goes with --patience; leave it out"),
         (

@@ -104,6 +104,25 @@ def test_one_is_drawn_from_spaces_whose_size_no_float_holds(arrangement: str) ->
     assert arrangement == "any" or falls(encoder) & falls(decoder[::-1])
 
 
+# Decoders behind an encoder that is given
+
+
+@pytest.mark.parametrize("arrangement", ["decreasing", "any"])
+@pytest.mark.parametrize(("widths", "max_layers"), SPACES)
+def test_behind_an_encoder_the_space_holds_the_decoders_that_it_held_before_each_once(
+    widths: list[int], max_layers: int, arrangement: str
+) -> None:
+    space = Space(widths, max_layers, arrangement, encoder=(9, 16))
+    configurations = list(space.configurations())
+    assert space.size == len(configurations) == len(set(configurations))
+    assert {halves(config) for config in configurations} == {
+        ((9, 16), decoder) for _, decoder in members(widths, max_layers, arrangement)
+    }
+    generator = random.Random(1)
+    assert {space.sample(generator) for _ in range(30 * space.size)} == set(configurations)
+    assert [space.complete(space.half_of(config)) for config in configurations] == configurations
+
+
 # Pairs
 
 

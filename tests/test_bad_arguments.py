@@ -13,6 +13,7 @@ from made_tables import N, copus_frame, write
 from refusals import assert_refused
 
 import hyperparam_optimizer
+from arguments import SAMPLE_PATH
 
 # --- Arguments -------------------------------------------------------------------------------------
 
@@ -128,6 +129,21 @@ ARGUMENTS |= {
     "no such file": (["--data_path", "no.csv"], "--data_path 'no.csv': there is no such file", "no such file"),
     "a file name that no file can have": (["--data_path", "a\0.csv"], "--data_path 'a\\x00.csv'", "no such file"),
     "a file name of 5000 letters": (["--data_path", "x" * 5000], "--data_path 'xxx", "no such file"),
+    "no such model": (["--init_from", "no.pth"], "--init_from 'no.pth': there is no such file", "no such file"),
+    "no model": (["--init_from", ""], "--init_from ''", "give a file that --save_models wrote"),
+    "a folder for a model": (["--init_from", "."], "--init_from '.' is a folder", "that --save_models wrote"),
+    "a model's name that no file can have": (["--init_from", "a\0.pth"], "--init_from 'a\\x00.pth'", "no such file"),
+    "a model's name that is not text": (["--init_from", "\udcff"], "--init_from '\\udcff': not valid UTF-8", "rename"),
+    "something else for a model": (
+        ["--init_from", str(SAMPLE_PATH)], f"--init_from {SAMPLE_PATH}: ", "give a .pth that this program wrote",
+    ),
+    "a frozen encoder of its own scaling": (
+        ["--init_from", str(SAMPLE_PATH), "--freeze_encoder", "--scaling", "robust"], "--scaling: with", "leave it out",
+    ),
+    "a frozen encoder with asymmetric halves": (
+        ["--init_from", str(SAMPLE_PATH), "--freeze_encoder", "--arrangement", "asymmetric"],
+        "--arrangement asymmetric: with --freeze_encoder", "leave it out",
+    ),
     "no file name": (["--data_path", ""], "--data_path ''", "give a file"),
     "a folder for a file": (["--data_path", "."], "--data_path '.' is a folder", "give a file (.csv"),
     "a file name that is not text": (["--data_path", "\udcff.csv"], "--data_path '\\udcff.csv'", "not valid UTF-8"),

@@ -15,6 +15,7 @@ from selection import ConfigurationResult
 
 SPACE = Space([8, 16, 32, 64, 128], 4)
 SPACES = [SPACE, Space([8, 16, 32], 3, "any"), Space([8, 16], 3, "asymmetric"), Space(range(4, 257), 6)]
+BEHIND_AN_ENCODER = [Space([8, 16, 32], 3, arrangement, encoder=(16, 8)) for arrangement in ("decreasing", "any")]
 
 
 def loss_of(config: Configuration) -> float:
@@ -53,7 +54,7 @@ def searched(
         return batches
 
 
-@pytest.mark.parametrize("space", SPACES[:3], ids=lambda space: space.arrangement)
+@pytest.mark.parametrize("space", [*SPACES[:3], *BEHIND_AN_ENCODER], ids=str)
 def test_every_configuration_can_be_proposed(space: Space) -> None:
     for config in space.configurations():
         assert propose(space, optuna.trial.FixedTrial(parameters_of(space, config))) == config  # type: ignore[arg-type]

@@ -37,6 +37,7 @@ class Case:
     nonzero: float = 0.45
     normalization: str = "layer"
     input_normalization: str = "layer"
+    is_frozen: bool = False
 
     @property
     def normalizations(self) -> dict[str, Any]:
@@ -75,6 +76,9 @@ CASES = [
         for dropout, missing, n_rows in [(0.0, 0.0, 32), (0.3, 0.2, 19)]
     ],
     Case(((130, 17, 5), (9,)), latent=4, features=60, dropout=0.1, missing=0.3, n_rows=7, normalization="none"),
+    Case((64, 32), dropout=0.3, is_frozen=True),
+    Case(((17, 5), (9,)), latent=4, features=30, dropout=0.3, missing=0.2, n_rows=19, is_frozen=True),
+    Case(((9,), (3, 40)), dropout=0.1, is_frozen=True, normalization="none", input_normalization="none"),
     Case((1,), latent=1, features=1, nonzero=0.9, normalization="none", input_normalization="none"),
     Case((127, 65, 3), batch_size=17, n_rows=17, normalization="none", input_normalization="none", dropout=0.5),
 ]
@@ -96,7 +100,9 @@ class Compiled:
         self.case = case
         self.parameters = flatten(model)
         self.moment1, self.moment2 = np.zeros_like(self.parameters), np.zeros_like(self.parameters)
-        self.table = kernel.layer_table(case.features, case.latent, case.hidden, **case.normalizations)
+        self.table = kernel.layer_table(
+            case.features, case.latent, case.hidden, **case.normalizations, is_frozen=case.is_frozen
+        )
         self.work = kernel.allocate(self.table, case.batch_size)
 
     def step(self, number: int, target: torch.Tensor, learning_rate: float, weight_decay: float) -> float:
@@ -127,6 +133,8 @@ def model_of(case: Case) -> DynamicAutoencoder:
     random = np.random.default_rng(3)  # gains and shifts of their own, not the 1 and 0 that they start with
     vector = flatten(model)
     load_flat(model, (vector + random.normal(0, 0.1, vector.shape)).astype(np.float32))
+    if case.is_frozen:
+        model.freeze_encoder()
     return model
 
 
@@ -139,6 +147,11 @@ def masks_of(case: Case, model: DynamicAutoencoder, step: int) -> list[torch.Ten
     return [mask[0, : case.n_rows] for mask in masks]
 
 
+def frozen_part(model: DynamicAutoencoder) -> int:
+    """How many of its parameters, the first, stay as they are."""
+    return sum(parameter.numel() for parameter in model.parameters() if not parameter.requires_grad)
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_each_of_100_steps_matches_the_reference(case: Case) -> None:
     """Loss, every gradient, AdamW's state and the parameters, each step from the same state."""
@@ -149,6 +162,7 @@ def test_each_of_100_steps_matches_the_reference(case: Case) -> None:
         learning_rate = settings.learning_rates[step % STEPS]
         target = batch_of(case, step)
         load_flat(model, compiled.parameters)
+        before = compiled.parameters.copy()
         optimizer = make_optimizer(model, settings)
         optimizer.param_groups[0]["lr"] = float(learning_rate)
         set_moments(optimizer, np.stack([compiled.moment1, compiled.moment2]), step)
@@ -164,6 +178,7 @@ def test_each_of_100_steps_matches_the_reference(case: Case) -> None:
         moments = np.stack([compiled.moment1, compiled.moment2])
         own = Step(loss, compiled.work.gradient, moments, compiled.parameters)
         assert_same_step(own, reference, learning_rate, step + 1, tolerance_for(model))
+        assert np.array_equal(compiled.parameters[: frozen_part(model)], before[: frozen_part(model)])
         if compared == STEPS:
             return
     pytest.fail(f"only {compared} steps could be compared")

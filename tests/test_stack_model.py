@@ -19,6 +19,7 @@ CASES = [
     Case([((5,), (7, 33, 20)), ((64,), (2, 2, 2))], features=40, latent=35),
     Case([(130, 17, 5)]),
     Case([(16, 8), (33, 5)], normalization="none"),
+    Case([(16, 8), (33, 5)], is_frozen=True),
     Case([(16, 8), (33, 5)], normalization="none", input_normalization="none", odd_dropout=0.1),
 ]
 

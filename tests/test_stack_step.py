@@ -34,6 +34,10 @@ CASES = [
     Case(WIDTHS, dropout=0.4, odd_dropout=0.0, missing=0.2),
     Case(WIDTHS, odd_dropout=0.05, normalization="none"),
     Case(WIDTHS, dropout=0.0, input_normalization="none", missing=0.3, n_rows=33),
+    Case(WIDTHS, odd_dropout=0.0, is_frozen=True),
+    Case(
+        [((5,), (7, 33, 20)), ((64,), (3, 8, 5))], features=40, is_frozen=True, input_normalization="none", missing=0.2
+    ),
     Case([((5,), (7, 33, 20)), ((64,), (3, 8, 5))], normalization="none", input_normalization="none", missing=0.2),
 ]
 
@@ -87,6 +91,9 @@ def test_each_step_matches_the_reference_member_by_member(case: Case) -> None:
             expected = Step(loss, gradient_of(model), get_moments(optimizer), flatten(model))
             arrays = [made.step.gradient.numpy(), made.step.moments.numpy(), stacked.flat.numpy()]
             own = Step(float(losses[m]), *(stacked.own(array, m) for array in arrays))
+            frozen = sum(parameter.numel() for parameter in model.parameters() if not parameter.requires_grad)
+            assert bool(frozen) == case.is_frozen
+            assert np.array_equal(own.parameters[:frozen], stacked.own(flat, m)[:frozen])
             assert_same_step(own, expected, rate_of(m), number + 1, tolerance_for(model))
     assert compared >= 0.7 * EPOCHS * made.step.n_steps * len(case.configs)
 

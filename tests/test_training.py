@@ -30,8 +30,9 @@ from losses import sparse_aware_loss
 from models import DynamicAutoencoder, flatten
 from randomness import batch_order
 from reference import reference_trainer
-from search import Configuration, Trial, TrialResult, TrialState, Variant
+from search import Configuration, Trial, TrialResult, TrialState, Variant, decoder_dims, encoder_dims
 from training import Training, encode_table, make_trainer, trained_model
+from weights import Start, start_from
 from workers import run_trials
 
 SETTINGS = TrainingSettings(
@@ -136,6 +137,76 @@ def test_the_compiled_engine_starts_a_bare_model_from_the_weights_of_torchs(norm
         layers = kernel.layer_table(7, settings.latent_dim, config, **settings.normalizations)
         found = compiled.first_parameters(Trial(config, 0), layers, settings)
         assert found.tobytes() == flatten(lifecycle.build_model(Trial(config, 0), 7, settings)).tobytes()
+
+
+# Starting from saved weights
+
+
+def start_of(config: Configuration, seed: int = 0, *, freezes: bool = False, latent: int = 2) -> Start:
+    """The weights of a made-up saved model, all of them drawn."""
+    model = DynamicAutoencoder(7, latent, encoder_dims(config), decoder_dims=decoder_dims(config))
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        torch.nn.init.uniform_(parameter, -0.5, 0.5, generator=generator)
+    return start_from(model, freezes=freezes)
+
+
+DECODERS: list[Configuration] = [(16, 8), ((16, 8), (9,)), ((16, 8), (20, 33)), ((16, 8), (8, 8, 8))]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_all_trainings_start_from_the_saved_weights(table: SplitTable, engine: str) -> None:
+    start = start_of((16, 8))
+    at_rest = replace(SETTINGS, start=start, epochs=1, initial_lr=1e-30, eta_min=0.0)
+    train = make_trainer(engine, {None: table}, at_rest)
+    for trial in [Trial((16, 8), 0), Trial((16, 8), 1), Trial((9,), 0), Trial(((20,), (5, 4)), 1)]:
+        expected = lifecycle.build_model(trial, 7, at_rest)
+        np.testing.assert_allclose(train(trial).parameters, flatten(expected), rtol=0, atol=1e-20)
+    same, other = (train(Trial((16, 8), repeat)).parameters for repeat in (0, 1))
+    np.testing.assert_allclose(same, other, rtol=0, atol=1e-20, err_msg="repeats of its own shape start alike")
+
+
+@pytest.mark.parametrize("freezes", [False, True])
+def test_engines_come_to_the_same_from_saved_weights(table: SplitTable, freezes: bool) -> None:
+    settings = replace(SETTINGS, start=start_of((16, 8), freezes=freezes), dropout=0.3)
+    for trial in [Trial(config, 1) for config in DECODERS]:
+        reference, *others = (
+            make_trainer(engine, {None: table}, settings)(trial) for engine in ("reference", "compiled", "stacked")
+        )
+        for other in others:
+            for name in ("train_losses", "test_losses", "final_train_loss", "final_test_loss"):
+                np.testing.assert_allclose(getattr(other, name), getattr(reference, name), rtol=ENGINE_TOLERANCE)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("changes", [{}, {"patience": 2}], ids=["to the end", "early stopping"])
+def test_a_frozen_encoder_keeps_every_bit_and_the_decoder_does_not(
+    table: SplitTable, engine: str, changes: dict[str, Any]
+) -> None:
+    start = start_of((16, 8), freezes=True)
+    settings = replace(SETTINGS, start=start, weight_decay=0.5, dropout=0.3, **changes)
+    validated = replace(table, train=table.train[:60], validation=table.train[60:])
+    train = make_trainer(engine, {None: validated}, settings)
+    for trial in [Trial(config, repeat) for config in DECODERS for repeat in range(2)]:
+        result = train(trial)
+        model = trained_model(result, table, settings)
+        for name, value in model.state_dict().items():
+            if name.startswith(("input_norm.", "encoder.")):
+                assert value.numpy().tobytes() == start.weights[name].tobytes(), name
+        started = lifecycle.build_model(trial, 7, settings)
+        moved = [not torch.equal(a, b) for a, b in zip(model.parameters(), started.parameters(), strict=True)]
+        n_encoder = sum(name.startswith(("input_norm.", "encoder.")) for name in start.weights)
+        assert moved == [False] * n_encoder + [True] * (len(moved) - n_encoder)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_frozen_training_that_pauses_goes_on_to_the_same_bits(table: SplitTable, engine: str) -> None:
+    settings = replace(SETTINGS, start=start_of((16, 8), freezes=True))
+    expected = make_trainer(engine, {None: table}, settings)(Trial(DECODERS[1], 0))
+    states = lifecycle.InMemory()
+    paused = make_trainer(engine, {None: table}, replace(settings, pause_after=2), states)(Trial(DECODERS[1], 0))
+    assert paused.is_paused
+    assert same_bits(make_trainer(engine, {None: table}, settings, states)(Trial(DECODERS[1], 0)), expected)
 
 
 def test_batch_orders_are_kept_up_to_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:

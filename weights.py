@@ -106,7 +106,6 @@ def n_layers(weights: Mapping[str, Any], half: str) -> int:
 class Origin(NamedTuple):
     """What the results beside a saved model say of the search that it is from."""
 
-    file: str
     results: Mapping[str, Any]
 
     @property
@@ -165,12 +164,17 @@ def read_source(path: str | Path, *, freezes: bool) -> Source:
     with loading_weights(path, content, REMEDY) as tensors:
         model = model_of_weights(tensors)
         assign_weights(model, tensors)
+    start = start_from(model.eval(), freezes=freezes)
+    return Source(path, hashlib.sha256(content).hexdigest(), start, model, _origin_of(path, model))
+
+
+def start_from(model: DynamicAutoencoder, *, freezes: bool) -> Start:
+    """The weights that this model, on the CPU, has now."""
     weights = {name: values.numpy().copy() for name, values in model.state_dict().items()}
     digest = hashlib.blake2b(digest_size=16)
     for name, values in weights.items():
         digest.update(repr((name, values.shape)).encode() + values.tobytes())
-    start = Start(weights, digest.hexdigest(), freezes)
-    return Source(path, hashlib.sha256(content).hexdigest(), start, model.eval(), _origin_of(path, model))
+    return Start(weights, digest.hexdigest(), freezes)
 
 
 def model_of_weights(weights: Mapping[str, Tensor]) -> DynamicAutoencoder:
@@ -195,7 +199,9 @@ def model_of_weights(weights: Mapping[str, Tensor]) -> DynamicAutoencoder:
 
 
 def _width(weights: Mapping[str, Tensor], half: str, number: int) -> int:
-    width, _ = weights[f"{half}.{SLOTS * number}.weight"].shape
+    width, n_in = weights[f"{half}.{SLOTS * number}.weight"].shape
+    if not width * n_in:
+        raise ValueError("a layer without units")
     return width
 
 
@@ -210,6 +216,6 @@ def _origin_of(path: Path, model: DynamicAutoencoder) -> Origin | None:
         scaling = Scaling.from_dict(data["scaling"])
         is_sound = len(data["columns"]) == len(scaling.low) == len(scaling.high) == model.input_dim
         is_sound = is_sound and isinstance(data["sha256"], str) and isinstance(results["args"], dict)
-        return Origin(file.name, results) if is_sound and saved["file"] == path.name else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Origin(results) if is_sound and saved["file"] == path.name else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
