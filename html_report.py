@@ -219,7 +219,7 @@ def _about_the_verdict(document: Document) -> list[tuple[str, str]]:
         found.append(("Not proven", text))
     found += [
         (
-            f"{_baseline_name(document, baseline)} is not beaten",
+            f"Not beaten: {_baseline_name(document, baseline)}",
             f"Its loss is {figure(baseline['loss'])}: on these rows, autoencoders trained so gain nothing over it.",
         )
         for baseline in verdict["baselines"]

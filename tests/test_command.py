@@ -367,6 +367,7 @@ def test_a_search_that_fails_entirely_exits_with_1_and_lists_the_failures(
     assert done.files() == {
         "hyperparam_results_latent3.json",
         "hyperparam_results_latent3.csv",
+        "report_latent3.html",
         "journal_latent3.jsonl",
         ".lock",
     }

@@ -11,7 +11,7 @@ from typing import TextIO
 
 import pytest
 
-from console import Console, Stopwatch, count
+from console import Console, Stopwatch, any_text, count
 
 
 @pytest.fixture
@@ -98,6 +98,16 @@ def test_there_may_be_no_stdout_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(quiet=False)
     console.say("nowhere")
     assert console.error is None
+
+
+def test_any_text_can_be_printed_within_and_the_stream_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    stream = io.TextIOWrapper(written, encoding="ascii", errors="strict", write_through=True)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with any_text():
+        print("±", end="")
+    assert written.getvalue() == b"\\xb1"
+    assert stream.errors == "strict"
 
 
 def test_a_stopwatch_adds_up_the_laps_of_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:

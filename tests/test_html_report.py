@@ -134,9 +134,9 @@ def test_synthetic_data_and_unbeaten_baselines_are_said() -> None:
     document["verdict"]["baselines"][1]["not_beaten_by"] = 8
     text = html_report(document, {})
     assert "<b>Synthetic data</b>" in text
-    assert "<b>PCA with 3 components is not beaten</b>" in text
+    assert "<b>Not beaten: PCA with 3 components</b>" in text
     document["verdict"]["baselines"][1]["not_beaten_by"] = 5
-    assert "is not beaten</b>" not in html_report(document, {})
+    assert "Not beaten:" not in html_report(document, {})
     assert "not beaten by 5 of 8" in html_report(document, {})
 
 

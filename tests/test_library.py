@@ -20,6 +20,7 @@ import torch
 from commands import ROOT, Run, but_for_threads, but_for_time, global_state, make_diverge
 from faults import nothing_is_trained, raising, stopping_after_record
 
+import conclusion
 import reporting
 from hyperparam_optimizer import search
 from library import SearchResults, read_keywords
@@ -185,6 +186,18 @@ def test_where_every_configuration_failed_the_results_say_so(
     assert found.table["status"].str.startswith("failed").all()
     assert repr(found).startswith("No configuration finished.")
     assert "error: every configuration failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate")])
+def test_too_little_memory_is_a_memory_error_with_the_remedy(
+    error: Exception, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(conclusion, "reach_verdict", fail)
+    with pytest.raises(MemoryError, match="fewer --threads"):
+        search(**SMALL, data_path=table, output_dir=tmp_path)
 
 
 # ---------------------------------------------------------------------------------------- in another's process
