@@ -39,7 +39,8 @@ from tables import Sheet, Table, listing, one_line, read_table, shortened, with_
 STUDENT_CODES = ("L", "Ind", "CG", "WG", "OG", "S_Anq", "SQ", "WC", "PRD", "SP", "TQ", "S_W", "S_O")
 INSTRUCTOR_CODES = ("Lec", "RTW", "FUP", "T_PQ", "CQ", "T_ANQ", "MG", "ONE_O_ONE", "DV", "ADMIN", "T_W")
 COPUS_CODES = STUDENT_CODES + INSTRUCTOR_CODES
-LABEL_COLUMNS = ("Bcluster", "Cluster")  # looked for in this order
+PROFILE_COLUMN = "Cluster"  # the published profiles, 1 to 7
+LABEL_COLUMNS = (PROFILE_COLUMN, "Bcluster")  # looked for in this order
 MIN_ROWS = 10
 LARGEST = 1e38  # of a cell, either side of 0: the span of a column is then finite in single precision
 
@@ -311,7 +312,7 @@ class COPUSDataset:
             whose cells are all numbers, without labels, identifiers, indices and empty columns), or
             comma-separated names.
         device: where `data` and the index tensors live.
-        label_column: a column of `others` to colour by; by default 'Bcluster' or 'Cluster' if there.
+        label_column: a column of `others` to colour by; by default 'Cluster' or 'Bcluster' if there.
         group_column: a column of `others`; rows with the same value are a group, which no split divides.
         stratify_column: a column of `others`, whose values every split shares out alike.
 

@@ -48,6 +48,10 @@ ANNOUNCED = {  # files that the closing summary names, in its order: field of `r
     "verdict_plot": "Verdict plot",
     "history_plot": "Search history",
     "latent_plot": "Latent space plot",
+    "axes_plot": "Latent axes",
+    "reconstruction_plot": "Reconstruction by code",
+    "agreement_plot": "Label agreement",
+    "clusters_plot": "Latent clusters",
     "results": "Results saved",
 }
 
@@ -105,6 +109,7 @@ class Findings:
     probe: Probe | None = None
     model_info: Mapping[str, Any] | None = None
     saved_model_file: str | None = None
+    latent_space: Mapping[str, Any] | None = None  # what its model makes of the table (`latent_report.py`)
     is_complete: bool = True  # not interrupted
     n_configurations: int = 0  # asked for; more than those of `ranking` if it was interrupted
     history: History | None = None  # which strategy found them, and how
@@ -141,6 +146,7 @@ def results_document(
         "search": _search_entry(findings, findings.history) if findings.history else None,
         "best_configuration": _best_configuration(findings),
         "verdict": _verdict_entry(findings, verdict) if verdict else None,
+        "latent_space": findings.latent_space,
         "pareto_front": [_brief(configuration) for configuration in verdict.front] if verdict else [],
         "all_results": [
             _configuration_entry(rank, configuration, standings.get(configuration.config, Standing()))
