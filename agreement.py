@@ -226,21 +226,26 @@ def _means(values: np.ndarray, chosen: Chosen, weights: np.ndarray) -> np.ndarra
 
 
 def _rand_indices(chosen: Chosen, cluster: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """[1 + draws] adjusted Rand indices of the labels and clusters [n] of the rows as drawn."""
+    """[1 + draws] adjusted Rand indices of the labels and clusters [n] of the rows as drawn.
+
+    Of a row that is drawn twice, the pair with itself does not count: it would always agree.
+    """
     k, n_units = len(chosen.names), weights.shape[1]
     cell = chosen.label * k + cluster
     tables = np.bincount(chosen.units * k * k + cell, minlength=n_units * k * k).reshape(n_units, k * k)
-    table = (weights @ tables.astype(np.float32)).astype(np.float64).reshape(-1, k, k)
-    together = _pairs(table).sum(axis=(1, 2))
-    by_label, by_cluster = _pairs(table.sum(axis=2)).sum(axis=1), _pairs(table.sum(axis=1)).sum(axis=1)
-    expected = by_label * by_cluster / np.maximum(_pairs(table.sum(axis=(1, 2))), 1)
+    rows, squares = (  # [1 + draws, k, k] weights of the rows in each cell, and their squares
+        (of @ tables.astype(np.float32)).astype(np.float64).reshape(-1, k, k) for of in (weights, weights**2)
+    )
+
+    def pairs(*axes: int) -> np.ndarray:
+        """Of different rows in one cell, the cells along these axes being one."""
+        return np.asarray((rows.sum(axis=axes) ** 2 - squares.sum(axis=axes)) / 2)
+
+    together, by_label, by_cluster = pairs().sum(axis=(1, 2)), pairs(2).sum(axis=1), pairs(1).sum(axis=1)
+    expected = by_label * by_cluster / np.maximum(pairs(1, 2), 1)
     most = (by_label + by_cluster) / 2
     same = most == expected  # both are one group, or each row is one of its own
     return np.asarray(np.where(same, 1.0, (together - expected) / np.where(same, 1.0, most - expected)))
-
-
-def _pairs(counts: np.ndarray) -> np.ndarray:
-    return np.asarray(counts * (counts - 1) / 2)
 
 
 def _measured(drawn: np.ndarray, confidence: float) -> Measured:
@@ -259,7 +264,7 @@ def _mixed(space: np.ndarray, chosen: Chosen, seed: int) -> np.ndarray:
 def for_mixture(space: np.ndarray) -> np.ndarray:
     """[n, at most 30] float64 in units of a column's mean variance, which changes no distance but for the unit."""
     centred = space - space.mean(axis=0, dtype=np.float64)
-    if centred.shape[1] > MOST_MIXED:
+    if centred.shape[1] > MOST_MIXED and centred.any():
         centred = PCA(min(MOST_MIXED, len(centred)), random_state=0).fit_transform(centred)
     unit = np.sqrt((centred**2).mean())
     return np.asarray(centred / unit if unit > 0 else centred)

@@ -206,7 +206,6 @@ def _choose_in(sheet: Sheet, where: str, columns: str, roles: Mapping[str, str])
     for flag, name in roles.items():
         if name not in frame.columns:
             raise DataError(f"{where}: {flag}: no column '{name}' ({_closest([name], frame.columns)})")
-    label = roles.get("--label_column", next((name for name in LABEL_COLUMNS if name in frame.columns), None))
     notices: list[str] = []
     if columns == "copus":
         sources = _choose_copus(frame, where)
@@ -219,7 +218,8 @@ def _choose_in(sheet: Sheet, where: str, columns: str, roles: Mapping[str, str])
             raise DataError(f"{where}: '{name}' is both {flag} and a feature; take it out of one of them")
     if renamed := [f"'{source}' as {name}" for name, source in sources.items() if name != source]:
         notices.append(f"columns read as COPUS codes: {listing(renamed, limit=24, quote='')}")
-    return Choice(frame, sources, None if label in sources.values() else label, where, notices)
+    found = next((name for name in LABEL_COLUMNS if name in frame.columns and name not in sources.values()), None)
+    return Choice(frame, sources, roles.get("--label_column", found), where, notices)
 
 
 def _closest(wanted: Iterable[str], present: Iterable[str]) -> str:

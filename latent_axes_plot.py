@@ -85,7 +85,7 @@ def _draw_cells(panel: Panel, values: np.ndarray, *, print_values: bool) -> Axes
         side.set_visible(False)
     for (row, column), value in np.ndenumerate(values):
         if print_values and not np.isnan(value):
-            text = f"{value:+.2f}".replace("-", "−")
+            text = f"{value:+.2f}".replace("-", "−") if abs(value) >= 0.005 else "0.00"
             colour = "white" if abs(value) > 0.6 else INK
             panel.text(column, row, text, ha="center", va="center_baseline", fontsize=8, color=colour)
     return image

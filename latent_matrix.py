@@ -45,7 +45,7 @@ def draw_matrix(samples: Samples, title: str, notes: list[str | None]) -> Figure
     Without labels the upper triangle stays empty but for the keys.
     """
     size = samples.points.shape[1]
-    title = title_lines(title, WIDTH)
+    title = title_lines(title, WIDTH - 2.4 if samples.names else WIDTH)  # beside it are keys
     note, foot = note_lines([samples.subset_note, *notes], WIDTH)
     words = samples.key_words if samples.names else []
     widest = max(map(text_width, words), default=0.0)
@@ -160,7 +160,8 @@ def draw_line(samples: Samples, title: str, notes: list[str | None]) -> Figure:
     axes.set_yticks(-np.arange(len(names)) + 0.12, names)
     axes.set_ylim(0.85 - len(names), 1.15)
     words = "" if samples.category is None else f"; below, by {shortened(samples.column, 2.4)}"
-    axes.set_title(f"Density of samples, each line to the same height{words}", loc="left", pad=4)
+    above = 1 - (head - 0.16) / height
+    figure.text(0.1 / WIDTH, above, f"Density of samples, each line to the same height{words}", va="center")
     return figure
 
 

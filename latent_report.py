@@ -186,7 +186,7 @@ def clusters_in_words(clusters: Clusters) -> tuple[str, pd.Series[Any]]:
         counted = f"{count} clusters, the most that were tried and the best by BIC,"
     names = [f"Cluster {number}" for number in range(1, count + 1)]
     cells = pd.Categorical.from_codes(clusters.assignment, dtype=pd.CategoricalDtype(names, ordered=True))
-    return counted, pd.Series(cells, name="cluster")
+    return counted, pd.Series(cells, name="cluster of the mixture")
 
 
 def _drawn(drawings: dict[str, Callable[[IO[bytes]], None]], notices: list[str]) -> dict[str, bytes]:
