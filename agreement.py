@@ -1,7 +1,7 @@
 """Whether the latent space means anything: how well it agrees with labels that no training saw, and with what else.
 
     chosen = choose_rows(labels, groups, most_columns=24, seed=42)          # raises LabelError, a sentence
-    agreement = measure(chosen, {"latent": codes, "PCA": components, "columns": scaled}, confidence=0.95, seed=42)
+    agreement = measure(chosen, {"latent": codes, "pca": components, "columns": scaled}, confidence=0.95, seed=42)
     clusters = prefer_clusters(codes, seed=42)                              # where there are no labels
 
 Three measures, each of three spaces: the latent one, PCA with as many components, and the scaled columns themselves
@@ -168,7 +168,7 @@ def measure(
 ) -> Agreement:
     """All measures of all spaces, each [n, its columns] of the rows chosen; is_test [n] bool.
 
-    The spaces "latent" and "PCA" have to be among them: their difference is told.
+    The spaces "latent" and "pca" have to be among them: their difference is told.
     """
     folds = list(_folds(chosen, seed))
     neighbours = min(NEIGHBOURS, int(chosen.counts.min()), *(len(train) for train, _ in folds))
@@ -185,7 +185,7 @@ def measure(
         len(folds),
         confidence,
         {m: {name: _measured(of, confidence) for name, of in drawn[m].items()} for m in MEASURES},
-        {m: _measured(drawn[m]["latent"] - drawn[m]["PCA"], confidence) for m in MEASURES},
+        {m: _measured(drawn[m]["latent"] - drawn[m]["pca"], confidence) for m in MEASURES},
         {name: float(right[is_test].mean()) if is_test.any() else None for name, right in correct.items()},
     )
 

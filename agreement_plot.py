@@ -22,10 +22,10 @@ from report import percent
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SPACES = ("latent", "PCA", "columns")
+SPACES = ("latent", "pca", "columns")
 LOOKS: dict[str, dict[str, Any]] = {
     "latent": {"color": COLOURS[0], "marker": "o"},
-    "PCA": {"color": COLOURS[1], "marker": "D"},
+    "pca": {"color": COLOURS[1], "marker": "D"},
     "columns": {"color": COLOURS[6], "marker": "s"},
 }
 
@@ -55,7 +55,7 @@ def draw_agreement(agreement: Agreement, sizes: dict[str, int], *, title: str, n
 
 
 def _space_names(sizes: dict[str, int]) -> list[str]:
-    return [f"Latent space ({sizes['latent']:,})", f"PCA ({sizes['PCA']:,})", f"Columns ({sizes['columns']:,})"]
+    return [f"Latent space ({sizes['latent']:,})", f"PCA ({sizes['pca']:,})", f"Columns ({sizes['columns']:,})"]
 
 
 def _draw_measure(panel: Axes, agreement: Agreement, measure: str) -> None:

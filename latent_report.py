@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Findings:
+class LatentFindings:
     """What could be told of the latent space."""
 
     axes: Axes | None
@@ -81,7 +81,7 @@ def look_at(
         codes, errors = encode_table(model, loaded.table)
         if not np.isfinite(codes).all():
             notices.append("the latent space is not looked at, since some rows' coordinates are not finite")
-            return Look(codes, errors, Findings(None, None, None, None, {}).entry(), {}, notices)
+            return Look(codes, errors, LatentFindings(None, None, None, None, {}).entry(), {}, notices)
         findings = examine(arguments, loaded, model, codes, labels, notices)
         pictures = draw(findings, loaded, codes, labels, notices, title=title, note=note)
     return Look(codes, errors, findings.entry(), pictures, notices)
@@ -102,14 +102,14 @@ def examine(
     codes: np.ndarray,
     labels: pd.Series[Any] | None,
     notices: list[str],
-) -> Findings:
+) -> LatentFindings:
     """The numbers, each on its own: what fails becomes a notice."""
     table, columns, seed = loaded.table, loaded.dataset.columns, arguments.seed
     axes = _attempt("the latent dimensions' correlations", lambda: correlate(codes, table.values, columns), notices)
     pca = _attempt("the comparison with PCA", lambda: fit_pca(table.values[table.train].cpu(), codes.shape[1]), notices)
     kept, found, sizes = None, None, {"latent": codes.shape[1], "columns": len(columns)}
     if pca:
-        sizes["PCA"] = pca.axes.shape[1]
+        sizes["pca"] = pca.axes.shape[1]
         kept = _attempt(
             "what is kept of each column", lambda: reconstruction_by_column(model, pca, table, columns), notices
         )
@@ -119,7 +119,7 @@ def examine(
     clusters = None
     if found is None:
         clusters = _attempt("the number of clusters", lambda: prefer_clusters(codes, seed=seed), notices)
-    return Findings(axes, kept, found, clusters, sizes)
+    return LatentFindings(axes, kept, found, clusters, sizes)
 
 
 def compare_labels(
@@ -131,7 +131,7 @@ def compare_labels(
     values = loaded.table.values.cpu()[chosen.rows]  # [n, F]
     spaces = {
         "latent": codes[chosen.rows].astype(np.float64),
-        "PCA": pca.encode(values).numpy(),
+        "pca": pca.encode(values).numpy(),
         "columns": values.double().nan_to_num(nan=0.0).numpy(),
     }
     is_test = loaded.table.is_test[chosen.rows]
@@ -139,7 +139,7 @@ def compare_labels(
 
 
 def draw(
-    findings: Findings,
+    findings: LatentFindings,
     loaded: Loaded,
     codes: np.ndarray,
     labels: pd.Series[Any] | None,

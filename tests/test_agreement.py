@@ -21,14 +21,14 @@ LABELS = pd.Series(np.array(["red", "green", "blue"])[GROUP], name="colour")
 APART = np.array([[0, 0], [9, 0], [0, 9]])[GROUP] + _rng.normal(size=(N, 2))
 NOISE = _rng.normal(size=(N, 2))
 IS_TEST = np.arange(N) % 5 == 0
-SIZES = {"latent": 2, "PCA": 2, "columns": 24}
+SIZES = {"latent": 2, "pca": 2, "columns": 24}
 
 
 def compared(
     latent: np.ndarray = APART, pca: np.ndarray = NOISE, labels: Any = LABELS, groups: np.ndarray | None = None
 ) -> agreement.Agreement:
     chosen = choose_rows(labels, groups, most_columns=24, seed=1)
-    spaces = {name: space[chosen.rows] for name, space in (("latent", latent), ("PCA", pca), ("columns", latent))}
+    spaces = {name: space[chosen.rows] for name, space in (("latent", latent), ("pca", pca), ("columns", latent))}
     return measure(chosen, spaces, IS_TEST[chosen.rows], confidence=0.95, seed=1)
 
 
@@ -41,18 +41,18 @@ def test_what_is_apart_agrees_and_noise_does_not(found: agreement.Agreement) -> 
     assert found.values["knn_accuracy"]["latent"].value == 1
     assert found.values["adjusted_rand_index"]["latent"].value > 0.95
     assert found.values["silhouette"]["latent"].value > 0.6
-    assert found.values["knn_accuracy"]["PCA"].value < 0.5
-    assert abs(found.values["adjusted_rand_index"]["PCA"].value) < 0.1
+    assert found.values["knn_accuracy"]["pca"].value < 0.5
+    assert abs(found.values["adjusted_rand_index"]["pca"].value) < 0.1
     assert found.majority_share == pytest.approx(1 / 3)
     assert found.on_test_rows["latent"] == 1
 
 
 def test_values_are_those_of_the_definitions(found: agreement.Agreement) -> None:
     chosen = found.chosen
-    assert found.values["silhouette"]["PCA"].value == pytest.approx(silhouette_score(NOISE, GROUP), rel=1e-6)
+    assert found.values["silhouette"]["pca"].value == pytest.approx(silhouette_score(NOISE, GROUP), rel=1e-6)
     cluster = agreement._mixed(NOISE, chosen, 1)
     exact = adjusted_rand_score(GROUP, cluster)
-    assert found.values["adjusted_rand_index"]["PCA"].value == pytest.approx(exact, abs=1e-9)
+    assert found.values["adjusted_rand_index"]["pca"].value == pytest.approx(exact, abs=1e-9)
 
 
 def test_the_rand_index_of_drawn_rows_counts_pairs_of_different_rows() -> None:
@@ -69,10 +69,10 @@ def test_the_rand_index_of_drawn_rows_counts_pairs_of_different_rows() -> None:
 
 def test_intervals_hold_the_value_and_differences_are_paired(found: agreement.Agreement) -> None:
     for name in agreement.MEASURES:
-        low, high = found.values[name]["PCA"].interval or (np.nan, np.nan)
-        assert low < found.values[name]["PCA"].value < high
+        low, high = found.values[name]["pca"].interval or (np.nan, np.nan)
+        assert low < found.values[name]["pca"].value < high
         difference = found.differences[name]
-        expected = found.values[name]["latent"].value - found.values[name]["PCA"].value
+        expected = found.values[name]["latent"].value - found.values[name]["pca"].value
         assert difference.value == pytest.approx(expected)
         assert difference.interval is not None
         assert difference.interval[0] > 0
