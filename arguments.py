@@ -137,7 +137,13 @@ def build_parser(*, add_help: bool = True) -> argparse.ArgumentParser:
     add("--data_path", _text, DEFAULT_DATA_PATH, "the table, one observation a row: " + ", ".join(SUFFIXES))
     add("--columns", _text, "copus", "features: copus (the 24 codes), numeric (every numeric column), or names")
     add("--scaling", _text, DEFAULT_SCALING, "robust (1st-99th percentile to 0-1), percent (divided by 100) or none")
-    add("--label_column", _text, None, "labels for the latent-space picture", "Bcluster or Cluster, where there is one")
+    add(
+        "--label_column",
+        _text,
+        None,
+        "labels to compare the latent space with",
+        "Cluster or Bcluster, where there is one",
+    )
     add("--group_column", _text, None, "rows with the same value there are never split up", "none")
     add("--stratify_column", _text, None, "splits keep the shares of its values", "none")
 

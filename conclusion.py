@@ -11,7 +11,7 @@ The order of these steps and no more; each has a module of its own: `verdict.py`
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from lifecycle import build_model, nominal_seconds
 from loading import Loaded
 from probe import Probe, plan_probe, read_probe
 from report import Findings, config_text
-from search import Trial, Variant
+from search import Trial, TrialResult, Variant
 from searching import Search
 from selection import ConfigurationResult
 from statement import scope_of, state
@@ -89,10 +89,12 @@ def conclude(
     verdict: Verdict | None,
     stopwatch: Stopwatch,
     console: Console,
+    on_trained: Callable[[ConfigurationResult, TrialResult], None] = lambda chosen, trained: None,
 ) -> Findings:
     """From the verdict to the chosen configuration and its model, and what longer training would do.
 
-    A search that was interrupted gets its verdict, and nothing more is trained.
+    `on_trained` is told the chosen configuration and its best training as soon as that has its weights: the probe is
+    yet to come. A search that was interrupted gets its verdict, and nothing more is trained.
     """
     findings = Findings(
         search.ranking, history=search.history, n_configurations=search.n_configurations, first=search.first
@@ -111,10 +113,12 @@ def conclude(
     elif chosen.is_cross_validated:
         honest = estimate(final, loaded.part(None), verdict, confidence=arguments.confidence, seed=arguments.seed)
     stopwatch.lap("retrain")
+    trained = final.best_trained if final else None
+    if trained and not trained.has_failed:
+        on_trained(chosen, trained)
     part = loaded.part(loaded.folds[0])
     probe = None if arguments.no_probe else probe_longer(verdict, search.ranking, training, part, console)
     stopwatch.lap("probe")
-    trained = final.best_trained if final else None
     findings = replace(
         findings,
         verdict=verdict,

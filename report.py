@@ -51,6 +51,10 @@ ANNOUNCED = {  # files that the closing summary names, in its order: field of `r
     "history_plot": "Search history",
     "study_plot": "Study plot",
     "latent_plot": "Latent space plot",
+    "axes_plot": "Latent axes",
+    "reconstruction_plot": "Reconstruction by code",
+    "agreement_plot": "Label agreement",
+    "clusters_plot": "Latent clusters",
     "report": "Report",
     "results": "Results saved",
 }
@@ -108,6 +112,7 @@ class Findings:
     saved_model_file: str | None = None
     training_errors: np.ndarray | None = None  # `encoding.error_quantiles` of the training rows, by that model
     test_errors: np.ndarray | None = None  # of the test rows
+    latent_space: Mapping[str, Any] | None = None  # what its model makes of the table (`latent_report.py`)
     is_complete: bool = True  # not interrupted
     n_configurations: int = 0  # asked for; more than those of `ranking` if it was interrupted
     history: History | None = None  # which strategy found them, and how
@@ -152,6 +157,7 @@ def results_document(
         "best_configuration": _best_configuration(findings),
         "verdict": _verdict_entry(findings, verdict) if verdict else None,
         "study": study_entry(study, findings.first) if study else None,
+        "latent_space": findings.latent_space,
         "pareto_front": [_brief(configuration) for configuration in verdict.front] if verdict else [],
         "all_results": [
             _configuration_entry(rank, configuration, standings.get(configuration.config, Standing()))
