@@ -81,15 +81,23 @@ def conclude(
     elif chosen.is_cross_validated:
         honest = estimate(final, loaded.part(None), verdict, confidence=arguments.confidence, seed=arguments.seed)
     stopwatch.lap("retrain")
+    trained = final.best_trained if final else None
+    trained = None if trained is None or trained.has_failed else trained
+    ensemble = None
+    if arguments.ensemble is not None and trained is not None:
+        from ensemble import assemble
+
+        ensemble = assemble(arguments, loaded, training, search.ranking, verdict, trained, console)
+        stopwatch.lap("ensemble")
     part = loaded.part(loaded.folds[0])
     probe = None if arguments.no_probe else probe_longer(verdict, search.ranking, training, part, console)
     stopwatch.lap("probe")
-    trained = final.best_trained if final else None
     findings = replace(
         findings,
         verdict=verdict,
         chosen=chosen,
-        trained=None if trained is None or trained.has_failed else trained,
+        trained=trained,
+        ensemble=ensemble,
         honest=honest,
         probe=probe,
         model_info=build_model(chosen.trials[0].trial, loaded.table.input_dim, training.settings).get_model_info(),
@@ -101,7 +109,7 @@ def conclude(
 def state_findings(findings: Findings, loaded: Loaded, latent_dim: int, time: str = "") -> list[str]:
     """The verdict in words; `time`: how long the suggested number of epochs takes."""
     assert findings.verdict is not None
-    return state(
+    lines = state(
         findings.verdict,
         latent_dim=latent_dim,
         probe=findings.probe,
@@ -110,6 +118,11 @@ def state_findings(findings: Findings, loaded: Loaded, latent_dim: int, time: st
         time=time,
         scope=scope_of(findings.history, findings.ranking),
     )
+    if findings.ensemble:
+        from ensemble import ensemble_line
+
+        lines.append(f"  {ensemble_line(findings.ensemble)}")
+    return lines
 
 
 def train_chosen(

@@ -30,6 +30,7 @@ from selection import ConfigurationResult
 if TYPE_CHECKING:
     import torch
 
+    from ensemble import EnsembleFindings
     from history import History
     from probe import Probe
     from verdict import Baseline, Estimate, Standing, Verdict
@@ -48,6 +49,7 @@ ANNOUNCED = {  # files that the closing summary names, in its order: field of `r
     "verdict_plot": "Verdict plot",
     "history_plot": "Search history",
     "latent_plot": "Latent space plot",
+    "ensemble": "Ensemble saved",
     "results": "Results saved",
 }
 
@@ -109,6 +111,8 @@ class Findings:
     test_errors: np.ndarray | None = None  # of the test rows
     is_complete: bool = True  # not interrupted
     n_configurations: int = 0  # asked for; more than those of `ranking` if it was interrupted
+    ensemble: EnsembleFindings | None = None
+    ensemble_entry: Mapping[str, Any] | None = None  # `ensemble.ensemble_entry`
     history: History | None = None  # which strategy found them, and how
 
 
@@ -143,6 +147,7 @@ def results_document(
         "search": _search_entry(findings, findings.history) if findings.history else None,
         "best_configuration": _best_configuration(findings),
         "verdict": _verdict_entry(findings, verdict) if verdict else None,
+        "ensemble": findings.ensemble_entry,
         "pareto_front": [_brief(configuration) for configuration in verdict.front] if verdict else [],
         "all_results": [
             _configuration_entry(rank, configuration, standings.get(configuration.config, Standing()))

@@ -23,6 +23,7 @@ from console import Console, Stopwatch, UsageError, count
 if TYPE_CHECKING:
     import numpy as np
 
+    from ensemble import EnsembleFindings
     from loading import Loaded
     from overhead import Aside
     from report import Findings
@@ -84,6 +85,8 @@ def write_report(
                 write_picture(getattr(drafts, name), png)
             if encoded:
                 write_latent_space(arguments, loaded, chosen, *encoded, drafts)
+            if findings.ensemble:
+                findings = replace(findings, ensemble_entry=write_ensemble(findings.ensemble, loaded, drafts))
         write_csv(drafts.csv, findings)
         stopwatch.lap("report")
         timing = stopwatch.timing()
@@ -109,6 +112,8 @@ class OutputFiles(NamedTuple):
     csv: Path
     model: Path
     codes: Path
+    ensemble: Path
+    ensemble_codes: Path
     search_plot: Path
     configurations_plot: Path
     verdict_plot: Path
@@ -124,6 +129,8 @@ def output_files(folder: Path, latent_dim: int) -> OutputFiles:
         csv=folder / f"hyperparam_results_{latent}.csv",
         model=folder / f"best_model_{latent}.pth",
         codes=folder / f"latent_codes_{latent}.csv",
+        ensemble=folder / f"ensemble_{latent}.pth",
+        ensemble_codes=folder / f"ensemble_codes_{latent}.csv",
         search_plot=folder / f"hyperparam_search_{latent}.png",
         configurations_plot=folder / f"config_performance_{latent}.png",
         verdict_plot=folder / f"verdict_{latent}.png",
@@ -235,6 +242,19 @@ def write_latent_space(
             import latent_plots
 
             latent_plots.plot_latent_space(codes, is_test, labels, files.latent_plot, title=title, note=note)
+
+
+def write_ensemble(found: EnsembleFindings, loaded: Loaded, files: OutputFiles) -> dict[str, Any]:
+    """Writes the ensemble's tensors and its codes of every observation; returns its part of the results."""
+    from csv_tables import write_codes
+    from ensemble import encode_all, ensemble_entry
+    from report import save_state_dict
+
+    dataset = loaded.dataset
+    save_state_dict(files.ensemble, found.ensemble.state_dict())
+    codes, columns = encode_all(found, loaded)
+    write_codes(files.ensemble_codes, codes, columns, loaded.table.is_test, dataset.row_numbers, dataset.others)
+    return ensemble_entry(found, columns["reconstruction_error"], loaded, files.ensemble.name)
 
 
 def _time_text(findings: Findings, training: Training) -> str:
