@@ -410,7 +410,7 @@ def load_ensemble(path: str | Path) -> Ensemble:
         errors = [read_quantiles(entry[f"{part}_errors"]) for part in ("training", "test")]
     size = models[0].latent_dim
     shapes = {"centres": (len(models), size), "turns": (len(models), size, size), "origin": (size,)}
-    with loading_weights(path) as tensors:
+    with loading_weights(path, "--ensemble") as tensors:
         tensors = dict(tensors)
         turning = [tensors.pop(name) for name in shapes]
         if not all(

@@ -258,8 +258,9 @@ def assign_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 @contextmanager
-def loading_weights(path: Path) -> Iterator[Mapping[str, Tensor]]:
-    """Yields the tensors in this file; whatever the code inside finds wrong with them is a ValueError that names it.
+def loading_weights(path: Path, flag: str = "--save_models") -> Iterator[Mapping[str, Tensor]]:
+    """Yields the tensors in this file; whatever the code inside finds wrong with them is a ValueError that names it,
+    and the flag with which a search writes it.
 
     Raises OSError or ValueError; nothing in the file is run.
     """
@@ -275,4 +276,4 @@ def loading_weights(path: Path) -> Iterator[Mapping[str, Tensor]]:
         fault = f"not the weights of this model ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
     else:
         return
-    raise ValueError(f"{path}: {fault}; run the search again with --save_models")
+    raise ValueError(f"{path}: {fault}; run the search again with {flag}")
