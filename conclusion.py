@@ -114,8 +114,15 @@ def conclude(
         honest = estimate(final, loaded.part(None), verdict, confidence=arguments.confidence, seed=arguments.seed)
     stopwatch.lap("retrain")
     trained = final.best_trained if final else None
-    if trained and not trained.has_failed:
+    trained = None if trained is None or trained.has_failed else trained
+    ensemble = None
+    if trained is not None:
         on_trained(chosen, trained)
+        if arguments.ensemble is not None:
+            from ensemble import assemble
+
+            ensemble = assemble(arguments, loaded, training, search.ranking, verdict, trained, console)
+            stopwatch.lap("ensemble")
     part = loaded.part(loaded.folds[0])
     probe = None if arguments.no_probe else probe_longer(verdict, search.ranking, training, part, console)
     stopwatch.lap("probe")
@@ -123,7 +130,8 @@ def conclude(
         findings,
         verdict=verdict,
         chosen=chosen,
-        trained=None if trained is None or trained.has_failed else trained,
+        trained=trained,
+        ensemble=ensemble,
         honest=honest,
         probe=probe,
         model_info=build_model(chosen.trials[0].trial, loaded.table.input_dim, training.settings).get_model_info(),
@@ -135,7 +143,7 @@ def conclude(
 def state_findings(findings: Findings, loaded: Loaded, latent_dim: int, time: str = "") -> list[str]:
     """The verdict in words; `time`: how long the suggested number of epochs takes."""
     assert findings.verdict is not None
-    return state(
+    lines = state(
         findings.verdict,
         latent_dim=latent_dim,
         probe=findings.probe,
@@ -144,6 +152,11 @@ def state_findings(findings: Findings, loaded: Loaded, latent_dim: int, time: st
         time=time,
         scope=scope_of(findings.history, findings.ranking),
     )
+    if findings.ensemble:
+        from ensemble import ensemble_line
+
+        lines.append(f"  {ensemble_line(findings.ensemble)}")
+    return lines
 
 
 def train_chosen(

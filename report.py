@@ -31,6 +31,7 @@ from study_plan import level_text
 if TYPE_CHECKING:
     import torch
 
+    from ensemble import EnsembleFindings
     from history import History
     from probe import Probe
     from searching import Search
@@ -55,6 +56,7 @@ ANNOUNCED = {  # files that the closing summary names, in its order: field of `r
     "reconstruction_plot": "Reconstruction by code",
     "agreement_plot": "Label agreement",
     "clusters_plot": "Latent clusters",
+    "ensemble": "Ensemble saved",
     "report": "Report",
     "results": "Results saved",
 }
@@ -115,6 +117,8 @@ class Findings:
     latent_space: Mapping[str, Any] | None = None  # what its model makes of the table (`latent_report.py`)
     is_complete: bool = True  # not interrupted
     n_configurations: int = 0  # asked for; more than those of `ranking` if it was interrupted
+    ensemble: EnsembleFindings | None = None
+    ensemble_entry: Mapping[str, Any] | None = None  # `ensemble.ensemble_entry`
     history: History | None = None  # which strategy found them, and how
     first: Search | None = None  # the search that chose which configurations a study crosses
 
@@ -158,6 +162,7 @@ def results_document(
         "verdict": _verdict_entry(findings, verdict) if verdict else None,
         "study": study_entry(study, findings.first) if study else None,
         "latent_space": findings.latent_space,
+        "ensemble": findings.ensemble_entry,
         "pareto_front": [_brief(configuration) for configuration in verdict.front] if verdict else [],
         "all_results": [
             _configuration_entry(rank, configuration, standings.get(configuration.config, Standing()))

@@ -23,6 +23,8 @@ from console import Console, Stopwatch, UsageError, count
 from search import options_of
 
 if TYPE_CHECKING:
+
+    from ensemble import EnsembleFindings
     from latent_report import Look
     from loading import Loaded
     from models import DynamicAutoencoder
@@ -59,13 +61,12 @@ def write_report(
     """
     from conclusion import state_findings
     from csv_tables import write_csv
-    from encoding import error_quantiles
     from files import INTERRUPTED, publishing
     from loading import describe_data
     from report import closing_files, closing_summary, results_document, save_state_dict, search_line, write_json
     from start import describe_start
     from study_report import state_study, write_study_csv
-    from training import encode_table, trained_model
+    from training import trained_model
 
     folder = Path(arguments.output_dir)
     if not findings.is_complete and holds_complete_results(output_files(folder, arguments.latent_dim).results):
@@ -73,10 +74,6 @@ def write_report(
     files = output_files(folder, arguments.latent_dim)
     chosen, verdict = findings.chosen, findings.verdict
     model = trained_model(findings.trained, loaded.table, training.settings) if findings.trained else None
-    encoded = encode_table(model, loaded.table) if model else None
-    if encoded:
-        of_part = [error_quantiles(encoded[1][rows.cpu()]) for rows in (loaded.table.train, loaded.table.test)]
-        findings = replace(findings, training_errors=of_part[0], test_errors=of_part[1])
     with publishing(folder) as draft_folder:
         drafts = output_files(draft_folder, arguments.latent_dim)
         if chosen and verdict:
@@ -94,9 +91,11 @@ def write_report(
             if look:
                 seen = look.result()
                 write_latent_space(seen, loaded, drafts)
-                findings = replace(findings, latent_space=seen.entry)
+                findings = replace(findings, latent_space=seen.entry, **_errors_by_part(seen, loaded))
                 for notice in seen.notices:
                     console.notice(notice)
+            if findings.ensemble:
+                findings = replace(findings, ensemble_entry=write_ensemble(findings.ensemble, loaded, drafts))
         write_csv(drafts.csv, findings)
         if verdict and verdict.study:
             write_study_csv(drafts.study_csv, verdict.study)
@@ -124,6 +123,18 @@ def write_report(
     return Report(folder, document, model)
 
 
+def _errors_by_part(look: Look, loaded: Loaded) -> dict[str, Any]:
+    """How the errors of training and of test rows are distributed, for `--encode`; nothing if some are not finite."""
+    import numpy as np
+
+    from encoding import error_quantiles
+
+    parts = {"training_errors": loaded.table.train, "test_errors": loaded.table.test}
+    if not np.isfinite(look.errors).all():
+        return {}
+    return {name: error_quantiles(look.errors[rows.cpu().numpy()]) for name, rows in parts.items()}
+
+
 class Report(NamedTuple):
     """What was written."""
 
@@ -140,6 +151,8 @@ class OutputFiles(NamedTuple):
     report: Path
     model: Path
     codes: Path
+    ensemble: Path
+    ensemble_codes: Path
     search_plot: Path
     configurations_plot: Path
     verdict_plot: Path
@@ -162,6 +175,8 @@ def output_files(folder: Path, latent_dim: int) -> OutputFiles:
         report=folder / f"report_{latent}.html",
         model=folder / f"best_model_{latent}.pth",
         codes=folder / f"latent_codes_{latent}.csv",
+        ensemble=folder / f"ensemble_{latent}.pth",
+        ensemble_codes=folder / f"ensemble_codes_{latent}.csv",
         search_plot=folder / f"hyperparam_search_{latent}.png",
         configurations_plot=folder / f"config_performance_{latent}.png",
         verdict_plot=folder / f"verdict_{latent}.png",
@@ -319,6 +334,19 @@ def write_latent_space(look: Look, loaded: Loaded, files: OutputFiles) -> None:
     write_latent_codes(files.codes, look.codes, look.errors, loaded.table.is_test, dataset.row_numbers, dataset.others)
     for name, png in look.pictures.items():
         write_picture(getattr(files, name), png)
+
+
+def write_ensemble(found: EnsembleFindings, loaded: Loaded, files: OutputFiles) -> dict[str, Any]:
+    """Writes the ensemble's tensors and its codes of every observation; returns its part of the results."""
+    from csv_tables import write_codes
+    from ensemble import encode_all, ensemble_entry
+    from report import save_state_dict
+
+    dataset = loaded.dataset
+    save_state_dict(files.ensemble, found.ensemble.state_dict())
+    codes, columns = encode_all(found, loaded)
+    write_codes(files.ensemble_codes, codes, columns, loaded.table.is_test, dataset.row_numbers, dataset.others)
+    return ensemble_entry(found, columns["reconstruction_error"], loaded, files.ensemble.name)
 
 
 def _time_text(findings: Findings, training: Training) -> str:
