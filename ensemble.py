@@ -386,7 +386,7 @@ def ensemble_entry(found: EnsembleFindings, errors: np.ndarray, loaded: Loaded, 
 
 
 def _name(result: TrialResult) -> dict[str, Any]:
-    return {"config": result.trial.config, "repeat": result.trial.repeat + 1}
+    return {**config_entry(result.trial.config), "repeat": result.trial.repeat + 1}
 
 
 def load_ensemble(path: str | Path) -> Ensemble:

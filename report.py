@@ -45,6 +45,7 @@ METHOD = (
 )
 FULL_GRID = "grid"  # the strategy that trains every configuration to its end
 RULE = "=" * 70
+VARIANTS = "Behind the hidden layers: {} (LN: LayerNorm, –: none)"  # in pictures, whose names are short
 ANNOUNCED = {  # files that the closing summary names, in its order: field of `reporting.OutputFiles` -> words
     "search_plot": "Performance plot",
     "configurations_plot": "Configuration scatter",

@@ -275,7 +275,9 @@ def _note(loaded: Loaded, ranking: Sequence[ConfigurationResult]) -> str | None:
     notes = [SAMPLE_NOTE] if loaded.is_sample else []
     options = list(options_of(ranking[0].config))
     if options:
-        notes.append(f"Behind the hidden layers: {' / '.join(options)}")
+        from report import VARIANTS
+
+        notes.append(VARIANTS.format(" / ".join(options)))
     return "\n".join(notes) or None
 
 

@@ -111,7 +111,9 @@ def study_of(
     """What the command makes of these trials."""
     ranking = rank_configurations(results, population.parameters)
     part = scored_part(population.cells[rows], groups)
-    return analyse(ranking, [part], factors, own=OWN, epochs=SETTINGS.epochs, confidence=CONFIDENCE, seed=seed)
+    return analyse(
+        ranking, [part], factors, own=OWN, epochs=SETTINGS.epochs, confidence=CONFIDENCE, seed=seed, draws=5000
+    )
 
 
 def _count(study: Study, effects: np.ndarray, shrink: float) -> Count:
