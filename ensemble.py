@@ -49,7 +49,7 @@ from models import (
     reading_results,
 )
 from randomness import stream_key
-from report import loss_text, percent
+from report import config_entry, loss_text, percent
 from search import Trial, TrialResult
 from selection import ConfigurationResult
 from statement import difference_text, interval_text
