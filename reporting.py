@@ -23,7 +23,6 @@ from console import Console, Stopwatch, UsageError, count
 from search import options_of
 
 if TYPE_CHECKING:
-
     from ensemble import EnsembleFindings
     from latent_report import Look
     from loading import Loaded
