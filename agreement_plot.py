@@ -67,7 +67,7 @@ def _draw_measure(panel: Axes, agreement: Agreement, measure: str) -> None:
         found, look = values[space], LOOKS[space]
         if found.interval:
             panel.plot(found.interval, [y, y], color=look["color"], linewidth=1.6, solid_capstyle="butt")
-        panel.scatter([found.value], [y], s=30, zorder=3, edgecolors="white", linewidths=0.5, **look)
+        panel.scatter([found.value], [y], s=18, zorder=3, edgecolors="white", linewidths=0.5, **look)
     low, high = min(0.0, *shown), max(shown)
     if measure == "knn_accuracy":
         low = min(shown) - 0.1 * (max(shown) - min(shown))

@@ -10,6 +10,7 @@ Source of the label colours: Okabe & Ito 2008, "Color Universal Design", https:/
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from matplotlib.textpath import TextToPath
 
 from copus import PROFILES
 from labels import UNLABELLED, categories
-from plot_style import DPI, FAINT, INK, MARKERS, wrapped
+from plot_style import DPI, FAINT, HARD_SPACE, INK, MARKERS, wrapped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,8 +158,9 @@ def blank_page(width: float, height: float, title: str, note: str) -> Figure:
 
 
 def title_lines(title: str, width: float) -> str:
-    """The title, broken into lines that fit a picture of `width` inches."""
-    return textwrap.fill(title, int(width * 11.5))
+    """The title, broken into lines that fit a picture of `width` inches; between two widths as a last resort."""
+    whole = re.sub(r"(?<=\d), (?=\d)", f",{HARD_SPACE}", title)
+    return textwrap.fill(whole, int(width * 11.5)).replace(HARD_SPACE, " ")
 
 
 def note_lines(notes: Sequence[str | None], width: float) -> tuple[str, float]:

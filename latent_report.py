@@ -158,10 +158,10 @@ def draw(
         )
     }
     if axes := findings.axes:
-        heading = f"Correlation of latent dimensions and {what}s: {title}"
+        heading = f"Latent dimensions and {what}s: {title}"
         drawings["axes_plot"] = lambda file: latent_axes_plot.plot_axes(axes, names, file, title=heading, **about)
     if kept := findings.reconstruction:
-        share = f"Share of each {what}'s variance that is kept: {title}"
+        share = f"Variance kept of each {what}: {title}"
         drawings["reconstruction_plot"] = lambda file: reconstruction_plot.plot_reconstruction(
             kept, names, file, title=share, **about
         )

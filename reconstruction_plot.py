@@ -14,7 +14,6 @@ from typing import IO, TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from latent_marks import blank_page, note_lines, shortened, text_width, title_lines
 from latent_space import Reconstruction
@@ -90,13 +89,13 @@ def _draw_rows(panel: Axes, model: np.ndarray, pca: np.ndarray) -> None:
     low, high = np.minimum(model, pca).clip(start), np.maximum(model, pca).clip(start)
     panel.hlines(y, low, high, color="#C8C8C8", linewidth=1.0)
     for shares, name in ((pca, "pca"), (model, "model")):
-        inside = shares >= start
+        inside = shares >= lowest
         panel.scatter(shares[inside], y[inside], zorder=3, **LOOKS[name])
-    for place in np.flatnonzero(np.minimum(model, pca) < start):
-        beyond = {name: s for name, s in (("model", model[place]), ("PCA", pca[place])) if s < start}
+    for place in np.flatnonzero(np.minimum(model, pca) < lowest):
+        beyond = {name: s for name, s in (("model", model[place]), ("PCA", pca[place])) if s < lowest}
         words = ", ".join(f"{name} {share:.1f}".replace("-", "−") for name, share in beyond.items())
         text = panel.text(start, y[place], f" ◂ {words}", ha="left", va="center_baseline", fontsize=8)
-        text.set_path_effects([withStroke(linewidth=3, foreground="white")])
+        text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
     if lowest < 0:
         panel.axvline(0, color=FAINT, linewidth=0.8, zorder=1)
     panel.set_xlabel("Share of the variance that is kept (0: no better than the training mean)")

@@ -11,7 +11,7 @@ from pictures import NOTE, assert_readable, words_in
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 import agreement
-from agreement import LabelError, choose_rows, measure, prefer_clusters
+from agreement import Clusters, LabelError, choose_rows, measure, prefer_clusters
 from agreement_plot import draw_agreement
 
 N = 120
@@ -174,6 +174,16 @@ def test_the_number_of_clusters_is_found_and_the_largest_comes_first() -> None:
     assert np.bincount(found.assignment).tolist() == [40, 30, 20]
     assert found.entry()["preferred"] == 3
     assert found.entry()["at_least"] is False
+
+
+def test_where_the_most_that_was_tried_is_best_there_may_be_more() -> None:
+    cells = np.arange(30) % 3
+    most, fewer, one = (Clusters(bic, cells, 30).entry() for bic in ([3.0, 2.0, 1.0], [3.0, 1.0, 2.0], [3.0]))
+    assert [(found["preferred"], found["at_least"]) for found in (most, fewer, one)] == [
+        (3, True),
+        (2, False),
+        (1, False),
+    ]
 
 
 def test_noise_and_equal_rows_are_one_cluster() -> None:

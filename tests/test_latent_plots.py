@@ -13,7 +13,7 @@ from pictures import NOTE, assert_readable, assert_sharp_and_small, offsets_of, 
 
 import latent_plots
 from copus import PROFILES
-from latent_marks import PROFILE_COLOURS, Samples
+from latent_marks import PROFILE_COLOURS, Samples, title_lines
 
 _rng = np.random.default_rng(2)
 _group = _rng.integers(0, 3, 400)
@@ -175,6 +175,14 @@ def test_profiles_of_one_style_have_colours_of_one_kind() -> None:
     samples = Samples.of(codes_of(2, 10), np.arange(10) < 2, labels, most=10)
     assert samples.names == [PROFILES[2], PROFILES[6]]
     assert [look["color"] for look in samples.looks] == [PROFILE_COLOURS[2], PROFILE_COLOURS[6]]
+
+
+def test_a_title_is_not_broken_within_a_configuration() -> None:
+    assert title_lines("Latent dimensions of the best, [64, 64, 64]", 3.4).splitlines() == [
+        "Latent dimensions of the best,",
+        "[64, 64, 64]",
+    ]
+    assert len(title_lines("[" + ", ".join(["64"] * 60) + "]", 3.4).splitlines()) > 4
 
 
 def test_of_a_single_dimension_every_label_has_a_line() -> None:
