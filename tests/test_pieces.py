@@ -18,6 +18,7 @@ TEXTS: dict[str, bytes] = {
     "decimal commas after the first piece": "\n".join(["a;b;c", *ROWS]).encode(),
     "no decimal commas, since another has a point": "\n".join(["a;b;c", *ROWS, "1.5;2,5;x"]).encode(),
     "thousands, perhaps": b"a;b\n" + b"1,250;2\n" * 9,
+    "characters of two bytes": ("a,b\n" + "ééééééé,é\n" * 20).encode(),
     "UTF-16": "\n".join(["a;b;c", *ROWS]).encode("utf-16"),
     "Windows-1252 at the end": b"a,b\n" + b"1,x\n" * 9 + "2,é\n".encode("cp1252"),
     "a byte order mark and Windows line ends": b"\xef\xbb\xbf" + b"a,b\r\n" + b"1,\r\n" * 9,
