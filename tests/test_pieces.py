@@ -18,6 +18,7 @@ TEXTS: dict[str, bytes] = {
     "decimal commas after the first piece": "\n".join(["a;b;c", *ROWS]).encode(),
     "no decimal commas, since another has a point": "\n".join(["a;b;c", *ROWS, "1.5;2,5;x"]).encode(),
     "thousands, perhaps": b"a;b\n" + b"1,250;2\n" * 9,
+    "characters of two bytes": ("a,b\n" + "ééééééé,é\n" * 20).encode(),
     "UTF-16": "\n".join(["a;b;c", *ROWS]).encode("utf-16"),
     "Windows-1252 at the end": b"a,b\n" + b"1,x\n" * 9 + "2,é\n".encode("cp1252"),
     "a byte order mark and Windows line ends": b"\xef\xbb\xbf" + b"a,b\r\n" + b"1,\r\n" * 9,
@@ -50,7 +51,7 @@ def test_texts_have_the_cells_of_the_whole(case: str, tmp_path: Path, monkeypatc
     path = tmp_path / "a.csv"
     path.write_bytes(TEXTS[case])
     expected = whole(path)
-    for block in (63, 16_000_000):  # bytes read at a time while the text is surveyed: characters are cut in two
+    for block in (60, 61, 62, 63, 16_000_000):  # bytes surveyed at a time: characters are cut in two
         monkeypatch.setattr(tables, "MAX_LINE", block)
         for size in (1, 2, 7, 100):
             header, rows, notices = in_pieces(path, size)
