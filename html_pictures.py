@@ -63,6 +63,13 @@ def _alt_of_history(document: Document) -> str:
     )
 
 
+def _alt_of_study(document: Document) -> str:
+    study = document["study"]
+    effects = (f"{e['factor']} {e['level']} by {e['effect']:+.4f}" for e in study["main_effects"])
+    changes = f": {listed(effects, 'and')}" if study["main_effects"] else ""
+    return f"What each option changes in the loss after {count_of(study['epochs'], 'epoch')}{changes}."
+
+
 def _alt_of_latent(document: Document) -> str:
     best, label = document["best_configuration"], document["data"].get("label_column")
     by = f", coloured by {label}" if label else ""
@@ -92,6 +99,12 @@ PICTURES = {  # field of `reporting.OutputFiles` -> what is said about it, in th
         "The search as it went",
         "The lowest test loss so far, and each configuration's, against trainings done and seconds.",
         _alt_of_history,
+    ),
+    "study_plot": Picture(
+        "What the options change",
+        "The change in loss that each level brings against the reference, mean over the configurations, with intervals "
+        "that hold together; and the strongest interaction. At other lengths of training the answer may differ.",
+        _alt_of_study,
     ),
     "latent_plot": Picture(
         "The latent space",

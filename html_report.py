@@ -30,6 +30,8 @@ from html_table import configurations_table
 from methods import changed_arguments, command_line, methods_text
 from report import percent
 from sources import bibtex, cited
+from statement import difference_text, interval_text
+from verdict import Interval
 
 NAMED = 6  # failed configurations, by name
 Document = Mapping[str, Any]
@@ -120,7 +122,7 @@ def _verdict(document: Document, pictures: Mapping[str, bytes]) -> str:
         + "</div>"
         for term, main, *details in _cards(document, verdict)
     )
-    lines = "".join(f"<li>{_statement_line(line)}</li>" for line in rest)
+    lines = "".join(f"<li>{_statement_line(line)}</li>" for line in rest if line.strip())
     headline = with_flags(first.removeprefix("Verdict: "))
     return f'<p class="headline">{headline}</p>\n<dl class="cards">{cards}</dl>\n<ul class="statement">{lines}</ul>'
 
@@ -231,6 +233,35 @@ def _about_the_verdict(document: Document) -> list[tuple[str, str]]:
         text = f"After {asked} the ranking shows how fast configurations learn rather than how good they become."
         found.append(("Training was too short", f"{text} Give --epochs {probe['suggested_epochs']}."))
     return found
+
+
+# What not every search has
+
+
+def _study(document: Document, pictures: Mapping[str, bytes]) -> str:
+    study = document.get("study")
+    if not study:
+        return ""
+    first, *rest = study["statement"]
+    lines = "".join(f"<li>{_statement_line(line)}</li>" for line in rest if line.strip())
+    return f'<p class="headline">{with_flags(first)}</p>\n<ul class="statement">{lines}</ul>'
+
+
+def _ensemble(document: Document, pictures: Mapping[str, bytes]) -> str:
+    ensemble, confidence = document.get("ensemble"), document["args"]["confidence"]
+    if not ensemble:
+        return ""
+    best, loss = ensemble["best_single"], ensemble["test_loss"]
+    gain = difference_text(ensemble["difference"], loss)
+    if ensemble["difference_interval"]:
+        gain += f" {interval_text(Interval(*ensemble['difference_interval']), loss)} ({percent(confidence)})"
+    members = f"{whole(len(ensemble['members']))} models of {count_of(ensemble['configurations'], 'configuration')}"
+    return (
+        f"<p>{escape(members)} as one, by the mean of their reconstructions: test loss {figure(loss)}, against "
+        f"{figure(best['test_loss'])} of the best single model, {escape(name_of(best))}: {escape(gain)}. Members alone "
+        f"have {figure(ensemble['mean_member_test_loss'])} in the mean; their latent spaces agree to "
+        f"{ensemble['mean_agreement']:.3f} (Procrustes R²) once turned onto each other.</p>"
+    )
 
 
 # Pictures
@@ -362,6 +393,8 @@ def _about_search(document: Document) -> list[tuple[str, Any]]:
 SECTIONS: Sequence[tuple[str, str, Callable[[Document, Mapping[str, bytes]], str]]] = (
     ("verdict", "Verdict", _verdict),
     ("keep-in-mind", "Keep in mind", _warnings),
+    ("study", "What the options change", _study),
+    ("ensemble", "Ensemble", _ensemble),
     ("pictures", "Pictures", _pictures),
     ("configurations", "All configurations", _table),
     ("methods", "Methods", _methods),

@@ -49,10 +49,12 @@ def _data(document: Mapping[str, Any]) -> list[str]:
     if data.get("stratify_column"):
         split += f"; the shares of the values of “{readable(data['stratify_column'])}” were kept alike"
     sentences.append(f"{split} (seed {args['seed']}).")
-    return sentences + _scaling(data["scaling"])
+    return sentences + _scaling(data["scaling"], document.get("init_from"))
 
 
-def _scaling(scaling: Mapping[str, Any]) -> list[str]:
+def _scaling(scaling: Mapping[str, Any], start: Mapping[str, Any] | None) -> list[str]:
+    if start and start["stored_scaling"]:
+        return ["Values were scaled as for the model from which trainings started."]
     if scaling["kind"] == "percent":
         return [f"Values were divided by {scaling['high'][0]:g}."]
     if scaling["kind"] == "none":
@@ -74,7 +76,8 @@ def _models(document: Mapping[str, Any]) -> list[str]:
     sentence += "Srivastava et al., 2014), and a linear latent layer"
     sentence += "; layer normalisation was that of Ba et al., 2016" if layer_norm or input_norm else ""
     mirrored = "" if args["arrangement"] == "asymmetric" else " The decoder mirrored the encoder."
-    n = args["max_layers"]
+    start, study, n = document.get("init_from"), document.get("study"), args["max_layers"]
+    considered = "decoders" if start and start["frozen"] else "encoders"
     layers = f"up to {n} hidden layers" if n > 1 else f"{n} hidden layer"
     order = {
         "decreasing": ", none wider than the one before it",
@@ -82,11 +85,38 @@ def _models(document: Mapping[str, Any]) -> list[str]:
         "asymmetric": ", in the encoder and, independently, in the decoder, none wider than the one farther from the "
         "latent layer",
     }[args["arrangement"]]
-    size = "" if search is None else f" ({count_of(search['space_size'], 'configuration')})"
+    size = "" if search is None or study else f" ({count_of(search['space_size'], 'configuration')})"
     return [
-        f"{sentence}.{mirrored} The encoders considered had {layers} of {_widths(args)}{order}{size}.",
+        f"{sentence}.{mirrored} The {considered} considered had {layers} of {_widths(args)}{order}{size}.",
+        *_options(study),
         *([_strategy(args, search)] if search else []),
+        *_start(start),
     ]
+
+
+def _options(study: Mapping[str, Any] | None) -> list[str]:
+    """What was crossed with the hidden layers."""
+    if not study:
+        return []
+    factors = [
+        f"{factor['name'].replace('_', ' ')} ({listed(map(_level, factor['levels']), 'and')})"
+        for factor in study["factors"]
+    ]
+    n = count_of(len(study["configurations"]), "configuration")
+    return [f"Crossed with {n} were {listed(factors, 'and')}, in place of what is said above."]
+
+
+def _level(level: float | str) -> str:
+    return level if isinstance(level, str) else short(level)
+
+
+def _start(start: Mapping[str, Any] | None) -> list[str]:
+    """The saved model that trainings started from."""
+    if not start:
+        return []
+    frozen = ", whose encoder was kept as it was" if start["frozen"] else ""
+    file = f"{readable(PurePath(start['file']).name)}, SHA-256 {start['sha256'][:SHOWN]}…"
+    return [f"Trainings started from the weights of an earlier model ({file}){frozen}."]
 
 
 def _widths(args: Mapping[str, Any]) -> str:

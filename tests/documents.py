@@ -17,6 +17,7 @@ from builders import PROBE, halve, make_configuration, make_findings, make_histo
 
 from arguments import parse_arguments
 from history import History
+from html_pictures import PICTURES
 from report import Findings, results_document
 from search import enumerate_configurations
 from statement import state
@@ -104,6 +105,9 @@ def _stated(findings: Findings, strategy: str = "grid") -> Findings:
     assert found.verdict is not None
     lines = state(found.verdict, latent_dim=3, probe=PROBE, honest=found.honest, n_test=401)
     return replace(found, statement=lines)
+
+
+DRAWN = [name for name in PICTURES if name != "study_plot"]  # by a search that is no study
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

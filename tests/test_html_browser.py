@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from documents import PNG, make_document
+from documents import DRAWN, PNG, make_document
 from test_html_report import HOSTILE, many, texts_replaced
 
-from html_pictures import PICTURES
 from html_report import html_report
 
 if TYPE_CHECKING:
@@ -49,7 +48,9 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Opener]:
 
     def open_report(document: dict[str, Any], **options: Any) -> Page:
         path = tmp_path / "report.html"
-        path.write_text(html_report(document, dict.fromkeys(PICTURES, PNG)), encoding="utf-8")
+        path.write_text(
+            html_report(document, dict.fromkeys(DRAWN if document["verdict"] else [], PNG)), encoding="utf-8"
+        )
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()
@@ -84,7 +85,7 @@ def test_the_page_is_quiet_and_asks_for_nothing(opened: Opener) -> None:
     page = opened(make_document())
     assert page.title() == "Hidden layers for a latent space of 3 dimensions"
     loaded = page.locator("img").evaluate_all("images => images.map(image => image.complete && image.naturalWidth)")
-    assert loaded == [1400] * len(PICTURES)
+    assert loaded == [1400] * len(DRAWN)
 
 
 @pytest.mark.parametrize("kind", ["one repeat", "failed", "nothing"])
@@ -99,7 +100,7 @@ def test_a_hostile_table_runs_nothing(opened: Opener) -> None:
     hostile["args"] = {**document["args"], "data_path": HOSTILE[3]}
     page = opened(hostile)
     assert page.locator("script").count() == 2
-    assert page.locator("img").count() == len(PICTURES)
+    assert page.locator("img").count() == len(DRAWN)
     assert len(rows_of(page)) == 9
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from commands import Run
-from documents import KINDS, PNG, make_document
+from documents import DRAWN, KINDS, PNG, make_document
 
 from document_words import escape, name_of, readable, short, with_flags
 from html_pictures import PICTURES
@@ -75,7 +75,7 @@ def page_of(document: dict[str, Any], names: Any = ()) -> Page:
 
 def pictures_of(kind: str) -> list[str]:
     """Those that such a search draws."""
-    return [] if kind in ("failed", "nothing") else list(PICTURES)
+    return [] if kind in ("failed", "nothing") else DRAWN
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -158,7 +158,7 @@ def test_text_from_outside_changes_nothing_but_text(text: str) -> None:
     hostile["data"]["mapped_columns"] = {text: text}
     for entry in hostile["all_results"]:
         entry["status"] = f"failed: {text}" if entry["status"] != "ok" else "ok"
-    assert page_of(hostile, PICTURES).tags == page_of(tame, PICTURES).tags
+    assert page_of(hostile, DRAWN).tags == page_of(tame, DRAWN).tags
     page = html_report(hostile, {})
     assert not re.search("[\x00-\x08\x0b-\x1f\u2028\u2029\u202a-\u202e\u2066-\u2069\u200f]", page)
 
@@ -168,7 +168,9 @@ def test_what_would_not_be_seen_is_spelt_out() -> None:
     assert escape('<a href="x">&') == "&lt;a href=&quot;x&quot;&gt;&amp;"
     assert with_flags("<; --cv_folds 5 gives") == "&lt;; <code>--cv_folds 5</code> gives"
     assert short(1e-06) == "1e-6"
-    assert name_of({"config": [[64, 32], [16, 64]], "options": {"dropout": 0.3}}) == "[64, 32] -> [16, 64] dropout 0.3"
+    assert (
+        name_of({"config": [[64, 32], [16, 64]], "options": {"dropout": 0.3}}) == "[64, 32] -> [16, 64] (dropout 0.3)"
+    )
 
 
 def test_null_wherever_it_may_be_is_a_dash_or_nothing() -> None:
@@ -178,12 +180,12 @@ def test_null_wherever_it_may_be_is_a_dash_or_nothing() -> None:
     document["environment"] |= dict.fromkeys(("git_commit", "device_name", "optuna"))
     document["verdict"] |= {"probe": None, "optimism": None, "repeats_to_settle": None, "baselines": []}
     document["search"] = None
-    page = html_report(document, dict.fromkeys(PICTURES, PNG))
+    page = html_report(document, dict.fromkeys(DRAWN, PNG))
     assert not re.search(r"\b(None|nan|NaN|null)\b", re.sub("<script.*?</script>", "", page, flags=re.DOTALL))
 
 
 def test_the_page_may_fetch_nothing_and_run_nothing_but_its_own() -> None:
-    text = html_report(make_document(), dict.fromkeys(PICTURES, PNG))
+    text = html_report(make_document(), dict.fromkeys(DRAWN, PNG))
     page = Page(text)
     (policy,) = [a["content"] for _, a in page.attributes if a.get("http-equiv") == "Content-Security-Policy"]
     digest = base64.b64encode(hashlib.sha256(page.scripts[-1].encode()).digest()).decode()
@@ -248,6 +250,50 @@ def test_rows_hold_what_the_results_say() -> None:
     assert standings["[16]"] == "ruled out"
     assert rows[-1][0][7][0] == ""
     assert rows[-1][3] == "failed"
+
+
+def test_without_a_verdict_none_is_recommended() -> None:
+    rows = page_of(make_document("one repeat")).rows()
+    assert [row[0][7][0] for row in rows] == ["best measured"] + [""] * 8
+
+
+STUDY = {
+    "statement": ["Study at 4 epochs: of <2>", "  dropout instead of 0.1: 0 -0.0049", "", "  A lower loss"],
+    "epochs": 4,
+    "main_effects": [{"factor": "dropout", "level": 0, "effect": -0.00491}],
+    "factors": [
+        {"name": "dropout", "levels": [0.0, 0.1]},
+        {"name": "input_normalization", "levels": ["layer", "none"]},
+    ],
+    "configurations": [[64], [32]],
+}
+ENSEMBLE = {
+    "configurations": 2,
+    "members": [{}, {}, {}],
+    "test_loss": 0.0321,
+    "mean_member_test_loss": 0.0411,
+    "best_single": {"config": [64, 64], "test_loss": 0.0401},
+    "difference": -0.008,
+    "difference_interval": [-0.0091, -0.0069],
+    "mean_agreement": 0.9123,
+}
+
+
+def test_a_study_has_a_section_and_its_picture_words() -> None:
+    document = {**make_document(), "study": STUDY}
+    text = html_report(document, {"study_plot": PNG})
+    assert '<p class="headline">Study at 4 epochs: of &lt;2&gt;</p>' in text
+    assert "<li><b>Dropout instead of 0.1:</b> 0 -0.0049</li><li>A lower loss</li>" in text
+    assert "What each option changes in the loss after 4 epochs: dropout 0 by -0.0049." in text
+    assert 'id="study"' not in html_report({**document, "study": None}, {})
+
+
+def test_an_ensemble_has_a_section() -> None:
+    document = {**make_document(), "ensemble": ENSEMBLE}
+    text = html_report(document, {})
+    assert "3 models of 2 configurations as one" in text
+    assert "test loss 0.0321, against 0.0401 of the best single model, [64, 64]: -0.0080 [-0.0091, -0.0069]" in text
+    assert 'id="ensemble"' not in html_report({**document, "ensemble": None}, {})
 
 
 def test_a_finished_run_leaves_its_report(finished: Run) -> None:

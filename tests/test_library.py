@@ -150,7 +150,7 @@ FAULTS = [
     ({"repeats": True}, "--repeats 'True': give a whole number from 1 to 10000"),
     ({"epochs": 2.5}, "--epochs '2.5': give a whole number from 1 to 1000000"),
     ({"epoch": 5}, "unknown argument '--epoch=5'; did you mean --epochs?"),
-    ({"help": True}, "unknown argument '--help=True'"),
+    ({"help": True}, "unknown argument '--help=True'; "),
     ({"quiet": "yes"}, "--quiet 'yes': give True or False"),
     ({"list_configurations": True}, "--list_configurations trains nothing; leave it out, or give it to the command"),
     ({"trials": 5}, "--trials goes with --search random or bayesian; leave it out"),

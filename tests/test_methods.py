@@ -180,6 +180,28 @@ def test_the_command_is_what_was_given() -> None:
     )
 
 
+START = {"file": "a/b.pth", "sha256": "cd" * 32, "frozen": True, "stored_scaling": True}
+
+
+def test_what_trainings_started_from_is_said_and_whose_scaling_it_was() -> None:
+    text = text_of({**make_document(), "init_from": START})
+    assert "started from the weights of an earlier model (b.pth, SHA-256 cdcdcdcdcdcd…), whose encoder was kept" in text
+    assert "Values were scaled as for the model from which trainings started." in text
+    assert "percentiles" not in text
+    assert "The decoders considered had" in text
+    other = text_of({**make_document(), "init_from": {**START, "frozen": False, "stored_scaling": False}})
+    assert "percentiles" in other
+    assert "kept" not in other
+    assert "earlier model" not in text_of({**make_document(), "init_from": None})
+
+
+def test_what_a_study_crossed_is_said() -> None:
+    factors = [{"name": "dropout", "levels": [0.0, 0.1]}, {"name": "weight_decay", "levels": [1e-06, 0.01]}]
+    study = {"factors": factors, "configurations": [[64], [32]]}
+    text = text_of({**make_document(), "study": study})
+    assert "Crossed with 2 configurations were dropout (0 and 0.1) and weight decay (1e-6 and 0.01)" in text
+
+
 def test_the_text_leaves_the_document_alone() -> None:
     document = make_document()
     before = copy.deepcopy(document)
