@@ -28,6 +28,47 @@ KINDS = ("whole", "proven", "folds", "one repeat", "one configuration", "halving
 COLUMNS = ["L", "Ind", "CG"]
 
 
+def _measured(value: float) -> dict[str, Any]:
+    return {"value": value, "interval": [value - 0.02, value + 0.02]}
+
+
+_SPACES = {"latent": _measured(0.53), "pca": _measured(0.58), "columns": _measured(0.64)}
+_COMPARED = {**_SPACES, "latent_minus_pca": _measured(-0.05)}
+LATENT_SPACE = {  # with both, labels and clusters, of which a search has one
+    "axes": {
+        "dimensions": [1, 2, 3],
+        "collapsed_dimensions": [3],
+        "correlations": {"L": [0.81, -0.1, None], "Ind": [-0.2, -0.44, None], "CG": [None, None, None]},
+    },
+    "reconstruction": {
+        "rows": 401,
+        "pca_components": 3,
+        "overall": {"model": 0.27, "pca": 0.45},
+        "by_column": {
+            "L": {"model": 0.65, "pca": 0.76},
+            "Ind": {"model": -0.35, "pca": 0.07},
+            "CG": {"model": None, "pca": None},
+        },
+    },
+    "agreement": {
+        "label_column": "Cluster",
+        "labels": {"Profile 1, didactic": 1004, "Profile 2, didactic": 1004},
+        "rows": 2008,
+        "rows_with_rare_labels": 0,
+        "resampled": "rows",
+        "confidence": 0.95,
+        "neighbours": 15,
+        "folds": 5,
+        "majority_share": 0.5,
+        "knn_accuracy_on_test_rows": {"latent": 0.48, "pca": 0.54, "columns": 0.61},
+        "knn_accuracy": _COMPARED,
+        "silhouette": _COMPARED,
+        "adjusted_rand_index": _COMPARED,
+    },
+    "clusters": {"preferred": 2, "at_least": False, "bic": [3.0, 1.0, 2.0], "rows": 2008, "sizes": [1200, 808]},
+}
+
+
 def make_document(kind: str = "whole", flags: Sequence[str] = ()) -> dict[str, Any]:
     """The document of one of `KINDS`; `flags`: arguments of the command that it holds."""
     findings, own = _findings_of(kind)
@@ -102,6 +143,7 @@ def _stated(findings: Findings, strategy: str = "grid") -> Findings:
     """With a verdict, its words and a history."""
     history: History = make_history(findings.ranking, strategy)
     found = replace(make_findings(findings.ranking), history=history, n_configurations=len(findings.ranking))
+    found = replace(found, latent_space=LATENT_SPACE)
     assert found.verdict is not None
     lines = state(found.verdict, latent_dim=3, probe=PROBE, honest=found.honest, n_test=401)
     return replace(found, statement=lines)

@@ -301,6 +301,6 @@ def test_a_finished_run_leaves_its_report(finished: Run) -> None:
     document = finished.results()
     drawn = {name: (finished.folder / path.name) for name, path in output_files(Path(), 3)._asdict().items()}
     pictures = {name: drawn[name].read_bytes() for name in PICTURES if drawn[name].exists()}
-    assert len(pictures) == 4
+    assert len(pictures) == 8
     assert text == html_report(document, pictures)
     assert f"\nReport: {finished.folder / 'report_latent3.html'}\n" in finished.out
