@@ -28,6 +28,7 @@ OBJECTIVES = ("loss", "params", "time")
 ENCODING = ("--encode", "--model", "--output_dir", "--quiet")  # all that goes with --encode
 LARGEST = 2**31 - 1
 LARGEST_MODEL = 100_000_000  # parameters; a training keeps 16 bytes for each
+LARGEST_ENSEMBLE = 1000  # models
 LARGEST_SEARCH = 1_000_000  # trainings; each keeps its curves and its rows' errors
 NO_TEXT = re.compile("[\ud800-\udfff]")
 ADDRESS = re.compile(r"[^\s:/]+:[0-9]{1,5}|\[[0-9a-fA-F:.]+\]:[0-9]{1,5}")
@@ -137,7 +138,13 @@ def build_parser(*, add_help: bool = True) -> argparse.ArgumentParser:
     add("--data_path", _text, DEFAULT_DATA_PATH, "the table, one observation a row: " + ", ".join(SUFFIXES))
     add("--columns", _text, "copus", "features: copus (the 24 codes), numeric (every numeric column), or names")
     add("--scaling", _text, DEFAULT_SCALING, "robust (1st-99th percentile to 0-1), percent (divided by 100) or none")
-    add("--label_column", _text, None, "labels for the latent-space picture", "Bcluster or Cluster, where there is one")
+    add(
+        "--label_column",
+        _text,
+        None,
+        "labels to compare the latent space with",
+        "Cluster or Bcluster, where there is one",
+    )
     add("--group_column", _text, None, "rows with the same value there are never split up", "none")
     add("--stratify_column", _text, None, "splits keep the shares of its values", "none")
 
@@ -164,8 +171,15 @@ def build_parser(*, add_help: bool = True) -> argparse.ArgumentParser:
     add("--ray_address", _text, "auto", "host:port of the cluster's head; auto is the one that this machine is part of")
 
     add = _adder(parser.add_argument_group("afterwards"))
+    add("--ensemble", _text, None, "models as one: tied (of all tied configurations), or of the best N of them", "none")
     add("--encode", _text, None, "a table to encode with --model; nothing is trained", "none")
-    add("--model", _text, None, "what encodes: a best_model_latentN.pth, with its results beside it", "none")
+    add(
+        "--model",
+        _text,
+        None,
+        "what encodes: a best_model_latentN.pth or ensemble_latentN.pth, its results beside it",
+        "none",
+    )
 
     group = parser.add_argument_group("output")
     add = _adder(group)
@@ -270,6 +284,7 @@ def find_faults(arguments: argparse.Namespace) -> list[str]:
     check.faults += _verdict_faults(arguments)
     check.faults += _strategy_faults(arguments)
     check.faults += study_faults(arguments)
+    check.faults += _ensemble_faults(arguments)
     if not any(name.strip() for name in arguments.columns.split(",")):
         check.faults.append(f"--columns {_quoted(arguments.columns)}: give copus, numeric, or column names")
     if check.is_fine("initial_lr", "eta_min") and arguments.eta_min > arguments.initial_lr:
@@ -433,7 +448,8 @@ def _space_faults(arguments: argparse.Namespace) -> list[str]:
         fault += f"--max_configurations {limit}; narrow the search, or try some with --search bayesian --trials 40"
         faults.append(fault + (f", or raise it to {count}" if count <= LARGEST else ""))
     else:
-        faults += too_many or _amount_faults(arguments, crossed + (count if arguments.study_configs else 0))
+        crossed += count if arguments.study_configs else 0
+        faults += too_many or _amount_faults(arguments, crossed) + _ensemble_misfit(arguments, count)
     size = count_parameters(1, latent, (max(widths),) * layers)
     if size > LARGEST_MODEL:
         faults.append(
@@ -485,6 +501,35 @@ def _verdict_faults(arguments: argparse.Namespace) -> list[str]:
     if arguments.select == "simplest" and arguments.repeats == 1 and arguments.cv_folds == 0:
         faults.append("--select simplest needs to know which configurations are tied; give --repeats 2 or more")
     return faults
+
+
+def _ensemble_faults(arguments: argparse.Namespace) -> list[str]:
+    ensemble, repeats = arguments.ensemble, arguments.repeats
+    if ensemble is None or isinstance(repeats, str):
+        return []
+    flag = f"--ensemble {_quoted(ensemble)}"
+    if ensemble == "tied":
+        if repeats == 1 and arguments.cv_folds == 0:
+            return [f"{flag} needs to know which configurations are tied; give --repeats 2 or more, or a number"]
+        return []
+    number = _whole(ensemble)
+    if isinstance(number, str) or number < 1:
+        return [f"{flag}: give tied, or how many of the best configurations"]
+    if number * repeats == 1:
+        return [f"{flag} with --repeats 1 is a single model; give 2 or more of either"]
+    if number * repeats > LARGEST_ENSEMBLE:
+        return [
+            f"{flag} with --repeats {repeats}: {number * repeats} models, more than {LARGEST_ENSEMBLE}; give"
+            f" at most {max(LARGEST_ENSEMBLE // repeats, 1)}"
+        ]
+    return []
+
+
+def _ensemble_misfit(arguments: argparse.Namespace, tried: int) -> list[str]:
+    number = _whole(arguments.ensemble or "")
+    if isinstance(number, str) or number <= tried:
+        return []
+    return [f"--ensemble {number}: the search tries {tried} configurations; give at most {tried}, or tied"]
 
 
 def _device_faults(arguments: argparse.Namespace) -> list[str]:

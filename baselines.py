@@ -74,12 +74,16 @@ class PCA:
 
     def reconstruct(self, rows: Tensor) -> Tensor:
         """The point of the plane that stands for each row: [N, F], NaN = missing -> [N, F] float64 without NaN."""
-        points = []
+        return torch.cat([self.mean + codes @ self.axes.T for codes in self._encode(rows)])
+
+    def encode(self, rows: Tensor) -> Tensor:
+        """Where that point lies in the plane: [N, F], NaN = missing -> [N, K] float64."""
+        return torch.cat(list(self._encode(rows)))
+
+    def _encode(self, rows: Tensor) -> Iterator[Tensor]:
         for chunk in rows.split(_rows_at_a_time(rows, self.axes.shape[1])):
             patterns, which = torch.unique(chunk.isnan(), dim=0, return_inverse=True)
-            completed = self.complete(chunk, patterns[which], self.gaps(patterns)[1][which])
-            points.append(self.mean + completed @ self.axes @ self.axes.T)
-        return torch.cat(points)
+            yield self.complete(chunk, patterns[which], self.gaps(patterns)[1][which]) @ self.axes
 
     def complete(self, rows: Tensor, missing: Tensor, factors: Tensor) -> Tensor:
         """Rows minus the mean, missing cells replaced by their expectation: [B, F], [B, F], [B, K, K] -> [B, F]."""

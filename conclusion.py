@@ -11,7 +11,7 @@ The order of these steps and no more; each has a module of its own: `verdict.py`
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from lifecycle import build_model, nominal_seconds
 from loading import Loaded
 from probe import Probe, plan_probe, read_probe
 from report import Findings, config_text
-from search import Trial, Variant
+from search import Trial, TrialResult, Variant
 from searching import Search
 from selection import ConfigurationResult
 from statement import scope_of, state
@@ -89,10 +89,12 @@ def conclude(
     verdict: Verdict | None,
     stopwatch: Stopwatch,
     console: Console,
+    on_trained: Callable[[ConfigurationResult, TrialResult], None] = lambda chosen, trained: None,
 ) -> Findings:
     """From the verdict to the chosen configuration and its model, and what longer training would do.
 
-    A search that was interrupted gets its verdict, and nothing more is trained.
+    `on_trained` is told the chosen configuration and its best training as soon as that has its weights: the probe is
+    yet to come. A search that was interrupted gets its verdict, and nothing more is trained.
     """
     findings = Findings(
         search.ranking, history=search.history, n_configurations=search.n_configurations, first=search.first
@@ -111,15 +113,25 @@ def conclude(
     elif chosen.is_cross_validated:
         honest = estimate(final, loaded.part(None), verdict, confidence=arguments.confidence, seed=arguments.seed)
     stopwatch.lap("retrain")
+    trained = final.best_trained if final else None
+    trained = None if trained is None or trained.has_failed else trained
+    ensemble = None
+    if trained is not None:
+        on_trained(chosen, trained)
+        if arguments.ensemble is not None:
+            from ensemble import assemble
+
+            ensemble = assemble(arguments, loaded, training, search.ranking, verdict, trained, console)
+            stopwatch.lap("ensemble")
     part = loaded.part(loaded.folds[0])
     probe = None if arguments.no_probe else probe_longer(verdict, search.ranking, training, part, console)
     stopwatch.lap("probe")
-    trained = final.best_trained if final else None
     findings = replace(
         findings,
         verdict=verdict,
         chosen=chosen,
-        trained=None if trained is None or trained.has_failed else trained,
+        trained=trained,
+        ensemble=ensemble,
         honest=honest,
         probe=probe,
         model_info=build_model(chosen.trials[0].trial, loaded.table.input_dim, training.settings).get_model_info(),
@@ -131,7 +143,7 @@ def conclude(
 def state_findings(findings: Findings, loaded: Loaded, latent_dim: int, time: str = "") -> list[str]:
     """The verdict in words; `time`: how long the suggested number of epochs takes."""
     assert findings.verdict is not None
-    return state(
+    lines = state(
         findings.verdict,
         latent_dim=latent_dim,
         probe=findings.probe,
@@ -140,6 +152,11 @@ def state_findings(findings: Findings, loaded: Loaded, latent_dim: int, time: st
         time=time,
         scope=scope_of(findings.history, findings.ranking),
     )
+    if findings.ensemble:
+        from ensemble import ensemble_line
+
+        lines.append(f"  {ensemble_line(findings.ensemble)}")
+    return lines
 
 
 def train_chosen(

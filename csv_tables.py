@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +103,19 @@ def write_latent_codes(
     `reconstruction_error`, `split` (train or test), then `others`, where a name that is taken gets
     ` (table)` behind it. Text that a spreadsheet would run as a formula gets a `'` in front.
     """
-    own = code_columns(row_numbers, codes, reconstruction_error=errors, split=np.where(is_test, "test", "train"))
+    write_codes(path, codes, {"reconstruction_error": errors}, is_test, row_numbers, others)
+
+
+def write_codes(
+    path: Path,
+    codes: np.ndarray,
+    columns: Mapping[str, np.ndarray],
+    is_test: np.ndarray,
+    row_numbers: np.ndarray,
+    others: pd.DataFrame,
+) -> None:
+    """As `write_latent_codes`, with any `columns` [N] between the codes and `split`."""
+    own = code_columns(row_numbers, codes, **columns, split=np.where(is_test, "test", "train"))
     with replacing(path) as temporary:
         beside(own, others).to_csv(temporary, **CSV_FORM)
 

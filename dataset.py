@@ -39,7 +39,8 @@ from tables import Sheet, Table, listing, one_line, read_table, shortened, with_
 STUDENT_CODES = ("L", "Ind", "CG", "WG", "OG", "S_Anq", "SQ", "WC", "PRD", "SP", "TQ", "S_W", "S_O")
 INSTRUCTOR_CODES = ("Lec", "RTW", "FUP", "T_PQ", "CQ", "T_ANQ", "MG", "ONE_O_ONE", "DV", "ADMIN", "T_W")
 COPUS_CODES = STUDENT_CODES + INSTRUCTOR_CODES
-LABEL_COLUMNS = ("Bcluster", "Cluster")  # looked for in this order
+PROFILE_COLUMN = "Cluster"  # the published profiles, 1 to 7
+LABEL_COLUMNS = (PROFILE_COLUMN, "Bcluster")  # looked for in this order
 MIN_ROWS = 10
 LARGEST = 1e38  # of a cell, either side of 0: the span of a column is then finite in single precision
 
@@ -221,7 +222,6 @@ def _choose_in(sheet: Sheet, where: str, columns: str, roles: Mapping[str, str])
     for flag, name in roles.items():
         if name not in frame.columns:
             raise DataError(f"{where}: {flag}: no column '{name}' ({_closest([name], frame.columns)})")
-    label = roles.get("--label_column", next((name for name in LABEL_COLUMNS if name in frame.columns), None))
     notices: list[str] = []
     if columns == "copus":
         sources = choose_copus(frame.columns, where)
@@ -233,7 +233,8 @@ def _choose_in(sheet: Sheet, where: str, columns: str, roles: Mapping[str, str])
         if name in sources.values():
             raise DataError(f"{where}: '{name}' is both {flag} and a feature; take it out of one of them")
     tell_renamed(sources, notices)
-    return Choice(frame, sources, None if label in sources.values() else label, where, notices)
+    found = next((name for name in LABEL_COLUMNS if name in frame.columns and name not in sources.values()), None)
+    return Choice(frame, sources, roles.get("--label_column", found), where, notices)
 
 
 def tell_renamed(sources: Mapping[str, str], notices: list[str]) -> None:
@@ -338,7 +339,7 @@ class COPUSDataset:
             whose cells are all numbers, without labels, identifiers, indices and empty columns), or
             comma-separated names.
         device: where `data` and the index tensors live.
-        label_column: a column of `others` to colour by; by default 'Bcluster' or 'Cluster' if there.
+        label_column: a column of `others` to colour by; by default 'Cluster' or 'Bcluster' if there.
         group_column: a column of `others`; rows with the same value are a group, which no split divides.
         stratify_column: a column of `others`, whose values every split shares out alike.
 

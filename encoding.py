@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import re
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -38,7 +38,7 @@ BLOCK = 2**12  # rows pushed through a model at a time
 N_QUANTILES = 1001  # of the training rows' errors: 0, 0.1, ... 100 %
 MARKS = (95, 99)  # percentiles of the training rows' errors beyond which rows are counted
 SPEAK_SECONDS = 10.0  # between two lines of progress
-BEST = re.compile(r"best_model_latent([1-9]\d*)\.pth")
+MODEL = re.compile(r"(best_model|ensemble)_latent([1-9]\d*)\.pth")
 
 
 class Encoded(NamedTuple):
@@ -95,7 +95,23 @@ def percentiles_among(errors: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
 
 
 def encode_values(saved: Saved, values: np.ndarray, first: int = 0) -> Encoded:
-    """Raw values of `saved.columns`, in that order, [N, F] (NaN = missing).
+    """Raw values of `saved.columns`, in that order, [N, F] (NaN = missing); `first` as for `in_blocks`."""
+    import torch
+
+    return encode_scaled(saved, saved.scaling.apply(torch.from_numpy(values)), first)
+
+
+def encode_scaled(saved: Saved, scaled: Tensor, first: int = 0) -> Encoded:
+    """The same of scaled values [N, F]."""
+    made = in_blocks(saved.encode_rows, scaled, first)
+    empty = scaled.isnan().all(1).numpy()
+    for numbers in made.values():
+        numbers[empty] = np.nan
+    return Encoded(made.pop("codes"), made.pop("errors"), made)
+
+
+def in_blocks(compute: Callable[[Tensor], dict[str, Tensor]], scaled: Tensor, first: int = 0) -> dict[str, np.ndarray]:
+    """What `compute` makes of rows [N, F], which come to it in blocks of `BLOCK` rows, filled up with zeros.
 
     `first`: how many rows of the same table came before; a row's bits depend on its place in its block.
     """
@@ -103,22 +119,17 @@ def encode_values(saved: Saved, values: np.ndarray, first: int = 0) -> Encoded:
 
     from reference import one_torch_thread
 
-    scaled = saved.scaling.apply(torch.from_numpy(values))
     parts: list[dict[str, np.ndarray]] = []
     with torch.no_grad(), one_torch_thread():
-        while len(scaled):
+        while len(scaled) or not parts:
             place = first % BLOCK
             now, scaled = scaled[: BLOCK - place], scaled[BLOCK - place :]
-            block = torch.zeros(BLOCK, values.shape[1])
+            block = torch.zeros(BLOCK, now.shape[1])
             block[place : place + len(now)] = now
-            made = saved.encode_rows(block)
+            made = compute(block)
             parts.append({name: part[place : place + len(now)].numpy() for name, part in made.items()})
             first += len(now)
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    empty = np.isnan(values).all(axis=1)
-    for numbers in whole.values():
-        numbers[empty] = np.nan
-    return Encoded(whole.pop("codes"), whole.pop("errors"), whole)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 # --- The command -----------------------------------------------------------------------------------
@@ -182,19 +193,21 @@ def _write(
 
 def load_saved(path: Path) -> Saved:
     """The model in this file, with what the results beside it say of it. Raises UsageError."""
+    from ensemble import load_ensemble
     from models import load_best
 
     flag = f"--model {str(path)!r}"
-    found = BEST.fullmatch(path.name)
+    found = MODEL.fullmatch(path.name)
     if not found:
         raise UsageError(
-            f"{flag}: its name does not tell which search it is of; call it best_model_latentN.pth again, as it was"
+            f"{flag}: its name does not tell which search it is of; call it best_model_latentN.pth or"
+            " ensemble_latentN.pth again, as it was"
         )
-    results = path.with_name(f"hyperparam_results_latent{found[1]}.json")
+    results = path.with_name(f"hyperparam_results_latent{found[2]}.json")
     if not results.exists():
         raise UsageError(f"{flag}: {results.name} is not beside it, which says how to use it; keep the two together")
     try:
-        saved = load_best(path.parent, int(found[1]))
+        saved = load_ensemble(path) if found[1] == "ensemble" else load_best(path.parent, int(found[2]))
     except (OSError, ValueError) as error:
         raise UsageError(f"{flag}: {' '.join(str(error).split())}") from None
     if saved.training_errors is None or saved.test_errors is None:

@@ -14,7 +14,7 @@ import torch
 
 from journal import WORDING
 
-PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "numba", "optuna", "ray")
+PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "matplotlib", "numba", "optuna", "ray")
 
 # What shapes a trial. Anything else may change and a search still goes on where it was.
 ARGUMENTS = (

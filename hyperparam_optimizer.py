@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from library import SearchResults
     from loading import Loaded
     from reporting import Report
+    from search import TrialResult
     from selection import ConfigurationResult
     from training import Training
 
@@ -220,12 +221,19 @@ def train_and_report(
     from conclusion import conclude, reach_verdict
     from environment import describe_environment
     from loading import tell_changes
-    from reporting import draw_pictures, import_late, write_report
+    from reporting import draw_pictures, import_late, look_at_latent_space, write_report
     from searching import carry_out
 
     described = Aside(partial(describe_environment, device, training.engine, training.threads))
     imported = Aside(partial(import_late, arguments, drafts))
-    pictures = None
+    pictures, look = None, None
+
+    def begin_look(chosen: ConfigurationResult, trained: TrialResult) -> None:
+        nonlocal look
+        assert pictures
+        seen = partial(look_at_latent_space, arguments, loaded, training, chosen, trained, drafts=drafts)
+        look = Aside(partial(seen, after=pictures))
+
     try:
         search = carry_out(arguments, space, loaded, training, console)
         stopwatch.lap("train")
@@ -233,11 +241,12 @@ def train_and_report(
         if verdict:
             draw = partial(draw_pictures, arguments, loaded, search, drafts=drafts, after=imported)
             pictures = Aside(partial(draw, verdict))
-        findings = conclude(arguments, loaded, training, search, verdict, stopwatch, console)
+        findings = conclude(arguments, loaded, training, search, verdict, stopwatch, console, begin_look)
         tell_changes(loaded, console)
-        report = write_report(arguments, loaded, training, findings, pictures, described.result(), stopwatch, console)
+        environment = described.result()
+        report = write_report(arguments, loaded, training, findings, pictures, look, environment, stopwatch, console)
     finally:
-        for aside in (imported, pictures):  # else they would write to the drafts while these are removed
+        for aside in (imported, pictures, look):  # else they would write to the drafts while these are removed
             if aside:
                 aside.wait()
     if findings.is_complete and training.journal:

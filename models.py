@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dataset import Scaling
 
 LAYER_NORM_EPS = 1e-6
+SAVE_AGAIN = "run the search again with --save_models"
 
 
 class DynamicAutoencoder(nn.Module):
@@ -290,9 +291,7 @@ def assign_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 @contextmanager
-def loading_weights(
-    path: Path, content: bytes, remedy: str = "run the search again with --save_models"
-) -> Iterator[Mapping[str, Tensor]]:
+def loading_weights(path: Path, content: bytes, remedy: str = SAVE_AGAIN) -> Iterator[Mapping[str, Tensor]]:
     """Yields the tensors in `content`, that of the file `path`. Nothing in it is run.
 
     Whatever the code inside finds wrong with them is a ValueError that names the file and the remedy.

@@ -33,7 +33,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLoc
 
 from files import replacing
 from report import config_text, loss_text, percent
-from search import Configuration, Variant, Widths, decoder_dims, encoder_dims
+from search import Configuration, Layers, Variant, Widths, decoder_dims, encoder_dims
 from selection import ConfigurationResult, Drop
 from study_plan import level_text
 
@@ -50,6 +50,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 BASELINE_DASHES = ((0, (1, 1.5)), (0, (7, 2, 1, 2)), (0, (3, 2)))  # in the order of the verdict's baselines
 NAMED_LAYERS = 6  # a longer configuration is shortened in pictures
 LONGEST_NAME = 34  # characters, of one whose decoder has widths of its own
+LEVELS: dict[Any, str] = {"layer": "LN", "none": "–"}  # of a variant's options, in its name
 
 STYLE: Any = {  # rcParams; Matplotlib's stubs want each key as a literal
     "font.family": "DejaVu Sans",  # comes with Matplotlib: the same picture everywhere
@@ -226,10 +227,11 @@ def short_name(config: Configuration) -> str:
     """`[64, 32]`; of many layers only the first and the last.
 
     Of a pair encoder and decoder, `[64] -> [16, 64]`. A long one loses its spaces first, then the layers between.
-    Of a variant the values of its options follow: `[64, 32] 0.1/layer`.
+    Of a variant the values of its options follow, `[64, 32] 0.1/LN/–`, as `report.VARIANTS` explains.
     """
     if isinstance(config, Variant):
-        return f"{short_name(config.layers)} {'/'.join(level_text(value) for _, value in config.options)}"
+        values = (LEVELS.get(value, level_text(value)).replace("e-0", "e-") for _, value in config.options)
+        return f"{_short_layers(config.layers)} {'/'.join(values)}"
     encoder, decoder = encoder_dims(config), decoder_dims(config)
     if config == encoder:
         return config_text(encoder) if len(encoder) <= NAMED_LAYERS else f"{_ends(encoder)} ({len(encoder)} layers)"
@@ -238,6 +240,16 @@ def short_name(config: Configuration) -> str:
         if len(name) <= LONGEST_NAME:
             return name
     return f"{_ends(encoder, 1)} -> {_ends(decoder, 1)} ({len(encoder)} + {len(decoder)} layers)"
+
+
+def _short_layers(layers: Layers) -> str:
+    """As `short_name`; of a pair less, since options follow: `[64,32]->[16,64]`, or the ends of both."""
+    name = short_name(layers)
+    if layers == encoder_dims(layers):
+        return name
+    tight = name.replace(" ", "")
+    ends = "->".join(f"[{half[0]}…{half[-1]}]" for half in (encoder_dims(layers), decoder_dims(layers)))
+    return tight if len(tight) <= LONGEST_NAME // 2 else ends
 
 
 def _ends(widths: Widths, first: int = 3) -> str:

@@ -31,6 +31,7 @@ from study_plan import level_text
 if TYPE_CHECKING:
     import torch
 
+    from ensemble import EnsembleFindings
     from history import History
     from probe import Probe
     from searching import Search
@@ -44,6 +45,7 @@ METHOD = (
 )
 FULL_GRID = "grid"  # the strategy that trains every configuration to its end
 RULE = "=" * 70
+VARIANTS = "Behind the hidden layers: {} (LN: LayerNorm, –: none)"  # in pictures, whose names are short
 ANNOUNCED = {  # files that the closing summary names, in its order: field of `reporting.OutputFiles` -> words
     "search_plot": "Performance plot",
     "configurations_plot": "Configuration scatter",
@@ -51,6 +53,11 @@ ANNOUNCED = {  # files that the closing summary names, in its order: field of `r
     "history_plot": "Search history",
     "study_plot": "Study plot",
     "latent_plot": "Latent space plot",
+    "axes_plot": "Latent axes",
+    "reconstruction_plot": "Reconstruction by code",
+    "agreement_plot": "Label agreement",
+    "clusters_plot": "Latent clusters",
+    "ensemble": "Ensemble saved",
     "report": "Report",
     "results": "Results saved",
 }
@@ -108,8 +115,11 @@ class Findings:
     saved_model_file: str | None = None
     training_errors: np.ndarray | None = None  # `encoding.error_quantiles` of the training rows, by that model
     test_errors: np.ndarray | None = None  # of the test rows
+    latent_space: Mapping[str, Any] | None = None  # what its model makes of the table (`latent_report.py`)
     is_complete: bool = True  # not interrupted
     n_configurations: int = 0  # asked for; more than those of `ranking` if it was interrupted
+    ensemble: EnsembleFindings | None = None
+    ensemble_entry: Mapping[str, Any] | None = None  # `ensemble.ensemble_entry`
     history: History | None = None  # which strategy found them, and how
     first: Search | None = None  # the search that chose which configurations a study crosses
 
@@ -152,6 +162,8 @@ def results_document(
         "best_configuration": _best_configuration(findings),
         "verdict": _verdict_entry(findings, verdict) if verdict else None,
         "study": study_entry(study, findings.first) if study else None,
+        "latent_space": findings.latent_space,
+        "ensemble": findings.ensemble_entry,
         "pareto_front": [_brief(configuration) for configuration in verdict.front] if verdict else [],
         "all_results": [
             _configuration_entry(rank, configuration, standings.get(configuration.config, Standing()))

@@ -23,19 +23,20 @@ from console import Console, Stopwatch, UsageError, count
 from search import options_of
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from ensemble import EnsembleFindings
+    from latent_report import Look
     from loading import Loaded
     from models import DynamicAutoencoder
     from overhead import Aside
     from report import Findings
+    from search import TrialResult
     from searching import Search
     from selection import ConfigurationResult
     from training import Training
     from verdict import Verdict
 
 SELECTED = {"best": "best", "simplest": "simplest tied"}
-PICTURES = ("plots", "verdict_plot", "history_plot")
+PICTURES = ("plots", "verdict_plot", "history_plot", "latent_report")
 SAMPLE_NOTE = "Synthetic sample data (data/sample.csv), not real classes"
 
 
@@ -45,24 +46,26 @@ def write_report(
     training: Training,
     findings: Findings,
     pictures: Aside[dict[str, bytes]] | None,
+    look: Aside[Look] | None,
     environment: dict[str, Any],
     stopwatch: Stopwatch,
     console: Console,
 ) -> Report:
-    """Writes all files, or on any fault none, and prints the closing summary. `pictures`: those of `draw_pictures`.
+    """Writes all files, or on any fault none, and prints the closing summary.
+
+    `pictures`: those of `draw_pictures`; `look`: what `look_at_latent_space` found, where there is a model.
 
     Of a search that failed entirely there are only JSON, CSV and HTML. One that was interrupted does not take the
     place of complete results: its files go to a folder `interrupted` beside them.
     """
     from conclusion import state_findings
     from csv_tables import write_csv
-    from encoding import error_quantiles
     from files import INTERRUPTED, publishing
     from loading import describe_data
     from report import closing_files, closing_summary, results_document, save_state_dict, search_line, write_json
     from start import describe_start
     from study_report import state_study, write_study_csv
-    from training import encode_table, trained_model
+    from training import trained_model
 
     folder = Path(arguments.output_dir)
     if not findings.is_complete and holds_complete_results(output_files(folder, arguments.latent_dim).results):
@@ -70,10 +73,6 @@ def write_report(
     files = output_files(folder, arguments.latent_dim)
     chosen, verdict = findings.chosen, findings.verdict
     model = trained_model(findings.trained, loaded.table, training.settings) if findings.trained else None
-    encoded = encode_table(model, loaded.table) if model else None
-    if encoded:
-        of_part = [error_quantiles(encoded[1][rows.cpu()]) for rows in (loaded.table.train, loaded.table.test)]
-        findings = replace(findings, training_errors=of_part[0], test_errors=of_part[1])
     with publishing(folder) as draft_folder:
         drafts = output_files(draft_folder, arguments.latent_dim)
         if chosen and verdict:
@@ -88,8 +87,14 @@ def write_report(
             console.summarize(closing_summary(chosen, saved, statement, is_complete=findings.is_complete, search=line))
             for name, png in pictures.result().items() if pictures else ():
                 write_picture(getattr(drafts, name), png)
-            if encoded:
-                write_latent_space(arguments, loaded, chosen, *encoded, drafts)
+            if look:
+                seen = look.result()
+                write_latent_space(seen, loaded, drafts)
+                findings = replace(findings, latent_space=seen.entry, **_errors_by_part(seen, loaded))
+                for notice in seen.notices:
+                    console.notice(notice)
+            if findings.ensemble:
+                findings = replace(findings, ensemble_entry=write_ensemble(findings.ensemble, loaded, drafts))
         write_csv(drafts.csv, findings)
         if verdict and verdict.study:
             write_study_csv(drafts.study_csv, verdict.study)
@@ -117,6 +122,18 @@ def write_report(
     return Report(folder, document, model)
 
 
+def _errors_by_part(look: Look, loaded: Loaded) -> dict[str, Any]:
+    """How the errors of training and of test rows are distributed, for `--encode`; nothing if some are not finite."""
+    import numpy as np
+
+    from encoding import error_quantiles
+
+    parts = {"training_errors": loaded.table.train, "test_errors": loaded.table.test}
+    if not np.isfinite(look.errors).all():
+        return {}
+    return {name: error_quantiles(look.errors[rows.cpu().numpy()]) for name, rows in parts.items()}
+
+
 class Report(NamedTuple):
     """What was written."""
 
@@ -133,6 +150,8 @@ class OutputFiles(NamedTuple):
     report: Path
     model: Path
     codes: Path
+    ensemble: Path
+    ensemble_codes: Path
     search_plot: Path
     configurations_plot: Path
     verdict_plot: Path
@@ -140,6 +159,10 @@ class OutputFiles(NamedTuple):
     latent_plot: Path
     study_plot: Path
     study_csv: Path
+    axes_plot: Path
+    reconstruction_plot: Path
+    agreement_plot: Path
+    clusters_plot: Path
 
 
 def output_files(folder: Path, latent_dim: int) -> OutputFiles:
@@ -151,13 +174,19 @@ def output_files(folder: Path, latent_dim: int) -> OutputFiles:
         report=folder / f"report_{latent}.html",
         model=folder / f"best_model_{latent}.pth",
         codes=folder / f"latent_codes_{latent}.csv",
+        ensemble=folder / f"ensemble_{latent}.pth",
+        ensemble_codes=folder / f"ensemble_codes_{latent}.csv",
         search_plot=folder / f"hyperparam_search_{latent}.png",
         configurations_plot=folder / f"config_performance_{latent}.png",
         verdict_plot=folder / f"verdict_{latent}.png",
         history_plot=folder / f"search_history_{latent}.png",
-        latent_plot=folder / "latent_space_2d_best_config.png",
+        latent_plot=folder / ("latent_space_2d_best_config.png" if latent_dim == 2 else f"latent_space_{latent}.png"),
         study_plot=folder / f"study_{latent}.png",
         study_csv=folder / f"study_{latent}.csv",
+        axes_plot=folder / f"latent_axes_{latent}.png",
+        reconstruction_plot=folder / f"reconstruction_by_code_{latent}.png",
+        agreement_plot=folder / f"label_agreement_{latent}.png",
+        clusters_plot=folder / f"latent_clusters_{latent}.png",
     )
 
 
@@ -245,7 +274,9 @@ def _note(loaded: Loaded, ranking: Sequence[ConfigurationResult]) -> str | None:
     notes = [SAMPLE_NOTE] if loaded.is_sample else []
     options = list(options_of(ranking[0].config))
     if options:
-        notes.append(f"Behind the hidden layers: {' / '.join(options)}")
+        from report import VARIANTS
+
+        notes.append(VARIANTS.format(" / ".join(options)))
     return "\n".join(notes) or None
 
 
@@ -269,30 +300,54 @@ def write_html(document: dict[str, Any], files: OutputFiles) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def write_latent_space(
+def look_at_latent_space(
     arguments: argparse.Namespace,
     loaded: Loaded,
+    training: Training,
     chosen: ConfigurationResult,
-    codes: np.ndarray,
-    errors: np.ndarray,
-    files: OutputFiles,
-) -> None:
-    """Writes the chosen configuration's latent codes [N, L] and errors [N], and draws the codes where they are two."""
-    from csv_tables import write_latent_codes
+    trained: TrialResult,
+    *,
+    drafts: Path,
+    after: Aside[dict[str, bytes]],
+) -> Look:
+    """What the chosen configuration's model makes of the table, for the JSON and as pictures.
+
+    Begins when `after`, the call of `draw_pictures`, has ended: Matplotlib draws one picture at a time.
+    """
     from headless import headless
     from report import config_text
+    from training import trained_model
+
+    after.wait()
+    title = f"the {SELECTED[arguments.select]} configuration, {config_text(chosen.config)}"
+    with headless(drafts):
+        from latent_report import look_at
+
+        model = trained_model(trained, loaded.table, training.settings)
+        return look_at(arguments, loaded, model, title=title, note=SAMPLE_NOTE if loaded.is_sample else None)
+
+
+def write_latent_space(look: Look, loaded: Loaded, files: OutputFiles) -> None:
+    """Writes every row's latent codes, and the pictures."""
+    from csv_tables import write_latent_codes
 
     dataset = loaded.dataset
-    is_test = loaded.table.is_test
-    write_latent_codes(files.codes, codes, errors, is_test, dataset.row_numbers, dataset.others)
-    if arguments.latent_dim == 2:
-        labels = dataset.others[dataset.label_column] if dataset.label_column else None
-        title = f"Latent space of the {SELECTED[arguments.select]} configuration, {config_text(chosen.config)}"
-        note = SAMPLE_NOTE if loaded.is_sample else None
-        with headless(files.latent_plot.parent):
-            import latent_plots
+    write_latent_codes(files.codes, look.codes, look.errors, loaded.table.is_test, dataset.row_numbers, dataset.others)
+    for name, png in look.pictures.items():
+        write_picture(getattr(files, name), png)
 
-            latent_plots.plot_latent_space(codes, is_test, labels, files.latent_plot, title=title, note=note)
+
+def write_ensemble(found: EnsembleFindings, loaded: Loaded, files: OutputFiles) -> dict[str, Any]:
+    """Writes the ensemble's tensors and its codes of every observation; returns its part of the results."""
+    from csv_tables import write_codes
+    from ensemble import encode_all, ensemble_entry
+    from report import save_state_dict
+
+    dataset = loaded.dataset
+    save_state_dict(files.ensemble, found.ensemble.state_dict())
+    codes, columns = encode_all(found, loaded)
+    write_codes(files.ensemble_codes, codes, columns, loaded.table.is_test, dataset.row_numbers, dataset.others)
+    return ensemble_entry(found, columns["reconstruction_error"], loaded, files.ensemble.name)
 
 
 def _time_text(findings: Findings, training: Training) -> str:

@@ -42,6 +42,8 @@ from study_plan import Factor, Factors, Level, all_options, level_text
 from uncertainty import Evidence, ScoredPart, draw_errors, row_df, unit_influences
 from verdict import Interval
 
+DRAWS = 20_000  # so that the bounds' third figure stands
+
 
 class MainEffect(NamedTuple):
     """By how much a level changes the loss against the factor's reference level. Negative is better."""
@@ -112,11 +114,12 @@ def analyse(
     epochs: int,
     confidence: float,
     seed: int,
+    draws: int = DRAWS,
 ) -> Study:
     """The study over ranked variants; of configurations that were not trained with all options what is complete.
 
     `own`: by factor, the value that the command has without the study: the reference level where it is among the
-    levels, else the first is. `parts`: the scored rows, one part per fold, or one part.
+    levels, else the first is. `parts`: the scored rows, one part per fold, or one part. `draws`: of errors, at least.
     """
     finished = {c.config: c for c in ranking if c.failure is None}
     layers, kept, left_out = complete_part({c.config: c.failure is None for c in ranking}, factors)
@@ -129,7 +132,8 @@ def analyse(
     losses = np.array([[variant.losses for variant in row] for row in design])  # [C, V, R, K]
     evidence, by_configuration, df = weigh_contrasts(design, losses, contrasts.weights, parts)
     is_known = bool(df.min() > 0 and evidence.row_df > 0)
-    bounds = _bounds(contrasts, evidence, df, confidence, seed) if is_known else [None] * len(df)
+    draws = _n_draws(draws, len(df), confidence)
+    bounds = _bounds(contrasts, evidence, df, confidence, draws, seed) if is_known else [None] * len(df)
     errors = evidence.standard_errors.tolist() if is_known else [None] * len(df)
     found = zip(contrasts.names, evidence.losses.tolist(), by_configuration, errors, bounds, strict=True)
     main: list[MainEffect] = []
@@ -159,10 +163,10 @@ def analyse(
 
 
 def _bounds(
-    contrasts: _Contrasts, evidence: Evidence, df: np.ndarray, confidence: float, seed: int
+    contrasts: _Contrasts, evidence: Evidence, df: np.ndarray, confidence: float, draws: int, seed: int
 ) -> list[Interval | None]:
     """The interval of each contrast: those of all main effects hold together, and those of all interactions."""
-    errors = draw_contrast_errors(evidence, df, _n_draws(len(df), confidence), seed)
+    errors = draw_contrast_errors(evidence, df, draws, seed)
     bounds = np.empty((len(df), 2))
     is_main = np.array([len(name) == 1 for name in contrasts.names])
     for kind in (is_main, ~is_main):
@@ -180,9 +184,9 @@ def _strength(interaction: Interaction) -> float:
     return size / half if half > 0 else math.inf if size > 0 else 0.0
 
 
-def _n_draws(n_contrasts: int, confidence: float) -> int:
+def _n_draws(least: int, n_contrasts: int, confidence: float) -> int:
     """Enough for the tails of the rarest of them, as far as that does not take gigabytes."""
-    for_tails = min(max(5000, math.ceil(100 / (1 - confidence))), 200_000)
+    for_tails = min(max(least, math.ceil(100 / (1 - confidence))), 200_000)
     return max(2000, min(for_tails, 20_000_000 // n_contrasts))
 
 
@@ -265,21 +269,25 @@ def weigh_contrasts(
     """
     values = np.einsum("ev,cvrk->ecrk", weights, losses)
     influences, noise = _influences(design, weights, parts)
-    variances, df = training_variances(values, noise)
-    estimates = values.mean(axis=(1, 2, 3))
-    evidence = Evidence(estimates, influences, variances, float(df.min()), row_df(parts))
+    variances, df = training_variances(values)
+    of_rows = (influences**2).sum(axis=1)
+    share = 1 - np.divide(noise, of_rows, out=np.zeros_like(noise), where=of_rows > 0)
+    influences *= np.sqrt(np.maximum(share, 0))[:, None]
+    evidence = Evidence(values.mean(axis=(1, 2, 3)), influences, variances, float(df.min()), row_df(parts))
     return evidence, values.mean(axis=(2, 3)), df
 
 
 def _influences(
     design: Sequence[Sequence[ConfigurationResult]], weights: np.ndarray, parts: Sequence[ScoredPart]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of each contrast the influences [E, G] of the mean, and by configuration that variance of one training's value
-    which its row-wise scatter explains [E, C] (as in `uncertainty.weigh`): it is in the row part already.
+    """Of each contrast the influences [E, G] of the mean, and the part of their variance [E] that is luck in training.
+
+    Trainings scatter row by row, too. That is in the variance over repeats already, and not to be counted twice; here
+    it is taken off the rows' part, which is known well (`uncertainty.weigh` takes it off the trainings').
     """
     n_folds, repeats = len(parts), design[0][0].repeats
-    mean, noise = np.zeros(0), np.zeros((len(weights), len(design)))
-    for place, variants in enumerate(design):
+    mean, noise = np.zeros(0), np.zeros(len(weights))
+    for variants in design:
         sums, squares = np.zeros(0), np.zeros(len(weights))
         for repeat in range(repeats):
             trials = [variant.trials[repeat * n_folds : (repeat + 1) * n_folds] for variant in variants]
@@ -289,16 +297,16 @@ def _influences(
             squares += (of_repeat**2).sum(axis=1)
         if repeats > 1:
             scatter = squares - (sums**2).sum(axis=1) / repeats
-            noise[:, place] = n_folds * np.maximum(scatter, 0) / (repeats - 1)
+            noise += np.maximum(scatter, 0) / (repeats - 1)
         mean = mean + sums if mean.size else sums
-    return mean / (repeats * len(design)), noise
+    return mean / (repeats * len(design)), noise / (repeats * len(design) ** 2)
 
 
-def training_variances(values: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def training_variances(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Variance by training of the mean of contrasts [E, C, R, K], and its degrees of freedom: each [E].
 
-    `noise` [E, C]: that part of one training's variance which the row part holds. With one repeat of several folds:
-    from what scatters over the folds, rows and all. Unknown variances are 0 and have no degrees of freedom.
+    With one repeat of several folds: from what scatters over the folds, rows and all. Unknown variances are 0 and have
+    no degrees of freedom.
     """
     n_contrasts, n_configurations, repeats, folds = values.shape
     if repeats == 1 and folds == 1:
@@ -311,8 +319,7 @@ def training_variances(values: np.ndarray, noise: np.ndarray) -> tuple[np.ndarra
     squared, fourth = within.sum(axis=1) ** 2, (within**2).sum(axis=1) / (f + 2)
     df = np.divide(squared, fourth, out=np.full(n_contrasts, f + 2.0), where=fourth > 0) - 2
     df = np.clip(df, f, f * n_configurations)
-    excess = np.maximum((within - noise).sum(axis=1), 0)
-    return excess / (repeats * folds * n_configurations**2), df
+    return within.sum(axis=1) / (repeats * folds * n_configurations**2), df
 
 
 def draw_contrast_errors(evidence: Evidence, df: np.ndarray, n_draws: int, seed: int) -> np.ndarray:

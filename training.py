@@ -27,7 +27,7 @@ from reference import ROWS_AT_A_TIME, reference_trainer
 from search import Trial, TrialResult
 from stack_plan import room_of
 from stacked import check, run_stacks, stacked_trainer
-from workers import run_trials
+from workers import available_cores, run_trials
 
 if TYPE_CHECKING:
     from machines import Machines
@@ -158,6 +158,23 @@ class Training:
             self.journal.append_weights(Key(result.trial, self.settings.epochs), result)
             self._checkpoints(self.settings.epochs).remove(result.trial)
         return result
+
+    def with_all_weights(self, results: Sequence[TrialResult]) -> list[TrialResult] | None:
+        """The same results, as `with_weights` of each, many at a time. None if told to stop."""
+        trials = [result.trial for result in results]
+        known = {
+            result.trial: result
+            for result in [*self.kept(trials).values(), *results]
+            if result.parameters.size or result.has_failed
+        }
+        missing = [trial for trial in trials if trial not in known]
+        here = replace(self, machines=None, threads=available_cores()) if self.machines else self
+        for made in here._run(trials, missing, factor=1, pause_after=None):
+            if self.journal:
+                self.journal.append_weights(Key(made.trial, self.settings.epochs), made)
+            self._checkpoints(self.settings.epochs).remove(made.trial)
+            known[made.trial] = made
+        return [known[trial] for trial in trials] if len(known) == len(trials) else None
 
     def _checkpoints(self, epochs: int) -> Checkpoints:
         return self.journal.checkpoints(epochs) if self.journal else self.states.setdefault(epochs, InMemory())

@@ -15,7 +15,8 @@ scored on ever more rows) for two reasons, and both are counted:
   doi:10.2202/1544-6115.1027), and errors are drawn from Student's t with the degrees of freedom that this leaves.
   Resampling five repeats would understate the variance by a fifth and know nothing of tails. Trainings count as
   independent between configurations: pairing them by repeat gains nothing, since initial weights differ (measured:
-  a correlation of 0.00 ± 0.02 on the published table).
+  a correlation of 0.00 ± 0.02 on the published table). A study's variants of one configuration share them, and so are
+  correlated (0.2 to 1.0): taken as independent their differences get too wide an interval; `study.py` pairs them.
 
 The tied set holds every configuration that the data do not rule out as the best: *multiple comparisons with the best*
 (Hsu 1984, Annals of Statistics 12, 1136-1144; Hsu 1996, "Multiple Comparisons: Theory and Methods"), with the critical

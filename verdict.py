@@ -116,8 +116,7 @@ def judge(
     finished = [c for c in ranking if c.failure is None]
     evidence = weigh(finished, parts)
     fixed = [weigh_fixed(errors, parts) for errors in baselines.values()]
-    n_draws = _n_draws(len(finished), confidence)
-    errors = draw_errors(_with_fixed(evidence, fixed), n_draws, _generator(seed))
+    errors = draw_errors(_with_fixed(evidence, fixed), n_draws(len(finished), confidence), _generator(seed))
     own = Errors(errors.rows[:, : len(finished)], errors.training[:, : len(finished)])
     total, is_known = own.total, evidence.is_known
     is_tied = _tied(evidence.losses, total, confidence) if is_known else np.zeros(len(finished), dtype=bool)
@@ -167,7 +166,7 @@ def estimate(
     weighed = weigh([configuration], [part])
     luck = (verdict.relative_sd * weighed.losses) ** 2 / configuration.losses.size
     evidence = replace(weighed, training_variances=luck, training_df=verdict.training_df)
-    errors = draw_errors(evidence, _n_draws(1, confidence), _generator(seed))
+    errors = draw_errors(evidence, n_draws(1, confidence), _generator(seed))
     low, high = intervals(evidence.losses, errors.total, confidence)[0].tolist()
     return Estimate(configuration.final_test_loss, float(evidence.standard_errors[0]), Interval(max(low, 0.0), high))
 
@@ -221,8 +220,8 @@ def _relative_sd(evidence: Evidence, n_trainings: int) -> float:
     return math.sqrt(float(evidence.training_variances[0]) * n_trainings) / loss if loss > 0 else 0.0
 
 
-def _n_draws(n_configurations: int, confidence: float) -> int:
-    """Enough for the tails, as far as that does not take gigabytes."""
+def n_draws(n_configurations: int, confidence: float) -> int:
+    """How many errors to draw of each loss: enough for the tails, as far as that does not take gigabytes."""
     for_tails = min(max(5000, math.ceil(50 / (1 - confidence))), 200_000)
     return max(1000, min(for_tails, 10_000_000 // n_configurations))
 

@@ -27,7 +27,7 @@ from dataset import COPUS_CODES
 FLAGS = ["--hidden_dims_search=64", "--max_layers=2", "--epochs=5", "--repeats=1", "--no_probe", "--save_models"]
 PROGRAM = str(ROOT / "hyperparam_optimizer.py")
 MEASURE = """
-import os, subprocess, sys
+import subprocess, sys
 subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 import resource
 used = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -111,7 +111,9 @@ def study_of(
     """What the command makes of these trials."""
     ranking = rank_configurations(results, population.parameters)
     part = scored_part(population.cells[rows], groups)
-    return analyse(ranking, [part], factors, own=OWN, epochs=SETTINGS.epochs, confidence=CONFIDENCE, seed=seed)
+    return analyse(
+        ranking, [part], factors, own=OWN, epochs=SETTINGS.epochs, confidence=CONFIDENCE, seed=seed, draws=5000
+    )
 
 
 def _count(study: Study, effects: np.ndarray, shrink: float) -> Count:
@@ -165,17 +167,15 @@ def selection_bias(
 
 
 def without_effect(population: Population, factors: Factors) -> Population:
-    """From trainings of configurations those of two variants of each, without any effect: each has half of them.
+    """From trainings of configurations those of two variants of each, without any effect.
 
-    The luck of both is that of real trainings, and their truths are made equal.
+    Both have all of them, in orders in which the same number is never the same training.
     """
     half = population.errors.shape[1] // 2
-    halves = np.stack([population.errors[:, :half], population.errors[:, half : 2 * half]], axis=1)  # [C, 2, T, N, 2]
-    truths = halves.mean(axis=(2, 3), keepdims=True)
-    halves = halves * (truths.mean(axis=1, keepdims=True) / truths)
+    errors = np.stack([population.errors, np.roll(population.errors, half, axis=1)], axis=1)  # [C, 2, T, N, 2]
     variants = tuple(cross(population.configurations, factors))
     sizes = {variant: population.parameters[variant.layers] for variant in variants}
-    errors = halves.reshape(len(variants), half, *population.errors.shape[2:])
+    errors = errors.reshape(len(variants), *population.errors.shape[1:])
     return replace(population, configurations=variants, parameters=sizes, errors=errors)
 
 
@@ -211,7 +211,7 @@ def main() -> None:
 
     many: list[Layers] = [(width,) for width in (64, 60, 56, 52, 48, 44, 40, 36)]
     halves = read_factors("dropout=0.1,0.2")
-    trained = train_population(arguments.data_path, many, 2 * POPULATION_REPEATS, SETTINGS)
+    trained = train_population(arguments.data_path, many, POPULATION_REPEATS, SETTINGS)
     trained = without_effect(trained, halves)
     print("\n2. A factor without effect, the best 2 of 8 configurations crossed, 3 repeats; mean of its effect")
     for title, reuse in (("in the repeats that chose them", True), ("in other repeats", False)):

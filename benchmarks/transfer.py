@@ -157,16 +157,16 @@ def draw(points: list[Point], title: str, note: str) -> Figure:
         others = [point for point in points if point.start not in STARTS]
         for point, dashes in zip(others, ((0, (1, 1.5)), (0, (5, 2))), strict=True):
             loss = float(point.losses.mean())
-            axes.axhline(
-                loss, color=FAINT, linestyle=dashes, linewidth=1.1, label=f"{point.start} of the {FEW} classes"
-            )
+            axes.axhline(loss, color=FAINT, linestyle=dashes, linewidth=1.1, label=point.start)
         axes.set(xlabel="Epochs of training (each point is a training of its own)", ylabel="Test loss")
         axes.xaxis.set_major_locator(FixedLocator(list(places.values())))
         axes.xaxis.set_major_formatter(FixedFormatter(["none" if not e else f"{e:,}" for e in EPOCHS]))
         axes.xaxis.set_minor_locator(NullLocator())
-        set_scale(axes.yaxis, 0.03, 0.5, log=True)
+        set_scale(axes.yaxis, 0.03, 0.6, log=True)
         axes.grid(axis="y")
-        axes.legend(loc="upper right", ncols=1)
+        keys, names = axes.get_legend_handles_labels()
+        order = sorted(range(len(names)), key=lambda number: names[number] not in STARTS)  # lines came before bars
+        axes.legend([keys[number] for number in order], [names[number] for number in order], loc="upper right")
         axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
         figure.supxlabel(wrapped(note, WIDTH), x=0.012, ha="left", fontsize=8, color=FAINT)
     return figure
@@ -195,11 +195,12 @@ def main() -> None:
     for start, epochs, losses in points:
         print(f"{start:<30}{epochs:>6} epochs  {losses.mean():.4f} ± {_sd(losses):.4f}")
     if arguments.discipline is None:
-        title = f"{FEW} classes of one discipline ({name}), with and without a model of all others"
+        title = f"{FEW} classes of {name}: starting from a model of all other disciplines"
         note = (
             f"Mean and standard deviation over {SEEDS} seeds, each with another pretrained model, other {FEW} classes "
             f"to train on and the remaining {min(tested)} to {max(tested)} to test on; no instructor is on two sides. "
-            "[64, 64], latent dimension 3; losses after scaling, for all as for the pretrained model."
+            "[64, 64], latent dimension 3; PCA with 3 components. Losses after scaling, for all as for the pretrained "
+            "model."
         )
         write_csv(points, Path(__file__).with_suffix(".csv"))
         save(draw(points, title, note), Path(__file__).with_suffix(".png"))

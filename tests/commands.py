@@ -18,6 +18,7 @@ import torch
 from builders import make_failed_trial
 
 import hyperparam_optimizer
+import latent_report
 import reporting
 import training
 from arguments import PROG
@@ -65,6 +66,7 @@ def run(folder: Path, *arguments: object, pictures: bool = False) -> Run:
         stack.enter_context(redirect_stderr(err))
         if not pictures:
             stack.enter_context(mock.patch.object(reporting, "draw_pictures", return_value={}))
+            stack.enter_context(mock.patch.object(latent_report, "draw", return_value={}))
         try:
             status: object = hyperparam_optimizer.main([*map(str, arguments), "--output_dir", str(folder)])
         except SystemExit as exit_:

@@ -143,7 +143,7 @@ def test_help_states_every_default_truly(monkeypatch: pytest.MonkeyPatch) -> Non
     real = vars(parser.parse_args([]))
     assert stated.keys() == real.keys()
     words = {
-        "label_column": "Bcluster or Cluster, where there is one",
+        "label_column": "Cluster or Bcluster, where there is one",
         "min_epochs": "a twentieth of --epochs",
         "batch_trials": "as many as fill the cores",
         "False": "off",

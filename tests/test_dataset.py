@@ -291,11 +291,11 @@ def test_faulty_list_of_columns_is_one_clear_line(tmp_path: Path, columns: str, 
 def test_label_is_found_given_or_absent(tmp_path: Path) -> None:
     frame = copus_frame().assign(Cluster=[1, 2] * (N // 2), Group="a")
     path = write(frame, tmp_path / "a.csv")
-    assert COPUSDataset(path).label_column == "Bcluster"
+    assert COPUSDataset(path).label_column == "Cluster"
     assert COPUSDataset(path, label_column="Group").label_column == "Group"
-    assert COPUSDataset(path, "L,Cluster").label_column == "Bcluster"
-    assert COPUSDataset(write(frame.drop(columns="Bcluster"), path)).label_column == "Cluster"
-    assert COPUSDataset(path, "L,Cluster").label_column is None  # then it is a feature
+    assert COPUSDataset(path, "L,Cluster").label_column == "Bcluster", "a feature is no label"
+    assert COPUSDataset(write(frame.drop(columns="Cluster"), path)).label_column == "Bcluster"
+    assert COPUSDataset(write(frame.drop(columns="Bcluster"), path), "L,Cluster").label_column is None
     assert COPUSDataset(write(copus_frame()[list(COPUS_CODES)], path)).label_column is None
 
 

@@ -32,7 +32,6 @@ import compiled
 import csv_tables
 import files
 import journal
-import latent_plots
 import lifecycle
 import report
 import reporting
@@ -44,6 +43,10 @@ PICTURES = (
     "config_performance_latent2.png",
     "verdict_latent2.png",
     "search_history_latent2.png",
+    "latent_space_2d_best_config.png",
+    "latent_axes_latent2.png",
+    "reconstruction_by_code_latent2.png",
+    "label_agreement_latent2.png",
 )
 ROOM = 24  # bytes: less than any file of the program has
 FILES = {
@@ -52,7 +55,6 @@ FILES = {
     "report_latent2.html": (reporting, "write_html"),
     "best_model_latent2.pth": (report, "save_state_dict"),
     "latent_codes_latent2.csv": (csv_tables, "write_latent_codes"),
-    "latent_space_2d_best_config.png": (latent_plots, "plot_latent_space"),
 }
 TWO = ["--latent_dim", 2, "--save_models", *SMALL]
 MORE = [*TWO, "--repeats", 3]

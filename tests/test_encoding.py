@@ -162,6 +162,13 @@ def test_named_columns_are_found_by_other_spellings(tmp_path: Path) -> None:
     assert np.allclose(found[["latent_1", "latent_2"]], expected, atol=1e-6)
 
 
+def test_a_column_that_two_of_the_model_may_mean_is_one_line(tmp_path: Path) -> None:
+    model = leave_model(tmp_path, ["a b", "A.B", "x"], "a b,A.B,x", high=2.0)
+    path = write(pd.DataFrame({"a_b": [1, 2], "x": [1, 2]}), tmp_path / "a.csv")
+    message = assert_one_line(encode(path, model, tmp_path / "new"), 2)
+    assert message.endswith("'a_b' may be 'a b' and 'A.B' of the model; rename it to one of them")
+
+
 def test_a_single_row_and_columns_without_a_value_are_enough(model: Path, tmp_path: Path) -> None:
     frame = copus_frame().iloc[[1]].assign(WG=None)
     done = encode(write(frame, tmp_path / "a.csv"), model, tmp_path)
@@ -297,7 +304,7 @@ def with_other_weights(model: Path, folder: Path) -> Path:
 
 
 MODELS: dict[str, tuple[Callable[[Path, Path], Path], str]] = {
-    "renamed": (renamed, "call it best_model_latentN.pth again"),
+    "renamed": (renamed, "call it best_model_latentN.pth or ensemble_latentN.pth again"),
     "moved": (moved, "hyperparam_results_latent2.json is not beside it"),
     "other weights": (with_other_weights, "not the weights of this model"),
     "of a search that saved none": (lambda m, f: change(m, f, saved_model=None), "run it again with --save_models"),

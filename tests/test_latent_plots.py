@@ -1,4 +1,4 @@
-"""The picture of the latent plane is whole, readable, and says what the numbers say."""
+"""The picture of the latent space is whole, readable, and says what the numbers say, whatever its size."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pytest
 from pictures import NOTE, assert_readable, assert_sharp_and_small, offsets_of, visible_texts, words_in
 
 import latent_plots
+from copus import PROFILES
+from latent_marks import PROFILE_COLOURS, Samples, title_lines
 
 _rng = np.random.default_rng(2)
 _group = _rng.integers(0, 3, 400)
@@ -88,22 +90,6 @@ def test_train_and_test_are_all_drawn_with_markers_of_their_own() -> None:
     assert {tuple(xy) for xy in offsets_of(test).tolist()} == {tuple(xy) for xy in CODES[::5].tolist()}
 
 
-def test_density_agrees_with_the_exact_sum() -> None:
-    spread = np.minimum(CODES.std(axis=0), np.subtract(*np.percentile(CODES, [75, 25], axis=0)) / 1.349)
-    bandwidth = spread * len(CODES) ** (-1 / 6)
-    z = (CODES[:, None] - CODES[None]) / bandwidth
-    exact = np.exp(-0.5 * (z**2).sum(axis=2)).mean(axis=1) / (2 * np.pi * bandwidth.prod())
-    error = np.abs(latent_plots.estimate_density(CODES) - exact)
-    assert error.max() < 0.02 * exact.max()  # linear binning, five nodes a bandwidth
-
-
-def test_density_is_highest_where_samples_are_densest() -> None:
-    rng = np.random.default_rng(0)
-    codes = np.vstack([rng.normal(0, 1, (300, 2)), rng.normal(10, 0.3, (300, 2))])
-    density = latent_plots.estimate_density(codes)
-    assert density[300:].min() > density[:300].max()
-
-
 def test_many_samples_are_thinned_out_and_the_picture_says_so() -> None:
     codes = np.random.default_rng(0).normal(size=(60_000, 2))
     labels = pd.Series(np.where(codes[:, 0] > 0, "right", "left"), name="side")
@@ -113,18 +99,6 @@ def test_many_samples_are_thinned_out_and_the_picture_says_so() -> None:
     assert "20,000 samples drawn, chosen at random from 60,000" in words
     assert f"right ({(codes[:, 0] > 0).sum():,})" in words
     assert_readable(figure)
-
-
-def test_categories_are_ordered_and_the_rare_are_put_together() -> None:
-    def named(values: list[Any]) -> list[tuple[str, int]]:
-        category, names = latent_plots.categories(pd.Series(values, dtype=object))
-        return [(name, int((category == k).sum())) for k, name in enumerate(names)]
-
-    assert named(["b", "a", "b", None]) == [("b", 2), ("a", 1), ("no label", 1)]
-    assert named([10.0, 2.0, "2", 1, 1]) == [("1", 2), ("2", 2), ("10", 1)]
-    letters = [letter for k, letter in enumerate("abcdefghi") for _ in range(9 - k)]
-    assert named(letters) == [*((letter, 9 - k) for k, letter in enumerate("abcdefg")), ("other", 3)]
-    assert len(named(list("abcdefgh"))) == 8
 
 
 def test_each_sample_is_drawn_in_the_colour_of_its_category() -> None:
@@ -138,3 +112,81 @@ def test_each_sample_is_drawn_in_the_colour_of_its_category() -> None:
         name = text.get_text().rpartition(" (")[0]
         offsets = drawn[tuple(key.get_facecolor()[0])]  # type: ignore[union-attr]
         assert sorted(offsets.tolist()) == sorted(CODES[LABELS.eq(name).to_numpy()].tolist())
+
+
+# ------------------------------------------------------------------------------------ other than two dimensions
+
+
+def codes_of(size: int, count: int = 400) -> np.ndarray:
+    return np.random.default_rng(size).normal(size=(count, size)) @ np.diag(np.linspace(1, 2, size))
+
+
+@pytest.mark.parametrize("name", ["none", "words", "many"])
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 6, 24])
+def test_nothing_overlaps_or_is_cut_off_at_any_size(size: int, name: str) -> None:
+    title = "Latent space of the best configuration, [64, 64, 64] -> [16, 32, 64, 128]"
+    figure = latent_plots.draw_latent_space(codes_of(size), SAMPLES[1], LABELLINGS[name], title=title, note=NOTE)
+    assert_readable(figure)
+    assert "Training (320)" in words_in(figure)
+    assert NOTE in words_in(figure)
+    assert figure.get_figwidth() <= 7.1
+    assert figure.get_figheight() <= 9.5
+
+
+@pytest.mark.parametrize("size", [1, 3, 6])
+@pytest.mark.parametrize("labels", [None, LABELS[:10]], ids=["unlabelled", "labelled"])
+def test_ten_rows_and_collapsed_dimensions_can_be_drawn(size: int, labels: pd.Series[Any] | None) -> None:
+    codes = codes_of(size, 10)
+    for given in (codes, np.zeros_like(codes), np.where(np.arange(size) == 0, 1.5, codes)):
+        assert_readable(latent_plots.draw_latent_space(given, np.arange(10) < 2, labels, title="x"))
+
+
+@pytest.mark.parametrize("size", [3, 4, 5])
+def test_every_two_dimensions_are_shown_by_label_below_and_by_density_above_the_diagonal(size: int) -> None:
+    codes = codes_of(size)
+    figure = latent_plots.draw_latent_space(codes, SAMPLES[1], LABELS, title="x")
+    panels = [axes for axes in figure.axes if axes.get_subplotspec() is None and axes.get_aspect() == "auto"]
+    grid = [panels[size * row : size * (row + 1)] for row in range(size)]
+    for row in range(size):
+        for column in range(size):
+            drawn = [offsets_of(c) for c in grid[row][column].collections if len(offsets_of(c)) > 1]
+            if row != column:
+                assert len(drawn) == (3 if row > column else 2), "labels, or training and test rows"
+                assert sorted(np.concatenate(drawn).tolist()) == sorted(codes[:, [column, row]].tolist())
+
+
+def test_many_dimensions_are_shown_by_the_two_principal_components_and_said_so() -> None:
+    rng = np.random.default_rng(0)
+    plane = rng.normal(size=(400, 2)) * [3, 2]
+    basis = np.linalg.qr(rng.normal(size=(8, 2)))[0]
+    figure = latent_plots.draw_latent_space(plane @ basis.T + 7, SAMPLES[1], None, title="x")
+    assert "first two principal components of the 8 latent dimensions" in words_in(figure).replace("\n", " ")
+    shares = plane.var(axis=0) / plane.var(axis=0).sum()
+    points, found = latent_plots.principal_components(plane @ basis.T + 7)
+    assert found == pytest.approx(np.linalg.eigvalsh(np.cov(plane.T))[::-1] / np.trace(np.cov(plane.T)), rel=1e-6)
+    assert f"({100 * found[0]:.0f} % of the variance)" in words_in(figure)
+    assert found == pytest.approx(shares, abs=0.05)
+    distances = [np.linalg.norm(x - x[:1], axis=1) for x in (points, plane)]
+    assert distances[0] == pytest.approx(distances[1]), "the plane is turned, not bent"
+
+
+def test_profiles_of_one_style_have_colours_of_one_kind() -> None:
+    labels = pd.Series(pd.Categorical([PROFILES[6], PROFILES[2]] * 5, list(PROFILES), ordered=True), name="Cluster")
+    samples = Samples.of(codes_of(2, 10), np.arange(10) < 2, labels, most=10)
+    assert samples.names == [PROFILES[2], PROFILES[6]]
+    assert [look["color"] for look in samples.looks] == [PROFILE_COLOURS[2], PROFILE_COLOURS[6]]
+
+
+def test_a_title_is_not_broken_within_a_configuration() -> None:
+    assert title_lines("Latent dimensions of the best, [64, 64, 64]", 3.4).splitlines() == [
+        "Latent dimensions of the best,",
+        "[64, 64, 64]",
+    ]
+    assert len(title_lines("[" + ", ".join(["64"] * 60) + "]", 3.4).splitlines()) > 4
+
+
+def test_of_a_single_dimension_every_label_has_a_line() -> None:
+    figure = latent_plots.draw_latent_space(codes_of(1), SAMPLES[1], LABELS, title="x")
+    words = words_in(figure)
+    for name, count in LABELS.value_counts().items():
+        assert f"{name} ({count})" in words

@@ -114,6 +114,16 @@ def test_the_reference_engine_trains_there_too(nodes: Nodes, table: Path, tmp_pa
     assert_same_results(tmp_path / "there", tmp_path / "here")
 
 
+def test_a_search_from_a_saved_model_has_the_same_bits_there(nodes: Nodes, table: Path, tmp_path: Path) -> None:
+    pretrained = run(tmp_path / "pretrained", "--data_path", table, *TINY, "--no_probe", "--save_models")
+    assert pretrained.status == 0
+    start = ["--init_from", tmp_path / "pretrained" / "best_model_latent3.pth", "--freeze_encoder"]
+    arguments = ["--data_path", table, *SEARCHES["plain"], "--no_probe", "--save_models", *start]
+    assert run(tmp_path / "here", *arguments).status == 0
+    assert run(tmp_path / "there", *arguments, *nodes.flags).status == 0
+    assert_same_results(tmp_path / "there", tmp_path / "here")
+
+
 def test_a_long_training_is_saved_here_again_and_again_and_ends_with_the_same_bits(
     nodes: Nodes, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from plot_style import DPI, LONGEST_NAME, free_box, loss_ceiling, make_room, set_scale, short_name, spread_out, survey
-from search import Configuration, enumerate_configurations
+from search import Configuration, Variant, enumerate_configurations
 
 
 @pytest.mark.parametrize(
@@ -110,3 +110,10 @@ def test_numbers_on_a_log_axis_do_not_touch(low: float, high: float) -> None:
     boxes = [text.get_window_extent() for text in axes.get_xticklabels()]
     assert len(boxes) >= 3
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_a_variant_is_named_by_its_layers_and_the_values_of_its_options() -> None:
+    options = (("dropout", 0.1), ("weight_decay", 1e-6), ("normalization", "none"), ("input_normalization", "layer"))
+    assert short_name(Variant((64, 32), options)) == "[64, 32] 0.1/1e-6/–/LN"
+    assert short_name(Variant(((64,), (16, 64)), options[:1])) == "[64]->[16,64] 0.1"
+    assert short_name(Variant(((64, 32, 16), (16, 32, 64, 64)), options[:1])) == "[64…16]->[16…64] 0.1"

@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
-from builders import BASELINES, make_configuration, make_ranking, make_verdict
+from builders import BASELINES, make_configuration, make_ranking, make_study_ranking, make_verdict
 from conftest import ROOT
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -23,6 +23,7 @@ import plots
 from plot_style import MARKERS
 from search import Configuration, enumerate_configurations
 from selection import ConfigurationResult
+from study_plan import read_factors
 from verdict import Verdict
 
 
@@ -39,7 +40,11 @@ def many_configurations(count: int) -> list[Configuration]:
     return sorted(found)
 
 
+STUDIED = read_factors(
+    "dropout=0.1,0.25; weight_decay=1e-4,1e-2; normalization=layer,none; input_normalization=layer,none"
+)
 RANKINGS: dict[str, list[ConfigurationResult]] = {
+    "variants": make_study_ranking([(64, 64, 64), ((64, 32, 16), (16, 32, 64))], STUDIED, repeats=2),
     "19 × 5": make_ranking(enumerate_configurations([16, 32, 64], 3)),
     "34 × 5, one failed": make_ranking(enumerate_configurations([16, 32, 64, 128], 3), failed=[(64, 16, 16)]),
     "3 × 1": make_ranking(enumerate_configurations([16, 32, 64], 1), repeats=1),

@@ -19,7 +19,7 @@ from builders import MODEL_INFO, halve, make_configuration, make_findings, make_
 
 import report
 from report import Findings
-from search import Configuration, Trial, enumerate_configurations, no_memory_for
+from search import Configuration, Trial, Variant, enumerate_configurations, no_memory_for
 from selection import ConfigurationResult
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -285,6 +285,8 @@ def test_a_decoder_of_its_own_is_named_behind_its_encoder() -> None:
     assert report.config_text((64, 32)) == "[64, 32]"
     assert report.config_text((8,)) == "[8]"
     assert report.config_text(PAIR) == "[64, 32] -> [16, 64, 64]"
+    variant = Variant((64, 32), (("dropout", 0.3), ("normalization", "none")))
+    assert report.config_text(variant) == "[64, 32] (dropout 0.3, normalization none)"
     assert "Best configuration: [64, 32] -> [16, 64, 64]\n" in report.closing_summary(make_configuration(PAIR, [0.04]))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from builders import make_configuration, make_failed_trial, make_trial
 
-from search import Configuration, TrialResult
+from search import Configuration, TrialResult, Variant
 from selection import ConfigurationResult, ResultCollector, rank_configurations
 
 PARAMS = {(8,): 100, (16,): 200, (16, 8): 300, (16, 16): 400}
@@ -51,6 +51,13 @@ def test_of_equal_losses_the_smaller_model_ranks_first() -> None:
 def test_of_equal_losses_and_sizes_the_order_is_still_fixed() -> None:
     trials = trials_of({(16,): [0.2], (8,): [0.2]})
     same_size: dict[Configuration, int] = {(16,): 7, (8,): 7}
+    assert configs(rank_configurations(trials, same_size)) == configs(rank_configurations(trials[::-1], same_size))
+
+
+def test_of_variants_of_the_same_layers_that_failed_alike_the_order_is_still_fixed() -> None:
+    variants = [Variant((8,), (("dropout", p), ("normalization", "none"))) for p in (0.3, 0.0)]
+    trials = [make_failed_trial(variant, 0, failed_epoch=1) for variant in variants]
+    same_size: dict[Configuration, int] = dict.fromkeys(variants, 7)
     assert configs(rank_configurations(trials, same_size)) == configs(rank_configurations(trials[::-1], same_size))
 
 

@@ -88,7 +88,7 @@ def test_an_interrupted_search_has_its_pictures(table: Path, tmp_path: Path, mon
     stopping_after_record(monkeypatch, TRAINED, raising(signal.SIGINT))
     done = run(tmp_path, "--data_path", table, *IN_ORDER, pictures=True)
     assert done.status == 130
-    assert len(list(tmp_path.glob("*.png"))) == 4
+    assert len(list(tmp_path.glob("*.png"))) == 8
     assert f"Results saved: {tmp_path / 'hyperparam_results_latent3.json'}" in done.out
 
 

@@ -14,7 +14,9 @@ import torch
 from commands import SCHEMA, Run, assert_one_line, but_for_time, run
 from made_tables import copus_frame, write
 
+from arguments import parse_arguments
 from dataset import COPUS_CODES
+from loading import load
 from models import load_best
 from search import Configuration, encoder_dims
 
@@ -80,9 +82,11 @@ def test_the_same_command_gives_the_same_results(places: Places) -> None:
 
 
 def test_folds_have_the_stored_scaling_too(places: Places) -> None:
-    done = places.search("folds", "--cv_folds", "2")
-    assert done.status == 0, done.err
-    assert done.results()["data"]["scaling"] == load_best(places.pretrained, 3).scaling.to_dict()
+    arguments = ["--data_path", str(places.second), "--init_from", str(places.model), "--cv_folds", "2"]
+    loaded = load(parse_arguments(arguments), torch.device("cpu"))
+    expected = load_best(places.pretrained, 3).scaling.apply(loaded.dataset.data)
+    assert list(loaded.tables) == [None, 0, 1]
+    assert all(torch.equal(table.values, expected) for table in loaded.tables.values())
 
 
 def test_a_scaling_that_is_asked_for_goes_before_the_stored_one(places: Places) -> None:

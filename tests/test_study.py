@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from builders import make_parts, make_study_ranking
+from builders import make_parts, make_study_ranking, make_trial
 
+from losses import sum_weights
 from search import Layers, Variant
-from selection import ConfigurationResult
+from selection import ConfigurationResult, rank_configurations
 from study import Study, analyse, complete_part, simultaneous, training_variances
 from study_plan import Factors, Level, cross, read_factors
 
@@ -185,19 +187,29 @@ def test_degrees_of_freedom_add_up_where_variances_are_alike() -> None:
     """Without bias: their harmonic mean is that of 30 configurations with 2 degrees of freedom each, about 60."""
     rng = np.random.default_rng(0)
     alike = rng.normal(size=(400, 30, 3, 1))
-    variances, df = training_variances(alike, np.zeros((400, 30)))
+    variances, df = training_variances(alike)
     assert 45 < np.median(df) <= 60
     assert variances.mean() == pytest.approx(1 / 90, rel=0.05)
-    _, one = training_variances(alike[:, :1], np.zeros((400, 1)))
+    _, one = training_variances(alike[:, :1])
     assert set(one.tolist()) == {2.0}
 
 
-def test_what_the_rows_explain_is_no_luck_in_training() -> None:
-    values = np.random.default_rng(0).normal(size=(5, 4, 3, 1))
-    within = values.var(axis=2, ddof=1)[:, :, 0]
-    variances, _ = training_variances(values, 0.5 * within)
-    assert variances == pytest.approx(training_variances(values, np.zeros((5, 4)))[0] / 2)
-    assert training_variances(values, 2 * within)[0].tolist() == [0.0] * 5
+def test_what_scatters_row_by_row_is_counted_once() -> None:
+    """Where a training's luck is nothing but scatter over rows, as from one draw of rows to another."""
+    rng = np.random.default_rng(0)
+    part, factors = make_parts()[0], read_factors("dropout=0,0.1")
+    scatters = np.abs(rng.normal(1, 0.5, (2, 40, len(part.cells)))) * 0.03
+    trials = [make_trial(config, repeat) for config in cross([(8,)], factors) for repeat in range(40)]
+    noisy = []
+    for trial, scatter in zip(trials, scatters.reshape(80, -1), strict=True):
+        errors = scatter[:, None] * part.cells
+        loss = float(errors.sum(axis=0) @ np.array(sum_weights(*part.cells.sum(axis=0).tolist())))
+        noisy.append(replace(trial, row_errors=errors.astype(np.float32), final_test_loss=loss))
+    ranking = rank_configurations(noisy, dict.fromkeys(cross([(8,)], factors), 100))
+    (effect,) = study_of(ranking, factors).main_effects
+    losses = np.array([c.losses[:, 0] for c in ranking])
+    of_training = np.sqrt((losses[0] - losses[1]).var(ddof=1) / 40)
+    assert effect.standard_error == pytest.approx(of_training, rel=0.2)
 
 
 def test_simultaneous_intervals_hold_together_and_alone_more_often() -> None:

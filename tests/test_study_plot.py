@@ -90,6 +90,23 @@ def test_the_right_panel_shows_the_mean_losses_of_the_strongest_interaction() ->
     assert len(draw_study(make("one"), latent_dim=3).axes) == 1
 
 
+def test_the_factor_with_more_levels_is_drawn_along_the_axis_wherever_it_comes() -> None:
+    factors = read_factors("dropout=0,0.1; weight_decay=0,1e-4,1e-2")
+    study = study_of(make_study_ranking(LAYERS, factors, {("weight_decay", 0.0): 0.1}), factors)
+    right = draw_study(study, latent_dim=3).axes[1]
+    assert right.get_xlabel() == "weight_decay"
+    drawn = np.array([line.get_ydata() for line in right.lines])
+    assert drawn == pytest.approx(study.mean_losses("dropout", "weight_decay"))
+
+
+def test_the_axis_reaches_as_far_as_the_intervals_and_not_much_further() -> None:
+    study = study_of(make_study_ranking(LAYERS, FACTORS, CHANGES))
+    low, high = draw_study(study, latent_dim=3).axes[0].get_xlim()
+    bounds = [bound for effect in study.main_effects for bound in effect.interval or ()]
+    assert low <= min(bounds) < max(bounds) <= high
+    assert high - low < 2 * (max(bounds) - min(bounds))
+
+
 def test_a_far_configuration_does_not_squash_the_rest() -> None:
     study = study_of(make_study_ranking(LAYERS, FACTORS, CHANGES))
     low, high = limits(study)

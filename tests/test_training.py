@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -117,6 +118,14 @@ def test_a_variant_trains_to_the_bits_that_its_options_as_settings_of_all_give(t
             assert model.get_model_info()["dropout"] == as_settings.dropout
             seen.add(result.final_test_loss)
     assert len(seen) == 2 * len(VARIANTS)
+
+
+def test_variants_and_settings_travel() -> None:
+    """As `machines.py` sends them."""
+    trials = [Trial(Variant((16, 8), tuple(options.items())), 0) for options in VARIANTS]
+    sent = (replace(SETTINGS, start=start_of((16, 8))), trials)
+    assert pickle.loads(pickle.dumps(sent)) == sent
+    assert len({*trials, *pickle.loads(pickle.dumps(trials))}) == len(VARIANTS)
 
 
 def test_engines_give_the_same_variants(table: SplitTable) -> None:

@@ -219,11 +219,11 @@ def test_the_work_for_a_configuration_does_not_grow_with_their_number(monkeypatc
 
 def test_hundreds_of_near_equals_are_judged_in_bounded_work() -> None:
     """Draws are fewer where there are many, and never so few that no tail is left."""
-    from verdict import _n_draws
+    from verdict import n_draws
 
-    assert _n_draws(19, 0.95) == 5000
-    assert _n_draws(19, 0.999) == 50_000
-    assert _n_draws(10_000, 0.95) == 1000
+    assert n_draws(19, 0.95) == 5000
+    assert n_draws(19, 0.999) == 50_000
+    assert n_draws(10_000, 0.95) == 1000
 
 
 def test_a_loss_of_zero_is_judged() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import halve, make_configuration, make_ranking, make_verdict
+from builders import halve, make_configuration, make_ranking, make_study_ranking, make_verdict
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pictures import NOTE, assert_readable, assert_sharp_and_small, words_in
@@ -18,6 +18,7 @@ import verdict_plot
 from plot_style import survey
 from search import enumerate_configurations
 from selection import ConfigurationResult
+from study_plan import read_factors
 from verdict import Verdict
 from verdict_plot import choose_rows, limits, title_of
 
@@ -28,6 +29,9 @@ def ranked(*configurations: ConfigurationResult) -> list[ConfigurationResult]:
 
 ONE_TO_THREE = enumerate_configurations([16, 32, 64], 3)
 SMALL = make_ranking([(16,), (32,), (64,), (64, 64)], repeats=2)
+STUDIED = read_factors(
+    "dropout=0.1,0.25; weight_decay=1e-4,1e-2; normalization=layer,none; input_normalization=layer,none"
+)
 RANKINGS: dict[str, list[ConfigurationResult]] = {
     "19": make_ranking(ONE_TO_THREE),
     "34, folds, one failed": make_ranking(
@@ -44,6 +48,7 @@ RANKINGS: dict[str, list[ConfigurationResult]] = {
     "proven": ranked(make_configuration((32, 32), [0.030, 0.031]), *SMALL),
     "all tied": ranked(*(make_configuration(c, [0.038, 0.04 + c[0] / 1e5]) for c in ONE_TO_THREE)),
     "identical": [make_configuration(c, [0.038, 0.038]) for c in enumerate_configurations([16, 32], 2)],
+    "variants": make_study_ranking([(64, 64, 64), ((64, 32, 16), (16, 32, 64))], STUDIED, repeats=2),
     "deep": make_ranking([(128,) * k for k in range(1, 13)], repeats=2),
     "outlier": ranked(*SMALL, make_configuration((16, 16), [0.9, 0.92])),
     "huge bar": ranked(*SMALL, make_configuration((16, 16), [0.005, 0.085])),

@@ -1,0 +1,63 @@
+"""Labels as categories: one for each text, in an order that a reader expects.
+
+    number, names = numbered(labels)     # of each row the place of its label in `names`, -1 where there is none
+    category, names = categories(labels)  # at most 8, and what is left in words; for pictures
+
+Used by `agreement.py` and the pictures of the latent space.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+CATEGORIES = 8
+UNLABELLED, OTHER = "no label", "other"
+
+
+def numbered(labels: pd.Series[Any]) -> tuple[np.ndarray, list[str]]:
+    """(place of each row's label in the names [N], -1 where it is missing; names).
+
+    Ordered categories and numbers in their order, other words by frequency. 1 and "1" are one label.
+    """
+    found, values = labels.factorize()  # [N], -1 where missing
+    texts, same_text = np.unique(np.array([_text(value) for value in values], dtype=str), return_inverse=True)
+    found = np.where(found < 0, -1, same_text[found]) if len(texts) else found
+    order = np.argsort(-np.bincount(found[found >= 0], minlength=len(texts)), kind="stable")
+    if isinstance(labels.dtype, pd.CategoricalDtype) and labels.dtype.ordered:
+        places = {str(value): place for place, value in enumerate(labels.dtype.categories)}
+        order = np.argsort([places[text] for text in texts])
+    elif all(map(_is_number, texts)):
+        order = np.argsort([float(text) for text in texts], kind="stable")
+    rank = np.empty(len(texts), dtype=int)
+    rank[order] = np.arange(len(texts))
+    return np.where(found < 0, -1, rank[found]) if len(texts) else found, [str(texts[k]) for k in order]
+
+
+def categories(labels: pd.Series[Any]) -> tuple[np.ndarray, list[str]]:
+    """(category [N], names): as `numbered`, but the rarest beyond 8 as one, missing last."""
+    found, names = numbered(labels)
+    if len(names) > CATEGORIES:
+        counts = np.bincount(found[found >= 0], minlength=len(names))
+        kept = np.sort(np.argsort(-counts, kind="stable")[: CATEGORIES - 1])
+        rank = np.full(len(names), len(kept))
+        rank[kept] = np.arange(len(kept))
+        found = np.where(found < 0, -1, rank[found])
+        names = [*(names[k] for k in kept), OTHER]
+    if (found < 0).any():
+        return np.where(found < 0, len(names), found), [*names, UNLABELLED]
+    return found, names
+
+
+def _text(label: Any) -> str:
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
