@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from document_words import count_of, figure, listed, name_of, whole
 
+NAMED_AXES = 6  # in words
 Document = Mapping[str, Any]
 
 
@@ -73,7 +74,44 @@ def _alt_of_study(document: Document) -> str:
 def _alt_of_latent(document: Document) -> str:
     best, label = document["best_configuration"], document["data"].get("label_column")
     by = f", coloured by {label}" if label else ""
-    return f"The {whole(document['data']['rows'])} rows in the latent plane of {name_of(best)}, by density{by}."
+    rows = count_of(document["data"]["rows"], "row")
+    return f"{rows} in the latent space of {name_of(best)}, by density{by}."
+
+
+def _alt_of_axes(document: Document) -> str:
+    """What each dimension goes with most."""
+    axes = document["latent_space"]["axes"]
+    found = []
+    for place, dimension in enumerate(axes["dimensions"][:NAMED_AXES]):
+        known = {name: row[place] for name, row in axes["correlations"].items() if row[place] is not None}
+        if known:
+            name = max(known, key=lambda name: abs(known[name]))
+            found.append(f"dimension {dimension} goes most with {name} ({known[name]:+.2f})")
+    n = count_of(len(axes["dimensions"]), "latent dimension")
+    return f"Correlations of {n} with {count_of(len(axes['correlations']), 'column')}: {listed(found, 'and')}."
+
+
+def _alt_of_reconstruction(document: Document) -> str:
+    kept = document["latent_space"]["reconstruction"]
+    shares = (f"{name} {value:.2f}" for name, value in kept["overall"].items() if value is not None)
+    columns = count_of(len(kept["by_column"]), "column")
+    return f"Share of the variance kept of {columns} on {count_of(kept['rows'], 'test row')}: {listed(shares, 'and')}."
+
+
+def _alt_of_agreement(document: Document) -> str:
+    found = document["latent_space"]["agreement"]
+    shares = (f"{name} {found['knn_accuracy'][name]['value']:.2f}" for name in ("latent", "pca", "columns"))
+    return (
+        f"How well {count_of(len(found['labels']), 'label')} of {found['label_column']} agree with the latent space, "
+        f"PCA and the columns. Accuracy of the nearest neighbours: {listed(shares, 'and')}; "
+        f"always the commonest label: {found['majority_share']:.2f}."
+    )
+
+
+def _alt_of_clusters(document: Document) -> str:
+    clusters = document["latent_space"]["clusters"]
+    sizes = listed(map(whole, clusters["sizes"]), "and")
+    return f"The latent space by {count_of(clusters['preferred'], 'cluster')}, of {sizes} rows."
 
 
 PICTURES = {  # field of `reporting.OutputFiles` -> what is said about it, in the order of the page
@@ -108,7 +146,32 @@ PICTURES = {  # field of `reporting.OutputFiles` -> what is said about it, in th
     ),
     "latent_plot": Picture(
         "The latent space",
-        "Every observation in the latent plane of the best model, by density and by label.",
+        "Every observation in the latent space of the best model, by density and by label. Of 3 to 5 dimensions every "
+        "two, of more the first two principal components.",
         _alt_of_latent,
+    ),
+    "axes_plot": Picture(
+        "What the latent dimensions go with",
+        "Correlation of every latent dimension with every column, over all rows. A dimension has no name and no sign "
+        "of its own; what it goes with gives it one.",
+        _alt_of_axes,
+    ),
+    "reconstruction_plot": Picture(
+        "What is kept of each column",
+        "Share of each column's variance that the model, and PCA of the same size, keep on the test rows. Below zero "
+        "the training mean would do better.",
+        _alt_of_reconstruction,
+    ),
+    "agreement_plot": Picture(
+        "Agreement with the labels",
+        "How well labels that no training saw agree with the latent space, with PCA of the same size and with the "
+        "scaled columns, with intervals.",
+        _alt_of_agreement,
+    ),
+    "clusters_plot": Picture(
+        "Clusters in the latent space",
+        "As many components of a Gaussian mixture as its BIC prefers. That they can be told apart does not make them "
+        "kinds of observations.",
+        _alt_of_clusters,
     ),
 }

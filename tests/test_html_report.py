@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import json
 import re
@@ -288,6 +289,20 @@ def test_a_study_has_a_section_and_its_picture_words() -> None:
     assert 'id="study"' not in html_report({**document, "study": None}, {})
 
 
+def test_pictures_of_the_latent_space_are_put_into_words() -> None:
+    document = copy.deepcopy(make_document())
+    alts = {name: picture.alt(document) for name, picture in PICTURES.items() if name in DRAWN}
+    assert alts["axes_plot"] == (
+        "Correlations of 2 latent dimensions with 3 columns: dimension 1 goes most with Ind (-0.75)."
+    )
+    assert alts["reconstruction_plot"].endswith("of 3 columns on 401 test rows: model 0.50 and pca 0.25.")
+    assert "2 labels of Cluster" in alts["agreement_plot"]
+    assert alts["agreement_plot"].endswith("latent 0.62, pca 0.62 and columns 0.62; always the commonest label: 0.38.")
+    document["latent_space"]["axes"]["correlations"] = {"L": [None, None]}
+    assert PICTURES["axes_plot"].alt(document) == "Correlations of 2 latent dimensions with 1 column: nothing."
+    assert alts["clusters_plot"] == "The latent space by 2 clusters, of 1,500 and 508 rows."
+
+
 def test_an_ensemble_has_a_section() -> None:
     document = {**make_document(), "ensemble": ENSEMBLE}
     text = html_report(document, {})
@@ -301,6 +316,6 @@ def test_a_finished_run_leaves_its_report(finished: Run) -> None:
     document = finished.results()
     drawn = {name: (finished.folder / path.name) for name, path in output_files(Path(), 3)._asdict().items()}
     pictures = {name: drawn[name].read_bytes() for name in PICTURES if drawn[name].exists()}
-    assert len(pictures) == 4
+    assert len(pictures) == 8
     assert text == html_report(document, pictures)
     assert f"\nReport: {finished.folder / 'report_latent3.html'}\n" in finished.out
