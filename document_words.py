@@ -46,8 +46,8 @@ def count_of(number: int, thing: str) -> str:
 
 
 def listed(words: Iterable[str], last: str = "or") -> str:
-    """`16, 32 or 64`."""
-    *most, final = words
+    """`16, 32 or 64`; `nothing` of none."""
+    *most, final = list(words) or ["nothing"]
     return f"{', '.join(most)} {last} {final}" if most else final
 
 

@@ -11,10 +11,8 @@ from typing import Any, NamedTuple
 
 from document_words import count_of, figure, listed, name_of, whole
 
+NAMED_AXES = 6  # in words
 Document = Mapping[str, Any]
-
-NAMED_DIMENSIONS = 5  # of the latent space, in an alternative text
-SPACES = {"latent": "the latent space", "pca": "PCA", "columns": "the columns"}
 
 
 class Picture(NamedTuple):
@@ -75,52 +73,45 @@ def _alt_of_study(document: Document) -> str:
 
 def _alt_of_latent(document: Document) -> str:
     best, label = document["best_configuration"], document["data"].get("label_column")
-    by = f" and by {label}" if label else ""
-    size = count_of(document["args"]["latent_dim"], "dimension")
-    return f"The {whole(document['data']['rows'])} rows in the latent space of {name_of(best)}, {size}, by density{by}."
+    by = f", coloured by {label}" if label else ""
+    rows = count_of(document["data"]["rows"], "row")
+    return f"{rows} in the latent space of {name_of(best)}, by density{by}."
 
 
 def _alt_of_axes(document: Document) -> str:
-    strongest = []
+    """What each dimension goes with most."""
     axes = document["latent_space"]["axes"]
-    for place, dimension in enumerate(axes["dimensions"][:NAMED_DIMENSIONS]):
-        known = {name: found[place] for name, found in axes["correlations"].items() if found[place] is not None}
+    found = []
+    for place, dimension in enumerate(axes["dimensions"][:NAMED_AXES]):
+        known = {name: row[place] for name, row in axes["correlations"].items() if row[place] is not None}
         if known:
             name = max(known, key=lambda name: abs(known[name]))
-            strongest.append(f"{dimension} with {name} ({known[name]:+.2f})")
-    if not strongest:
-        return "How the latent dimensions correlate with the columns: none of them varies."
-    return f"How the latent dimensions correlate with the columns, most of all: {listed(strongest, 'and')}."
+            found.append(f"dimension {dimension} goes most with {name} ({known[name]:+.2f})")
+    n = count_of(len(axes["dimensions"]), "latent dimension")
+    return f"Correlations of {n} with {count_of(len(axes['correlations']), 'column')}: {listed(found, 'and')}."
 
 
 def _alt_of_reconstruction(document: Document) -> str:
     kept = document["latent_space"]["reconstruction"]
-    rows, (model, pca) = whole(kept["rows"]), (kept["overall"][which] for which in ("model", "pca"))
-    known = {name: found["model"] for name, found in kept["by_column"].items() if found["model"] is not None}
-    if not known or model is None or pca is None:
-        return f"Which share of each column's variance is kept on {rows} test rows."
-    best, worst = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
-    return (
-        f"Which share of each column's variance is kept on {rows} test rows: {model:.2f} by the model and {pca:.2f} by "
-        f"PCA over all columns; by the model most of {best} ({known[best]:.2f}), least of {worst} ({known[worst]:.2f})."
-    )
+    shares = (f"{name} {value:.2f}" for name, value in kept["overall"].items() if value is not None)
+    columns = count_of(len(kept["by_column"]), "column")
+    return f"Share of the variance kept of {columns} on {count_of(kept['rows'], 'test row')}: {listed(shares, 'and')}."
 
 
 def _alt_of_agreement(document: Document) -> str:
     found = document["latent_space"]["agreement"]
-    told = found["knn_accuracy"]
-    shares = [f"{told[space]['value']:.2f} in {words}" for space, words in SPACES.items()]
+    shares = (f"{name} {found['knn_accuracy'][name]['value']:.2f}" for name in ("latent", "pca", "columns"))
     return (
-        f"How well the labels of {found['label_column']} agree with the latent space, PCA and the columns. Nearest "
-        f"neighbours tell {listed(shares, 'and')}; the commonest label's share is {found['majority_share']:.2f}."
+        f"How well {count_of(len(found['labels']), 'label')} of {found['label_column']} agree with the latent space, "
+        f"PCA and the columns. Accuracy of the nearest neighbours: {listed(shares, 'and')}; "
+        f"always the commonest label: {found['majority_share']:.2f}."
     )
 
 
 def _alt_of_clusters(document: Document) -> str:
-    found = document["latent_space"]["clusters"]
-    sizes = listed((whole(size) for size in found["sizes"]), "and")
-    least = "at least " if found["at_least"] else ""
-    return f"The latent space in {least}{count_of(found['preferred'], 'cluster')}, of {sizes} rows."
+    clusters = document["latent_space"]["clusters"]
+    sizes = listed(map(whole, clusters["sizes"]), "and")
+    return f"The latent space by {count_of(clusters['preferred'], 'cluster')}, of {sizes} rows."
 
 
 PICTURES = {  # field of `reporting.OutputFiles` -> what is said about it, in the order of the page
@@ -155,32 +146,32 @@ PICTURES = {  # field of `reporting.OutputFiles` -> what is said about it, in th
     ),
     "latent_plot": Picture(
         "The latent space",
-        "Every observation in the latent space of the best model, by density and by label: of 3 to 5 dimensions every "
+        "Every observation in the latent space of the best model, by density and by label. Of 3 to 5 dimensions every "
         "two, of more the first two principal components.",
         _alt_of_latent,
     ),
     "axes_plot": Picture(
-        "What the latent dimensions mean",
-        "Correlation of every latent dimension with every column, over all rows: what a dimension goes with may give it "
-        "a name.",
+        "What the latent dimensions go with",
+        "Correlation of every latent dimension with every column, over all rows. A dimension has no name and no sign "
+        "of its own; what it goes with gives it one.",
         _alt_of_axes,
     ),
     "reconstruction_plot": Picture(
         "What is kept of each column",
-        "Share of each column's variance that the model keeps on the test rows, and PCA with as many components. Below "
-        "0 the mean of the training rows is better.",
+        "Share of each column's variance that the model, and PCA of the same size, keep on the test rows. Below zero "
+        "the training mean would do better.",
         _alt_of_reconstruction,
     ),
     "agreement_plot": Picture(
-        "Do the labels agree?",
-        "No training saw the labels. How well each space tells them: by nearest neighbours in other folds, by "
-        "silhouette, and by the clusters of a Gaussian mixture; with intervals.",
+        "Agreement with the labels",
+        "How well labels that no training saw agree with the latent space, with PCA of the same size and with the "
+        "scaled columns, with intervals.",
         _alt_of_agreement,
     ),
     "clusters_plot": Picture(
         "Clusters in the latent space",
-        "As many components of a Gaussian mixture as its BIC prefers. It may prefer several for one cloud that is not "
-        "Gaussian.",
+        "As many components of a Gaussian mixture as its BIC prefers. That they can be told apart does not make them "
+        "kinds of observations.",
         _alt_of_clusters,
     ),
 }

@@ -26,6 +26,19 @@ SEARCHED = enumerate_configurations([16, 32, 64], 2)
 FAILED = (16, 16)
 KINDS = ("whole", "proven", "folds", "one repeat", "one configuration", "halving", "failed", "interrupted", "nothing")
 COLUMNS = ["L", "Ind", "CG"]
+SHARES = {"model": 0.5, "pca": 0.25}
+MEASURED = {name: {"value": 0.625, "interval": [0.5, 0.75]} for name in ("latent", "pca", "columns")}
+LATENT_SPACE = {
+    "axes": {"dimensions": [1, 2], "correlations": {"L": [0.5, None], "Ind": [-0.75, None], "CG": [0.25, None]}},
+    "reconstruction": {"rows": 401, "overall": SHARES, "by_column": dict.fromkeys(COLUMNS, SHARES)},
+    "agreement": {
+        "label_column": "Cluster",
+        "labels": {"A": 5, "B": 6},
+        "knn_accuracy": MEASURED,
+        "majority_share": 0.375,
+    },
+    "clusters": {"preferred": 2, "sizes": [1500, 508]},
+}
 
 
 def _measured(value: float) -> dict[str, Any]:
@@ -74,7 +87,7 @@ def make_document(kind: str = "whole", flags: Sequence[str] = ()) -> dict[str, A
     findings, own = _findings_of(kind)
     given = vars(parse_arguments([*own, *flags]))
     low, high = np.zeros(3, np.float32), np.full(3, 87.5, np.float32)
-    return results_document(
+    document = results_document(
         findings,
         args=given,
         environment={
@@ -113,6 +126,7 @@ def make_document(kind: str = "whole", flags: Sequence[str] = ()) -> dict[str, A
         timing={"train": 2.5, "total": 7.25},
         timestamp="2026-01-02T03:04:05+00:00",
     )
+    return {**document, "latent_space": LATENT_SPACE if findings.chosen else None}
 
 
 def _findings_of(kind: str) -> tuple[Findings, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import json
 import re
@@ -286,6 +287,20 @@ def test_a_study_has_a_section_and_its_picture_words() -> None:
     assert "<li><b>Dropout instead of 0.1:</b> 0 -0.0049</li><li>A lower loss</li>" in text
     assert "What each option changes in the loss after 4 epochs: dropout 0 by -0.0049." in text
     assert 'id="study"' not in html_report({**document, "study": None}, {})
+
+
+def test_pictures_of_the_latent_space_are_put_into_words() -> None:
+    document = copy.deepcopy(make_document())
+    alts = {name: picture.alt(document) for name, picture in PICTURES.items() if name in DRAWN}
+    assert alts["axes_plot"] == (
+        "Correlations of 2 latent dimensions with 3 columns: dimension 1 goes most with Ind (-0.75)."
+    )
+    assert alts["reconstruction_plot"].endswith("of 3 columns on 401 test rows: model 0.50 and pca 0.25.")
+    assert "2 labels of Cluster" in alts["agreement_plot"]
+    assert alts["agreement_plot"].endswith("latent 0.62, pca 0.62 and columns 0.62; always the commonest label: 0.38.")
+    document["latent_space"]["axes"]["correlations"] = {"L": [None, None]}
+    assert PICTURES["axes_plot"].alt(document) == "Correlations of 2 latent dimensions with 1 column: nothing."
+    assert alts["clusters_plot"] == "The latent space by 2 clusters, of 1,500 and 508 rows."
 
 
 def test_an_ensemble_has_a_section() -> None:
