@@ -558,12 +558,8 @@ def _cluster_faults(arguments: argparse.Namespace) -> list[str]:
 def _path_faults(arguments: argparse.Namespace) -> list[str]:
     faults = []
     if arguments.data_path is not DEFAULT_DATA_PATH and not NO_TEXT.search(arguments.data_path):
-        faults += _file_faults("--data_path", arguments.data_path)
-    for flag, path, suffixes in (
-        ("--encode", arguments.encode, SUFFIXES),
-        ("--model", arguments.model, (".pth",)),
-        ("--init_from", arguments.init_from, (".pth",)),
-    ):
+        faults += _file_faults("--data_path", arguments.data_path, SUFFIXES)
+    for flag, path, suffixes in (("--encode", arguments.encode, SUFFIXES), ("--model", arguments.model, (".pth",))):
         if path is not None and not NO_TEXT.search(path):
             faults += _file_faults(flag, path, suffixes)
     if arguments.encode is not None and arguments.model is None:
@@ -575,6 +571,8 @@ def _init_faults(arguments: argparse.Namespace) -> list[str]:
     name = arguments.init_from
     if name is None or NO_TEXT.search(name) or "\0" in name + arguments.output_dir:
         return []
+    if faults := _file_faults("--init_from", name, words="that --save_models wrote"):
+        return faults
     own = Path(arguments.output_dir) / f"best_model_latent{arguments.latent_dim}.pth"
     if _exists(own) and own.resolve() == Path(name).resolve():
         return [f"--init_from {name!r} is where this search would save its model; give another --output_dir"]
@@ -593,14 +591,16 @@ def _folder_faults(name: str) -> list[str]:
     return []
 
 
-def _file_faults(flag: str, path: str, suffixes: Sequence[str] = SUFFIXES) -> list[str]:
+def _file_faults(flag: str, path: str, suffixes: Sequence[str] = (), words: str = "") -> list[str]:
+    """Faults of a file to be read; `suffixes`: of its name, any without them; `words`: what to give."""
+    words = words or f"({', '.join(suffixes)})"
     if "\0" in path or not _exists(Path(path)):
-        return [f"{flag} {path!r}: there is no such file"]
+        return [f"{flag} {path!r}: there is no such file; give a file {words}"]
     if Path(path).is_dir():
-        return [f"{flag} {path!r} is a folder; give a file ({', '.join(suffixes)})"]
+        return [f"{flag} {path!r} is a folder; give a file {words}"]
     if not Path(path).is_file():
-        return [f"{flag} {path!r} is a pipe or a device; save the table to a file"]
-    if Path(path).suffix.lower() not in suffixes:
+        return [f"{flag} {path!r} is a pipe or a device; save it to a file"]
+    if suffixes and Path(path).suffix.lower() not in suffixes:
         return [f"{flag} {path!r}: cannot tell its format; give a file that ends in {', '.join(suffixes)}"]
     if not os.access(path, os.R_OK):
         return [f"{flag} {path!r} cannot be read; change its permissions"]

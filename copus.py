@@ -10,12 +10,12 @@ Stains et al. 2018, doi:10.1126/science.aap8892.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
-from dataset import COPUS_CODES, PROFILE_COLUMN
-
+PROFILE_COLUMN = "Cluster"  # the published profiles, 1 to 7
 NAMES = {
     "L": "Listening, taking notes",
     "Ind": "Individual thinking",
@@ -48,7 +48,7 @@ PROFILES = tuple(f"Profile {number}, {style}" for number, style in enumerate(STY
 
 def is_copus(columns: Sequence[str]) -> bool:
     """Whether all 24 codes are there: a column `L` of any other table may be anything."""
-    return set(COPUS_CODES) <= set(columns)
+    return NAMES.keys() <= set(columns)
 
 
 def full_names(columns: Sequence[str]) -> list[str]:
@@ -59,6 +59,8 @@ def full_names(columns: Sequence[str]) -> list[str]:
 
 def in_words(labels: pd.Series[Any], columns: Sequence[str]) -> pd.Series[Any]:
     """The published profiles 1 to 7 as words, in their order; any other labels as they are. [N] -> [N]."""
+    import pandas as pd
+
     numbers = range(1, len(PROFILES) + 1)
     if labels.name != PROFILE_COLUMN or not is_copus(columns) or not labels.dropna().isin(numbers).all():
         return labels

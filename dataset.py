@@ -31,6 +31,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from copus import PROFILE_COLUMN
 from splits import Split, fold_rows, leak_notice, mark_rows, split_rows, validation_rows
 from tables import DataError as DataError  # offered here too, since COPUSDataset raises it
 from tables import Sheet, Table, listing, one_line, read_table, shortened, with_header
@@ -39,7 +40,6 @@ from tables import Sheet, Table, listing, one_line, read_table, shortened, with_
 STUDENT_CODES = ("L", "Ind", "CG", "WG", "OG", "S_Anq", "SQ", "WC", "PRD", "SP", "TQ", "S_W", "S_O")
 INSTRUCTOR_CODES = ("Lec", "RTW", "FUP", "T_PQ", "CQ", "T_ANQ", "MG", "ONE_O_ONE", "DV", "ADMIN", "T_W")
 COPUS_CODES = STUDENT_CODES + INSTRUCTOR_CODES
-PROFILE_COLUMN = "Cluster"  # the published profiles, 1 to 7
 LABEL_COLUMNS = (PROFILE_COLUMN, "Bcluster")  # looked for in this order
 MIN_ROWS = 10
 LARGEST = 1e38  # of a cell, either side of 0: the span of a column is then finite in single precision

@@ -9,10 +9,12 @@ Used by `agreement.py` and the pictures of the latent space.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CATEGORIES = 8
 UNLABELLED, OTHER = "no label", "other"
@@ -27,8 +29,8 @@ def numbered(labels: pd.Series[Any]) -> tuple[np.ndarray, list[str]]:
     texts, same_text = np.unique(np.array([_text(value) for value in values], dtype=str), return_inverse=True)
     found = np.where(found < 0, -1, same_text[found]) if len(texts) else found
     order = np.argsort(-np.bincount(found[found >= 0], minlength=len(texts)), kind="stable")
-    if isinstance(labels.dtype, pd.CategoricalDtype) and labels.dtype.ordered:
-        places = {str(value): place for place, value in enumerate(labels.dtype.categories)}
+    if getattr(labels.dtype, "ordered", False):
+        places = {str(value): place for place, value in enumerate(labels.cat.categories)}
         order = np.argsort([places[text] for text in texts])
     elif all(map(_is_number, texts)):
         order = np.argsort([float(text) for text in texts], kind="stable")

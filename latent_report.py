@@ -77,7 +77,7 @@ def look_at(
     """Encodes every row and tells what the codes say. `title` names the model, `note` is the pictures' small print."""
     notices: list[str] = []
     labels = labels_of(loaded)
-    with one_torch_thread(), threadpool_limits(1, user_api="openmp"):  # of this thread alone: for the same bits
+    with one_torch_thread(), threadpool_limits(1):  # for the same bits; and threads that wait for a busy core cost much
         codes, errors = encode_table(model, loaded.table)
         if not np.isfinite(codes).all():
             notices.append("the latent space is not looked at, since some rows' coordinates are not finite")

@@ -79,6 +79,9 @@ MORE_DEFAULTS = {
     "study_configs": 0,
     "init_from": None,
     "freeze_encoder": False,
+    "ensemble": None,
+    "encode": None,
+    "model": None,
 }
 
 

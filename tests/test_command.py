@@ -60,6 +60,10 @@ def test_a_finished_run_exits_with_0_and_leaves_every_file(finished: Run) -> Non
         "report_latent3.html",
         "best_model_latent3.pth",
         "latent_codes_latent3.csv",
+        "latent_space_latent3.png",
+        "latent_axes_latent3.png",
+        "reconstruction_by_code_latent3.png",
+        "label_agreement_latent3.png",
         "journal_latent3.jsonl",
         ".lock",
     }
@@ -93,6 +97,10 @@ Generating visualizations...
 Performance plot: {finished.folder / "hyperparam_search_latent3.png"}
 Configuration scatter: {finished.folder / "config_performance_latent3.png"}
 Verdict plot: {finished.folder / "verdict_latent3.png"}
+Latent space plot: {finished.folder / "latent_space_latent3.png"}
+Latent axes: {finished.folder / "latent_axes_latent3.png"}
+Reconstruction by code: {finished.folder / "reconstruction_by_code_latent3.png"}
+Label agreement: {finished.folder / "label_agreement_latent3.png"}
 Report: {finished.folder / "report_latent3.html"}
 Results saved: {finished.folder / "hyperparam_results_latent3.json"}
 """
