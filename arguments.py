@@ -569,12 +569,12 @@ def _path_faults(arguments: argparse.Namespace) -> list[str]:
 
 def _init_faults(arguments: argparse.Namespace) -> list[str]:
     name = arguments.init_from
-    if name is None or NO_TEXT.search(name) or "\0" in name + arguments.output_dir:
+    if name is None or NO_TEXT.search(name):
         return []
     if faults := _file_faults("--init_from", name, words="that --save_models wrote"):
         return faults
     own = Path(arguments.output_dir) / f"best_model_latent{arguments.latent_dim}.pth"
-    if _exists(own) and own.resolve() == Path(name).resolve():
+    if "\0" not in arguments.output_dir and _exists(own) and own.resolve() == Path(name).resolve():
         return [f"--init_from {name!r} is where this search would save its model; give another --output_dir"]
     return []
 
@@ -595,7 +595,7 @@ def _file_faults(flag: str, path: str, suffixes: Sequence[str] = (), words: str 
     """Faults of a file to be read; `suffixes`: of its name, any without them; `words`: what to give."""
     words = words or f"({', '.join(suffixes)})"
     if "\0" in path or not _exists(Path(path)):
-        return [f"{flag} {path!r}: there is no such file; give a file {words}"]
+        return [f"{flag} {path!r}: there is no such file"]
     if Path(path).is_dir():
         return [f"{flag} {path!r} is a folder; give a file {words}"]
     if not Path(path).is_file():
