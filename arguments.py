@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import NoReturn
 
 from search import ARRANGEMENTS, NORMALIZATIONS, Space, count_parameters
-from study_plan import NUMBERS, CrossedSpace, crossing, factors_of, study_faults, unused_level_faults
+from study_plan import (
+    NUMBERS,
+    CrossedSpace,
+    crossing,
+    factors_of,
+    frozen_factor_faults,
+    study_faults,
+    unused_level_faults,
+)
 
 PROG = "hyperparam_optimizer.py"
 SUFFIXES = (".csv", ".tsv", ".tab", ".xlsx", ".parquet")
@@ -418,7 +426,7 @@ def _unused_faults(arguments: argparse.Namespace, given: Collection[str]) -> lis
         faults.append("--arrangement asymmetric: with --freeze_encoder decoders have widths of their own; leave it out")
     if {"--width_range", "--hidden_dims_search"} <= set(given):
         faults.append("--width_range and --hidden_dims_search exclude each other; leave one out")
-    return faults + unused_level_faults(arguments, given)
+    return faults + frozen_factor_faults(arguments) + unused_level_faults(arguments, given)
 
 
 def _space_faults(arguments: argparse.Namespace) -> list[str]:
@@ -448,8 +456,8 @@ def _space_faults(arguments: argparse.Namespace) -> list[str]:
         fault += f"--max_configurations {limit}; narrow the search, or try some with --search bayesian --trials 40"
         faults.append(fault + (f", or raise it to {count}" if count <= LARGEST else ""))
     else:
-        crossed += count if arguments.study_configs else 0
-        faults += too_many or _amount_faults(arguments, crossed) + _ensemble_misfit(arguments, count)
+        all_trained = crossed + (count if arguments.study_configs else 0)
+        faults += too_many or _amount_faults(arguments, all_trained) + _ensemble_misfit(arguments, crossed)
     size = count_parameters(1, latent, (max(widths),) * layers)
     if size > LARGEST_MODEL:
         faults.append(
@@ -529,7 +537,8 @@ def _ensemble_misfit(arguments: argparse.Namespace, tried: int) -> list[str]:
     number = _whole(arguments.ensemble or "")
     if isinstance(number, str) or number <= tried:
         return []
-    return [f"--ensemble {number}: the search tries {tried} configurations; give at most {tried}, or tied"]
+    there_are = "there is only 1 configuration" if tried == 1 else f"there are only {tried} configurations"
+    return [f"--ensemble {number}: {there_are}; give at most {tried}, or tied"]
 
 
 def _device_faults(arguments: argparse.Namespace) -> list[str]:

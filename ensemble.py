@@ -51,7 +51,7 @@ from models import (
 from randomness import stream_key
 from report import config_entry, loss_text, percent
 from search import Trial, TrialResult
-from selection import ConfigurationResult
+from selection import ConfigurationResult, loss_or_infinity
 from statement import difference_text, interval_text
 from training import Training, trained_model
 from uncertainty import Evidence, ScoredPart, count_units, draw_errors, intervals, weigh_fixed
@@ -132,6 +132,7 @@ class EnsembleFindings:
     ensemble: Ensemble
     members: Sequence[TrialResult]
     n_configurations: int
+    first_repeat: int  # the number of the members' first repeat
     asked: str  # --ensemble
     n_failed: int  # trainings that diverged, and were left out
     reference: int  # the number of the member whose coordinates the consensus has
@@ -206,7 +207,7 @@ def assemble(
     models = [trained_model(result, loaded.table, training.settings) for result in sound]
     reference = choose_reference(sound, single)
     ensemble, agreement = combine(models, reference, loaded, is_copus=arguments.columns == "copus")
-    return _measure(arguments, loaded, training, ensemble, sound, single, len(chosen), n_failed, reference, agreement)
+    return _measure(arguments, loaded, training, ensemble, sound, single, chosen, n_failed, reference, agreement)
 
 
 def choose_configurations(
@@ -238,7 +239,7 @@ def train_members(
     """
     results = [result for configuration in chosen for result in configuration.trials]
     if results and results[0].trial.fold is not None:
-        trials = [Trial(c.config, repeat) for c in chosen for repeat in range(arguments.repeats)]
+        trials = [Trial(c.config, c.first_repeat + number) for c in chosen for number in range(arguments.repeats)]
         by_trial = {result.trial: result for result in training.run(trials)}
         if len(by_trial) < len(trials):
             return None
@@ -252,7 +253,7 @@ def choose_reference(members: Sequence[TrialResult], single: TrialResult) -> int
     if single.trial in trials:
         return trials.index(single.trial)
     of_best = [n for n, trial in enumerate(trials) if trial.config == trials[0].config]
-    return min(of_best, key=lambda n: members[n].final_train_loss or np.inf)
+    return min(of_best, key=lambda n: loss_or_infinity(members[n].final_train_loss))
 
 
 def combine(
@@ -284,7 +285,7 @@ def _measure(
     ensemble: Ensemble,
     members: Sequence[TrialResult],
     single: TrialResult,
-    n_configurations: int,
+    chosen: Sequence[ConfigurationResult],
     n_failed: int,
     reference: int,
     agreement: np.ndarray,
@@ -297,7 +298,8 @@ def _measure(
     return EnsembleFindings(
         ensemble=ensemble,
         members=members,
-        n_configurations=n_configurations,
+        n_configurations=len(chosen),
+        first_repeat=chosen[0].first_repeat,
         asked=arguments.ensemble,
         n_failed=n_failed,
         reference=reference,
@@ -371,13 +373,13 @@ def ensemble_entry(found: EnsembleFindings, errors: np.ndarray, loaded: Loaded, 
         "left_out": found.n_failed,
         "test_loss": found.loss,
         "mean_member_test_loss": found.mean_member_loss,
-        "best_single": {**_name(found.single), "test_loss": found.single.final_test_loss},
+        "best_single": {**_name(found, found.single), "test_loss": found.single.final_test_loss},
         "difference": found.difference,
         "difference_interval": found.difference_interval,
         "reference": found.reference,
         "mean_agreement": _mean_agreement(found),
         "members": [
-            {**_name(member), "test_loss": member.final_test_loss, "agreement": agreement, "model_info": info}
+            {**_name(found, member), "test_loss": member.final_test_loss, "agreement": agreement, "model_info": info}
             for member, agreement, info in zip(found.members, found.agreement.tolist(), found.infos, strict=True)
         ],
         "training_errors": error_quantiles(errors[table.train.cpu().numpy()]),
@@ -385,8 +387,8 @@ def ensemble_entry(found: EnsembleFindings, errors: np.ndarray, loaded: Loaded, 
     }
 
 
-def _name(result: TrialResult) -> dict[str, Any]:
-    return {**config_entry(result.trial.config), "repeat": result.trial.repeat + 1}
+def _name(found: EnsembleFindings, result: TrialResult) -> dict[str, Any]:
+    return {**config_entry(result.trial.config), "repeat": result.trial.repeat - found.first_repeat + 1}
 
 
 def load_ensemble(path: str | Path) -> Ensemble:

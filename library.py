@@ -55,9 +55,11 @@ def read_keywords(keywords: Mapping[str, Any]) -> argparse.Namespace:
 
 
 def _text_of(value: Any) -> str:
-    """As it would be typed: of several, with commas between."""
+    """As it would be typed: of several, with commas between; of a study, `{"dropout": [0, 0.1]}` is `dropout=0,0.1`."""
     if isinstance(value, str | os.PathLike):
         return os.fspath(value)
+    if isinstance(value, Mapping):  # the factors of a study
+        return "; ".join(f"{name}={_text_of(levels)}" for name, levels in value.items())
     return ",".join(map(str, value)) if isinstance(value, Iterable) else str(value)
 
 

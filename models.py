@@ -11,6 +11,7 @@ P parameters
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickle
@@ -233,7 +234,11 @@ def load_best(output_dir: str | Path, latent_dim: int) -> SavedModel:
         with torch.device("meta"):  # shapes without memory
             model = model_of(info)
         saved_model = with_results(model.eval(), results)
-    with loading_weights(weights, weights.read_bytes()) as tensors:
+    content = weights.read_bytes()
+    known = saved.get("sha256")  # None in results of an earlier version
+    if known is not None and hashlib.sha256(content).hexdigest() != known:
+        raise ValueError(f"{weights}: not the model of the results beside it, but another's; {SAVE_AGAIN}")
+    with loading_weights(weights, content) as tensors:
         assign_weights(model, tensors)
     return saved_model
 

@@ -8,6 +8,7 @@ AdamW: Loshchilov & Hutter 2019, arXiv:1711.05101.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -208,12 +209,16 @@ def _evaluate(model: DynamicAutoencoder, targets: Tensor) -> Tensor:
     return torch.cat(sums)
 
 
+_alone = threading.RLock()
+
+
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """More threads only slow matrices of this size down."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    """More threads only slow matrices of this size down. One caller at a time, since the number is the process's."""
+    with _alone:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)

@@ -113,6 +113,7 @@ class Findings:
     probe: Probe | None = None
     model_info: Mapping[str, Any] | None = None
     saved_model_file: str | None = None
+    saved_model_sha256: str | None = None
     training_errors: np.ndarray | None = None  # `encoding.error_quantiles` of the training rows, by that model
     test_errors: np.ndarray | None = None  # of the test rows
     latent_space: Mapping[str, Any] | None = None  # what its model makes of the table (`latent_report.py`)
@@ -215,7 +216,7 @@ def _best_configuration(findings: Findings) -> dict[str, Any] | None:
         "model_params": chosen.model_params,
         "model_info": findings.model_info,
         "model": model,
-        "saved_model": {"file": file, **model} if file and model else None,
+        "saved_model": {"file": file, "sha256": findings.saved_model_sha256, **model} if file and model else None,
         "training_errors": findings.training_errors,
         "test_errors": findings.test_errors,
     }

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -79,7 +80,8 @@ def write_report(
             saved = files.model if arguments.save_models and model else None
             if saved and model:
                 save_state_dict(drafts.model, model.state_dict())
-                findings = replace(findings, saved_model_file=saved.name)
+                digest = sha256(drafts.model.read_bytes()).hexdigest()
+                findings = replace(findings, saved_model_file=saved.name, saved_model_sha256=digest)
             time = _time_text(findings, training)
             statement = state_findings(findings, loaded, arguments.latent_dim, time)
             line = search_line(findings)
@@ -113,8 +115,13 @@ def write_report(
         write_html(document, drafts)
         silent = set() if search_line(findings) else {"history_plot"}
         written = {n: p for n, p in files._asdict().items() if getattr(drafts, n).exists() and n not in silent}
+        left = [
+            path.name for name, path in files._asdict().items() if path.exists() and not getattr(drafts, name).exists()
+        ]
     if chosen:
         console.summarize(closing_files(written))
+    if left:
+        console.notice(f"left from an earlier run, and not written by this one: {', '.join(left)}")
     if not findings.is_complete:
         done = f"{len(findings.ranking)} of {count(findings.n_configurations, 'configuration')} trained"
         same = "the same command" + (" without --fresh" if arguments.fresh else "")

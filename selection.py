@@ -123,7 +123,7 @@ class ConfigurationResult:
     @property
     def best_trained(self) -> TrialResult:
         """The training with the lowest final training loss: chosen without a look at the test rows."""
-        return min(self.trials, key=lambda result: _or_inf(result.final_train_loss))
+        return min(self.trials, key=lambda result: loss_or_infinity(result.final_train_loss))
 
 
 def rank_configurations(
@@ -150,7 +150,7 @@ def _trial_key(result: TrialResult) -> tuple[int, int]:
 def loss_so_far(configuration: ConfigurationResult) -> float:
     """The mean test loss of its trainings as far as they have come; infinite where one has failed."""
     losses = [result.test_losses[-1] if result.is_paused else result.final_test_loss for result in configuration.trials]
-    return float(np.mean([_or_inf(loss) for loss in losses]))
+    return float(np.mean([loss_or_infinity(loss) for loss in losses]))
 
 
 def _held(result: TrialResult, epochs: int) -> np.ndarray:
@@ -162,7 +162,7 @@ def _rank_key(configuration: ConfigurationResult) -> tuple[Any, ...]:
     """Finished ones by their loss, then dropped ones, the last dropped first, then failed ones."""
     config, drop = configuration.config, configuration.drop
     group = 0 if configuration.failure is None else 1 if drop else 2
-    loss = drop.loss if drop else _or_inf(configuration.final_test_loss)
+    loss = drop.loss if drop else loss_or_infinity(configuration.final_test_loss)
     return (
         group,
         -drop.epoch if drop else 0,
@@ -220,5 +220,6 @@ def _or_nan(loss: float | None) -> float:
     return np.nan if loss is None else loss
 
 
-def _or_inf(loss: float | None) -> float:
+def loss_or_infinity(loss: float | None) -> float:
+    """The loss, to be compared: infinite where there is none."""
     return np.inf if loss is None or np.isnan(loss) else loss

@@ -162,6 +162,18 @@ def unused_level_faults(arguments: Namespace, given: Collection[str]) -> list[st
     ]
 
 
+def frozen_factor_faults(arguments: Namespace) -> list[str]:
+    """Factors of an encoder that `--freeze_encoder` keeps as it is."""
+    if not arguments.freeze_encoder or study_faults(arguments):
+        return []
+    own = ("dropout", "normalization", "input_normalization")
+    return [
+        f"--study: with --freeze_encoder the encoder keeps its own {factor.name}; leave that factor out"
+        for factor in factors_of(arguments)
+        if factor.name in own
+    ]
+
+
 def crossing(arguments: Namespace, n_configurations: int, limit: int) -> tuple[list[str], int]:
     """What is wrong with the size of the study of so many configurations, and how many variants it has.
 

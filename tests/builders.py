@@ -329,4 +329,5 @@ def make_findings(ranking: Sequence[ConfigurationResult]) -> Findings:
         probe=PROBE,
         model_info=MODEL_INFO,
         saved_model_file="best_model_latent3.pth",
+        saved_model_sha256="ab" * 32,
     )

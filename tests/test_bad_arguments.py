@@ -140,6 +140,10 @@ ARGUMENTS |= {
     "a frozen encoder of its own scaling": (
         ["--init_from", str(SAMPLE_PATH), "--freeze_encoder", "--scaling", "robust"], "--scaling: with", "leave it out",
     ),
+    "a study of a frozen encoder": (
+        ["--init_from", str(SAMPLE_PATH), "--freeze_encoder", "--study", "normalization=layer,none"],
+        "--study: with --freeze_encoder the encoder keeps its own normalization", "leave that factor out",
+    ),
     "a frozen encoder with asymmetric halves": (
         ["--init_from", str(SAMPLE_PATH), "--freeze_encoder", "--arrangement", "asymmetric"],
         "--arrangement asymmetric: with --freeze_encoder", "leave it out",

@@ -290,6 +290,19 @@ def test_after_folds_members_are_trained_on_all_training_rows(table: Path, tied:
     assert shared > 0
 
 
+def test_after_folds_a_study_s_members_are_the_best_single_model_s_repeats(table: Path, tmp_path: Path) -> None:
+    study = ["--study", "normalization=layer,none", "--study_configs", "1", "--cv_folds", "2", "--ensemble", "4"]
+    message = assert_one_line(run(tmp_path / "too many", "--data_path", table, *study, *FLAGS), 2)
+    assert "there are only 2 configurations" in message
+    done = run(tmp_path / "folds", "--data_path", table, *study[:-1], "2", *FLAGS)
+    assert (done.status, done.err) == (0, "")
+    found = done.results()["ensemble"]
+    jsonschema.validate(done.results(), SCHEMA)
+    reference, single = found["members"][found["reference"]], found["best_single"]
+    assert all(reference[name] == single[name] for name in ("config", "options", "repeat", "test_loss"))
+    assert sorted({member["repeat"] for member in found["members"]}) == [1, 2]
+
+
 def test_members_that_diverge_are_left_out_with_a_notice(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,8 +380,9 @@ def test_weights_are_made_again_bit_for_bit_and_an_interrupted_run_goes_on(
         (["--ensemble", "all"], "give tied, or how many of the best configurations"),
         (["--ensemble", "1.5"], "give tied, or how many of the best configurations"),
         (["--ensemble=-2"], "give tied, or how many of the best configurations"),
-        (["--ensemble", "6"], "the search tries 5 configurations; give at most 5, or tied"),
-        (["--ensemble", "4", "--search", "random", "--trials", "3"], "tries 3 configurations; give at most 3"),
+        (["--ensemble", "6"], "there are only 5 configurations; give at most 5, or tied"),
+        (["--ensemble", "4", "--search", "random", "--trials", "3"], "there are only 3 configurations; give at most 3"),
+        (["--ensemble", "3", "--study", "dropout=0,0.1", "--study_configs", "1"], "there are only 2 configurations"),
         (["--ensemble", "tied", "--repeats", "1"], "give --repeats 2 or more, or a number"),
         (["--ensemble", "1", "--repeats", "1"], "is a single model; give 2 or more of either"),
         (["--ensemble", "5", "--repeats", "300"], "1500 models, more than 1000; give at most 3"),

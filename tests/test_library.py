@@ -214,12 +214,12 @@ def test_the_process_is_as_it_was(table: Path, tmp_path: Path) -> None:
             sys.stdout,
             sys.stderr,
             gc.isenabled(),
-            threading.active_count(),
         )
 
-    before = look()
+    before, threads = look(), set(threading.enumerate())  # of which those of other tests may end meanwhile
     search(**SMALL, data_path=table, output_dir=tmp_path)
     assert look() == before
+    assert set(threading.enumerate()) <= threads
 
 
 @pytest.mark.usefixtures("without_pictures")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -157,6 +158,17 @@ def test_load_best_takes_results_without_normalizations_for_those_of_an_earlier_
     del info["normalization"], info["input_normalization"]
     leave_behind(tmp_path, model_info=info)
     assert isinstance(load_best(tmp_path, 2).model.input_norm, nn.LayerNorm)
+
+
+def test_load_best_refuses_the_weights_of_another_search(tmp_path: Path) -> None:
+    path = leave_behind(tmp_path)
+    for more in (b"", b" "):
+        digest = hashlib.sha256(path.read_bytes() + more).hexdigest()
+        leave_behind(tmp_path, saved_model={"file": path.name, "sha256": digest})
+        if more:
+            assert "not the model of the results beside it" in refusal(tmp_path, path)
+        else:
+            load_best(tmp_path, 2)
 
 
 def test_load_best_rebuilds_a_model_without_normalizations(tmp_path: Path) -> None:

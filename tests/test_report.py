@@ -263,7 +263,7 @@ def test_the_chosen_configuration_is_the_best_of_the_document_whatever_its_rank(
         "test_loss": chosen.trials[1].final_test_loss,
     }
     assert best["model"] == expected
-    assert best["saved_model"] == {"file": "best_model_latent3.pth", **expected}
+    assert best["saved_model"] == {"file": "best_model_latent3.pth", "sha256": "ab" * 32, **expected}
 
 
 # Decoders of their own
