@@ -137,13 +137,15 @@ def _architecture(args: Mapping[str, Any], crossed: Mapping[str, Sequence[float 
 
 def _one_of(args: Mapping[str, Any], crossed: Mapping[str, Sequence[float | str]], name: str) -> str:
     """`0.1`, or of an option that was crossed `0, 0.1 or 0.3, crossed`."""
-    return f"{listed(map(_level, crossed[name]))}, crossed" if name in crossed else short(args[name])
+    return f"{listed(map(level_of, crossed[name]))}, crossed" if name in crossed else short(args[name])
 
 
 def _crossing(document: Mapping[str, Any], crossed: Mapping[str, Sequence[float | str]]) -> list[str]:
     """What was crossed with what, and how that had been chosen."""
     study, search = document.get("study"), document["search"]
-    options = listed((f"{_words(name)} ({listed(map(_level, some), 'and')})" for name, some in crossed.items()), "and")
+    options = listed(
+        (f"{_words(name)} ({listed(map(level_of, some), 'and')})" for name, some in crossed.items()), "and"
+    )
     first = study["first_stage"] if study else None
     if search is None:
         return [f"They were crossed, in a full factorial design, with {options}."]
@@ -165,7 +167,7 @@ def _crossing(document: Mapping[str, Any], crossed: Mapping[str, Sequence[float 
 
 def _first_stage(args: Mapping[str, Any], first: Mapping[str, Any], crossed: Iterable[str]) -> str:
     """The search whose best were crossed."""
-    ranking, own = first["ranking"], listed((f"{_words(name)} {_level(args[name])}" for name in crossed), "and")
+    ranking, own = first["ranking"], listed((f"{_words(name)} {level_of(args[name])}" for name in crossed), "and")
     n, finished = whole(len(ranking)), whole(sum(entry["status"] == "ok" for entry in ranking))
     how = {
         "grid": f"all {n} were trained",
@@ -180,7 +182,8 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _level(level: float | str) -> str:
+def level_of(level: float | str) -> str:
+    """`0.1`, `1e-6`, `none`."""
     return level if isinstance(level, str) else short(level)
 
 
@@ -346,7 +349,7 @@ def _effects(document: Mapping[str, Any]) -> list[str]:
     if not study or not study["main_effects"]:
         return []
     n, loss = len(study["configurations"]), mean_loss(study)
-    names = (f"{_words(f['name'])} {_level(f['reference'])}" for f in study["factors"] if f["reference"] is not None)
+    names = (f"{_words(f['name'])} {level_of(f['reference'])}" for f in study["factors"] if f["reference"] is not None)
     over = (
         f"the mean, over {count_of(n, 'configuration')} and the other options' values, of" if n > 1 else "the mean of"
     )
@@ -364,7 +367,7 @@ def _effects(document: Mapping[str, Any]) -> list[str]:
             f"{percent(study['confidence'])} confidence, as do those of all interactions (balanced; Beran, 1988)."
         )
     changes = [
-        f"{_words(e['factor'])} {_level(e['level'])} instead of {_level(e['reference'])} "
+        f"{_words(e['factor'])} {level_of(e['level'])} instead of {level_of(e['reference'])} "
         f"{change_text(e['effect'], e['interval'], loss)}"
         for e in study["main_effects"]
     ]
@@ -381,7 +384,7 @@ def mean_loss(study: Mapping[str, Any]) -> float:
 
 def _interaction(interaction: Mapping[str, Any], loss: float) -> str:
     pairs = zip(interaction["factors"], interaction["levels"], strict=True)
-    names = " with ".join(f"{_words(name)} {_level(level)}" for name, level in pairs)
+    names = " with ".join(f"{_words(name)} {level_of(level)}" for name, level in pairs)
     change = change_text(interaction["effect"], interaction["interval"], loss)
     text = f"{names}, {change} on top of what each does alone"
     if interaction["interval"] and not is_told(interaction["interval"]):
