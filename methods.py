@@ -271,11 +271,12 @@ def _selection(document: Mapping[str, Any]) -> list[str]:
     rows = "the folds of the training observations" if args["cv_folds"] else "the test observations"
     mean = "" if args["repeats"] * max(args["cv_folds"], 1) == 1 else "mean "
     n = sum(entry["status"] == "ok" for entry in document["all_results"])
+    thing = "variant" if _crossed(document) else "configuration"
     when = "of the weights kept" if args["patience"] else "after the last epoch"
     sentences = [f"What counts is the {mean}loss {when} on {rows}."]
     if verdict["tied"] is not None and n > 1:
         sentences.append(
-            "Which configuration may be the best was decided by multiple comparisons with the best (Hsu, 1984) with "
+            f"Which {thing} may be the best was decided by multiple comparisons with the best (Hsu, 1984) with "
             f"{percent(verdict['confidence'])} confidence, with critical values from a bootstrap over "
             f"{whole(verdict['n_resampled'])} {verdict['resampled']} (Efron, 1979) and Student's t over trainings, "
             "whose variances were moderated (Smyth, 2004)."
@@ -299,7 +300,8 @@ def _outcome(document: Mapping[str, Any], verdict: Mapping[str, Any], n: int) ->
         return f"{best}."
     if verdict["proven"]:
         return f"{best}, and was the only one not ruled out as the best."
-    tied = f"{len(verdict['tied'])} of {whole(n)} configurations were not ruled out as the best"
+    thing = "variant" if _crossed(document) else "configuration"
+    tied = f"{len(verdict['tied'])} of {whole(n)} {thing}s were not ruled out as the best"
     if recommended["config"] == measured["config"]:
         return f"{best}; {tied}, of which it was the smallest."
     smallest = f"{name_of(recommended)} ({count_of(recommended['model_params'], 'parameter')}, loss "
@@ -310,9 +312,10 @@ def _honesty(document: Mapping[str, Any], verdict: Mapping[str, Any], best: Mapp
     """What the loss of the chosen configuration is worth, as far as `statement.py` says it too."""
     if best["honest_test_loss"] is not None:
         low, high = best["honest_test_loss_interval"] or (None, None)
+        in_it = " in this search, whatever the earlier model had seen" if document.get("init_from") else ""
         return [
             f"{name_of(best)} was then trained on all training observations and scored on the "
-            f"{whole(document['data']['test_rows'])} test observations, which had chosen nothing: loss "
+            f"{whole(document['data']['test_rows'])} test observations, which had chosen nothing{in_it}: loss "
             f"{figure(best['honest_test_loss'])} ({percent(verdict['confidence'])} interval {figure(low)} to "
             f"{figure(high)})."
         ]
@@ -350,21 +353,21 @@ def _effects(document: Mapping[str, Any]) -> list[str]:
         return []
     n, loss = len(study["configurations"]), mean_loss(study)
     names = (f"{_words(f['name'])} {level_of(f['reference'])}" for f in study["factors"] if f["reference"] is not None)
-    over = (
-        f"the mean, over {count_of(n, 'configuration')} and the other options' values, of" if n > 1 else "the mean of"
-    )
+    means = [count_of(n, "configuration")] * (n > 1) + ["the other options' values"] * (len(study["factors"]) > 1)
+    over = f"the mean, over {listed(means, 'and')}, of " if means else ""
     sentences = [
-        f"The effect of a value was {over} the loss after {count_of(study['epochs'], 'epoch')} minus that at the "
+        f"The effect of a value was {over}the loss after {count_of(study['epochs'], 'epoch')} minus that at the "
         f"reference ({listed(names, 'and')})."
     ]
     if all(effect["interval"] is None for effect in study["main_effects"]):
         sentences.append("There are no intervals, since nothing is known of the luck in these effects.")
     else:
+        interactions = ", as do those of all interactions" if study["interactions"] else ""
         luck = "repeat" if study["repeats"] > 1 else "fold"
         sentences.append(
             f"Intervals are from a bootstrap over {document['verdict']['resampled']} (Efron, 1979) and Student's t "
             f"over the differences within each {luck}; those of all main effects hold together with "
-            f"{percent(study['confidence'])} confidence, as do those of all interactions (balanced; Beran, 1988)."
+            f"{percent(study['confidence'])} confidence{interactions} (balanced; Beran, 1988)."
         )
     changes = [
         f"{_words(e['factor'])} {level_of(e['level'])} instead of {level_of(e['reference'])} "
@@ -396,6 +399,7 @@ def _ensemble(document: Mapping[str, Any]) -> list[str]:
     ensemble, data = document.get("ensemble"), document["data"]
     if not ensemble:
         return []
+    chose = "" if document["args"]["cv_folds"] else ", which had also chosen the configurations,"
     best, loss, interval = ensemble["best_single"], ensemble["test_loss"], ensemble["difference_interval"]
     gain = f"a difference of {difference_text(ensemble['difference'], loss)}"
     if interval:
@@ -404,8 +408,8 @@ def _ensemble(document: Mapping[str, Any]) -> list[str]:
     return [
         f"An ensemble of {whole(len(ensemble['members']))} trained models of "
         f"{count_of(ensemble['configurations'], 'configuration')} reconstructed by the mean of their "
-        f"reconstructions (Krogh & Vedelsby, 1995). Its loss on the test observations was {figure(loss)}, that of the "
-        f"best single model, {name_of(best)}, {figure(best['test_loss'])}, {gain}, and that of its members "
+        f"reconstructions (Krogh & Vedelsby, 1995). Its loss on the test observations{chose} was {figure(loss)}, that "
+        f"of the best single model, {name_of(best)}, {figure(best['test_loss'])}, {gain}, and that of its members "
         f"{figure(ensemble['mean_member_test_loss'])} on average. Their latent coordinates were turned onto those of "
         "one of them by orthogonal Procrustes (Schönemann, 1966) and averaged; they agreed with that one's to "
         f"{ensemble['mean_agreement']:.2f} on average (R² of Procrustes with a free scale; Gower, 1975)."

@@ -306,23 +306,12 @@ def test_a_start_from_a_saved_model_is_kept_in_mind_and_named(mode: str, encoder
     text = html_report(document, {})
     assert "<b>Started from a saved model</b> All trainings" in text
     assert "The verdict holds for this start alone:" in text
+    assert "it may have seen some that test here" in text
     block = text.partition("<h3>Started from</h3>")[2].partition("<h3>")[0]
     for words in ("a/b.pth", "cd" * 32, "[64, 32], 3 latent dimensions, 4,321 parameters", "2,468, by [64", encoder):
         assert words in block
     assert "that model&#x27;s" in block
     assert "Started from" not in html_report(make_document(), {})
-
-
-def test_what_is_known_of_the_start_is_said_beside_it_and_once() -> None:
-    document = copy.deepcopy(make_mode("start"))
-    own = ["4 cells above 100 %, used as they are"]
-    told = ["starting from a/b.pth: [64, 32]; the verdict holds for this start alone"]
-    more = ["that model was trained with --normalization none"]
-    document["data"]["notices"] = own + told + more
-    text = html_report(document, {})
-    assert "<b>The table</b> 4 cells above 100 %, used as they are</li>" in text
-    assert text.count("the verdict holds for this start alone".lower()) + text.count("The verdict holds for this") == 1
-    assert "That model was trained with <code>--normalization none</code>." in text
 
 
 def test_the_stage_that_chose_is_told_with_the_search() -> None:

@@ -281,6 +281,26 @@ def test_effects_have_their_intervals_and_how_these_were_made() -> None:
     assert "The strongest interaction was dropout 0 with normalization none, +0.0031 [+0.0020, +0.0042] on top" in text
 
 
+def test_a_study_of_one_option_and_layers_has_no_means_over_others() -> None:
+    document = make_mode("study")
+    del document["study"]["factors"][1:], document["study"]["main_effects"][1:], document["study"]["configurations"][1:]
+    document["study"] |= {"interactions": [], "strongest_interaction": None}
+    text = text_of(document)
+    assert "The effect of a value was the loss after 4 epochs minus that at the reference (dropout 0.1)." in text
+    assert "interaction" not in text
+
+
+def test_an_honest_loss_after_a_start_is_honest_of_this_search_alone() -> None:
+    document = {**make_document("folds"), "init_from": START}
+    assert "which had chosen nothing in this search, whatever the earlier model had seen: loss" in text_of(document)
+
+
+def test_a_study_compares_variants() -> None:
+    text = text_of(make_mode("study"))
+    assert "Which variant may be the best" in text
+    assert "of 8 variants were not ruled out" in text
+
+
 def test_what_cannot_be_told_in_a_study_is_not_told() -> None:
     document = copy.deepcopy(make_mode("study"))
     document["study"]["strongest_interaction"] |= {"effect": 0.00001, "interval": [-0.00004, 0.00006]}
@@ -299,6 +319,7 @@ def test_what_cannot_be_told_in_a_study_is_not_told() -> None:
 def test_an_ensemble_is_told_with_its_gain() -> None:
     text = text_of(make_mode("ensemble"))
     assert "An ensemble of 3 trained models of 2 configurations reconstructed by the mean" in text
+    assert "on the test observations, which had also chosen the configurations, was 0.0321" in text
     assert "was 0.0321, that of the best single model, [64, 64], 0.0401, a difference of -0.0080 (95 % interval" in text
     assert "[-0.0091, -0.0069] over test observations" in text
     assert "that of its members 0.0411 on average" in text
