@@ -8,15 +8,21 @@ escape(document["data"]["path"])                # safe in HTML
 from __future__ import annotations
 
 import html
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from report import config_text, loss_text
 from search import Variant
 
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-FLAG = re.compile(r"--[a-z][a-z_]*(?: (?:[0-9]+|&quot;[^&]*&quot;))?")
+NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?"
+WORDS = (
+    "none|layer|robust|percent|decreasing|any|asymmetric|grid|random|halving|bayesian|simplest|best|tied|loss,params"
+)
+FLAG = re.compile(rf"--[a-z][a-z_]*(?: (?:{NUMBER}|&quot;[^&]*&quot;|(?:{WORDS})\b))?")
+LEAST_DIGITS = 2  # of a change, if the largest of it and its bounds
 
 
 def name_of(entry: Mapping[str, Any]) -> str:
@@ -28,6 +34,25 @@ def name_of(entry: Mapping[str, Any]) -> str:
 def figure(loss: float | None, sd: float | None = None) -> str:
     """A loss as everywhere in the program's output; a dash where there is none."""
     return "–" if loss is None else loss_text(loss, sd)
+
+
+def change_text(change: float, interval: Sequence[float] | None, loss: float) -> str:
+    """`-0.0049 [-0.0056, -0.0042]`: as many decimals as the loss, more where too few digits would be left.
+
+    Without an interval where there is none. A zero has no sign.
+    """
+    numbers = [change, *(interval or [])]
+    largest = max(map(abs, numbers))
+    decimals = len(loss_text(loss).partition(".")[2])
+    if largest > 0:
+        decimals = max(decimals, LEAST_DIGITS - 1 - math.floor(math.log10(largest)))
+    shown, *bounds = (re.sub(r"^[+-](0(?:\.0+)?)$", r"\1", f"{number:+.{decimals}f}") for number in numbers)
+    return f"{shown} [{', '.join(bounds)}]" if bounds else shown
+
+
+def is_told(interval: Sequence[float] | None) -> bool:
+    """Whether an effect with this interval is not luck: it keeps off zero."""
+    return interval is not None and not interval[0] <= 0 <= interval[1]
 
 
 def whole(number: int | None) -> str:

@@ -9,18 +9,80 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from document_words import count_of, figure, listed, name_of, whole
+from document_words import change_text, count_of, figure, listed, name_of, whole
+from methods import level_of, mean_loss
 
 NAMED_AXES = 6  # in words
+MOST_DIMENSIONS = 5  # that `latent_plots.py` draws two by two; of more it draws principal components
 Document = Mapping[str, Any]
 
 
 class Picture(NamedTuple):
-    """`caption` says how to read it; `alt` says from the document what there is to see."""
+    """`caption` says how to read it, `alt` what there is to see; both speak of what the document has."""
 
     heading: str
-    caption: str
+    caption: Callable[[Document], str]
     alt: Callable[[Document], str]
+
+
+def _always(text: str) -> Callable[[Document], str]:
+    return lambda document: text
+
+
+def _caption_of_verdict(document: Document) -> str:
+    text = "Each configuration's loss minus that of the best measured"
+    if sum(entry["status"] == "ok" for entry in document["all_results"]) < 2:
+        return f"{text}: there is nothing to compare it with."
+    if document["verdict"]["tied"] is None:
+        return f"{text}. There are no intervals: which differences are luck is not known."
+    return f"{text}, with its interval. Those marked as tied are not ruled out by the data as the truly best."
+
+
+def _caption_of_configurations(document: Document) -> str:
+    verdict, ranked = document["verdict"], [entry for entry in document["all_results"] if entry["status"] == "ok"]
+    is_known = verdict["tied"] is not None and len(ranked) > 1
+    with_what = ["with ± 1 standard deviation over the repeats"] if ranked[0]["final_test_loss_sd"] is not None else []
+    with_what += ["the band of the tied"] if is_known else []
+    with_what += ["the baselines"] if verdict["baselines"] else []
+    start = "Each configuration's parameters against its loss"
+    text = f"{start}{', ' * bool(with_what)}{listed(with_what, 'and') if with_what else ''}."
+    if len(ranked) < 2:
+        return text
+    if verdict["objectives"] != ["loss", "params"]:
+        weighed = listed(verdict["objectives"], "and")
+        return (
+            f"{text} The Pareto front weighs {weighed}: no other one is better in one of these and as good in the rest."
+        )
+    noise = "within the noise" if is_known else "as measured"
+    return f"{text} No smaller one matches one on the dashed Pareto front, {noise}."
+
+
+def _caption_of_search(document: Document) -> str:
+    n = min(5, sum(entry["status"] == "ok" for entry in document["all_results"]))
+    which = f"of the best {n}" if n > 1 else "of the one configuration"
+    return (
+        f"Test loss {which}. Curves always flatten at the end, since the learning rate goes to zero there; that alone "
+        "does not show that training was long enough."
+    )
+
+
+def _caption_of_study(document: Document) -> str:
+    study = document["study"]
+    n = len(study["configurations"])
+    text = "The change in loss that each level brings against the reference"
+    text += ", mean over the configurations" if n > 1 else ""
+    known = any(effect["interval"] for effect in study["main_effects"])
+    text += ", with intervals that hold together" if known else ", without intervals, since luck is not known"
+    text += "; and the strongest interaction" if study["strongest_interaction"] else ""
+    return f"{text}. At other lengths of training the answer may differ."
+
+
+def _caption_of_latent(document: Document) -> str:
+    n, label = document["args"]["latent_dim"], document["data"].get("label_column")
+    text = f"Every observation in the latent space of the best model, by density{' and by label' if label else ''}."
+    if n > MOST_DIMENSIONS:
+        return f"{text} Of the {n} dimensions, the first two principal components."
+    return text if n < 3 else f"{text} Every two of the {n} dimensions."
 
 
 def _alt_of_verdict(document: Document) -> str:
@@ -66,7 +128,10 @@ def _alt_of_history(document: Document) -> str:
 
 def _alt_of_study(document: Document) -> str:
     study = document["study"]
-    effects = (f"{e['factor']} {e['level']} by {e['effect']:+.4f}" for e in study["main_effects"])
+    effects = (
+        f"{e['factor']} {level_of(e['level'])} by {change_text(e['effect'], None, mean_loss(study))}"
+        for e in study["main_effects"]
+    )
     changes = f": {listed(effects, 'and')}" if study["main_effects"] else ""
     return f"What each option changes in the loss after {count_of(study['epochs'], 'epoch')}{changes}."
 
@@ -117,61 +182,64 @@ def _alt_of_clusters(document: Document) -> str:
 PICTURES = {  # field of `reporting.OutputFiles` -> what is said about it, in the order of the page
     "verdict_plot": Picture(
         "How much worse than the best",
-        "Each configuration's loss minus that of the best measured, with its interval. Those marked as tied are not "
-        "ruled out by the data as the truly best.",
+        _caption_of_verdict,
         _alt_of_verdict,
     ),
     "configurations_plot": Picture(
         "Loss against size",
-        "Each configuration's parameters against its loss, with ± 1 standard deviation over the repeats, the band of "
-        "the tied, and the baselines. No smaller one matches one on the dashed Pareto front within the noise.",
+        _caption_of_configurations,
         _alt_of_configurations,
     ),
     "search_plot": Picture(
         "Loss by epoch",
-        "Test loss of the best five. Curves always flatten at the end, since the learning rate goes to zero there; "
-        "that alone does not show that training was long enough.",
+        _caption_of_search,
         _alt_of_search,
     ),
     "history_plot": Picture(
         "The search as it went",
-        "The lowest test loss so far, and each configuration's, against trainings done and seconds.",
+        _always("The lowest test loss so far, and each configuration's, against trainings done and seconds."),
         _alt_of_history,
     ),
     "study_plot": Picture(
         "What the options change",
-        "The change in loss that each level brings against the reference, mean over the configurations, with intervals "
-        "that hold together; and the strongest interaction. At other lengths of training the answer may differ.",
+        _caption_of_study,
         _alt_of_study,
     ),
     "latent_plot": Picture(
         "The latent space",
-        "Every observation in the latent space of the best model, by density and by label. Of 3 to 5 dimensions every "
-        "two, of more the first two principal components.",
+        _caption_of_latent,
         _alt_of_latent,
     ),
     "axes_plot": Picture(
         "What the latent dimensions go with",
-        "Correlation of every latent dimension with every column, over all rows. A dimension has no name and no sign "
-        "of its own; what it goes with gives it one.",
+        _always(
+            "Correlation of every latent dimension with every column, over all rows. A dimension has no name and no "
+            "sign of its own; what it goes with gives it one."
+        ),
         _alt_of_axes,
     ),
     "reconstruction_plot": Picture(
         "What is kept of each column",
-        "Share of each column's variance that the model, and PCA of the same size, keep on the test rows. Below zero "
-        "the training mean would do better.",
+        _always(
+            "Share of each column's variance that the model, and PCA of the same size, keep on the test rows. Below "
+            "zero the training mean would do better."
+        ),
         _alt_of_reconstruction,
     ),
     "agreement_plot": Picture(
         "Agreement with the labels",
-        "How well labels that no training saw agree with the latent space, with PCA of the same size and with the "
-        "scaled columns, with intervals.",
+        _always(
+            "How well labels that no training saw agree with the latent space, with PCA of the same size and with the "
+            "scaled columns, with intervals."
+        ),
         _alt_of_agreement,
     ),
     "clusters_plot": Picture(
         "Clusters in the latent space",
-        "As many components of a Gaussian mixture as its BIC prefers. That they can be told apart does not make them "
-        "kinds of observations.",
+        _always(
+            "As many components of a Gaussian mixture as its BIC prefers. That they can be told apart does not make "
+            "them kinds of observations."
+        ),
         _alt_of_clusters,
     ),
 }

@@ -17,6 +17,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import json
+import re
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -29,10 +31,12 @@ from html_pictures import PICTURES
 from html_table import configurations_table
 from methods import changed_arguments, command_line, methods_text
 from report import percent
+from search import OPTIONS
 from sources import bibtex, cited
 from statement import difference_text, interval_text
 from verdict import Interval
 
+ENDING = re.compile(r"; (--epochs \d+\.)$")  # of a statement without the time that its advice takes
 NAMED = 6  # failed configurations, by name
 Document = Mapping[str, Any]
 
@@ -122,18 +126,29 @@ def _verdict(document: Document, pictures: Mapping[str, bytes]) -> str:
         + "</div>"
         for term, main, *details in _cards(document, verdict)
     )
-    lines = "".join(f"<li>{_statement_line(line)}</li>" for line in rest if line.strip())
+    said_below = ("Ensemble of ",) if document.get("ensemble") else ()  # it has a section of its own
+    lines = "".join(
+        f"<li>{_statement_line(line)}</li>"
+        for line in rest
+        if line.strip() and not line.lstrip().startswith(said_below)
+    )
     headline = with_flags(first.removeprefix("Verdict: "))
     return f'<p class="headline">{headline}</p>\n<dl class="cards">{cards}</dl>\n<ul class="statement">{lines}</ul>'
 
 
 def _statement_line(line: str) -> str:
     """With its lead-in, up to a colon, made to stand out."""
-    line = line.strip()
+    line = ENDING.sub(r"; give \1", line.strip())
     lead, colon, rest = line.partition(": ")
     if not colon or len(lead) > 40:
         return with_flags(line)
-    return f"<b>{escape(lead[:1].upper() + lead[1:])}:</b> {with_flags(rest)}"
+    return f"<b>{escape(_capitalised(lead))}:</b> {with_flags(rest)}"
+
+
+def _capitalised(text: str) -> str:
+    """A sentence's beginning, but for names of options and flags, which are as they are."""
+    first = text.partition(" ")[0]
+    return text if first in OPTIONS or first.startswith("-") else text[:1].upper() + text[1:]
 
 
 def _cards(document: Document, verdict: Document) -> list[tuple[str, ...]]:
@@ -182,9 +197,9 @@ def _beaten(baseline: Document, n: int) -> str:
 def _warnings(document: Document, pictures: Mapping[str, bytes]) -> str:
     items = [
         f"<li><b>{escape(title)}</b> {with_flags(text)}</li>"
-        for title, text in [*_about_the_search(document), *_about_the_verdict(document)]
+        for title, text in [*_about_the_search(document), *_about_the_verdict(document), *_about_the_start(document)]
     ]
-    notices = [with_flags(notice[:1].upper() + notice[1:]) for notice in document["data"].get("notices") or []]
+    notices = [with_flags(_capitalised(notice)) for notice in document["data"].get("notices") or []]
     items += [f"<li><b>The table</b> {'<br>'.join(notices)}</li>"] if notices else []
     return f'<ul class="warnings">{"".join(items)}</ul>' if items else ""
 
@@ -235,6 +250,19 @@ def _about_the_verdict(document: Document) -> list[tuple[str, str]]:
     return found
 
 
+def _about_the_start(document: Document) -> list[tuple[str, str]]:
+    start = document.get("init_from")
+    if not start:
+        return []
+    file = PurePath(start["file"]).name
+    what = "All trainings kept the encoder of" if start["frozen"] else "All trainings started from the weights of"
+    rest = (
+        "another start may crown other layers. If that model was trained on rows of this table, it may have seen some "
+        "that test here, and losses look better than they are."
+    )
+    return [("Started from a saved model", f"{what} {file}. The verdict holds for this start alone: {rest}")]
+
+
 # What not every search has
 
 
@@ -270,7 +298,7 @@ def _ensemble(document: Document, pictures: Mapping[str, bytes]) -> str:
 def _pictures(document: Document, pictures: Mapping[str, bytes]) -> str:
     figures = "\n".join(
         f"<figure>\n<h3>{escape(picture.heading)}</h3>\n{_image(pictures[name], picture.alt(document))}\n"
-        f"<figcaption>{escape(picture.caption)}</figcaption>\n</figure>"
+        f"<figcaption>{escape(picture.caption(document))}</figcaption>\n</figure>"
         for name, picture in PICTURES.items()
         if name in pictures
     )
@@ -328,6 +356,7 @@ def _run(document: Document, pictures: Mapping[str, bytes]) -> str:
             f'<pre id="command">{escape(command_line(args))}</pre>\n{_copy_button("command", "Copy the command")}',
         ),
         ("Data", _values(_about_data(document))),
+        ("Started from", _values(_about_start(document))),
         ("Search", _values(_about_search(document))),
         ("Arguments given", _values((f"--{name}", value) for name, value in changed.items())),
         ("Arguments at their defaults", _values(((f"--{name}", value) for name, value in left.items()), "values many")),
@@ -383,11 +412,36 @@ def _about_data(document: Document) -> list[tuple[str, Any]]:
     ]
 
 
+def _about_start(document: Document) -> list[tuple[str, Any]]:
+    """The saved model that trainings started from."""
+    start, best = document.get("init_from"), document["best_configuration"]
+    if not start:
+        return []
+    shape = f"{name_of(start)}, {count_of(start['latent_dim'], 'latent dimension')}"
+    of_best = f"{whole(start['taken'])}, by {name_of(best)}" if best and start["taken"] else None
+    return [
+        ("File", start["file"]),
+        ("SHA-256", start["sha256"]),
+        ("Its model", f"{shape}, {count_of(start['model_params'], 'parameter')}"),
+        ("Parameters taken", of_best),
+        ("Encoder", "kept as it was" if start["frozen"] else "trained on"),
+        ("Scaling", "that model's" if start["stored_scaling"] else "this table's own"),
+    ]
+
+
 def _about_search(document: Document) -> list[tuple[str, Any]]:
     search = document["search"]
     if search is None:
         return []
-    return [(name.replace("_", " ").capitalize(), value) for name, value in search.items() if name != "history"]
+    first = (document.get("study") or {}).get("first_stage")
+    pairs = [(name.replace("_", " ").capitalize(), value) for name, value in search.items() if name != "history"]
+    if not first:
+        return pairs
+    ranking = first["ranking"]
+    finished = whole(sum(entry["status"] == "ok" for entry in ranking))
+    what = f"{first['strategy']}: {count_of(len(ranking), 'configuration')} tried, {finished} trained to the end"
+    crossed = len({json.dumps(entry["config"]) for entry in document["all_results"]})
+    return [("First stage", what), ("Second stage", f"the best {whole(crossed)} crossed, trained anew"), *pairs]
 
 
 SECTIONS: Sequence[tuple[str, str, Callable[[Document, Mapping[str, bytes]], str]]] = (

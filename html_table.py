@@ -142,7 +142,10 @@ def _row_html(row: Row) -> str:
 
 def _note(document: Document) -> str:
     verdict = document["verdict"]
-    text = "SD: standard deviation over the repeats."
+    has_sd = any(entry["final_test_loss_sd"] is not None for entry in document["all_results"])
+    text = "SD: standard deviation over the repeats." if has_sd else "There is no SD: each was trained once."
+    if document["args"]["repeats"] > 1 and not has_sd:
+        text = "SD: standard deviation over the repeats, of which none has one."
     if verdict and verdict["tied"] is not None:
         text += (
             f" Difference: against the best measured, with its {percent(verdict['confidence'])} interval. P(best): how "

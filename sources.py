@@ -20,17 +20,17 @@ class Source(NamedTuple):
 
 
 def _source(kind: str, cited: str, title: str, doi: str, **fields: str) -> Source:
-    """From BibTeX's fields; `doi` may be a web address where there is none. Authors are joined by " and "."""
+    """From BibTeX's fields; `doi` may be a web address, or empty. Authors are joined by " and "."""
     authors, year = fields.pop("author"), cited.rpartition(" ")[2]
     where = fields.get("journal") or fields["booktitle"]
     place = fields.get("volume", "") + (f"({fields['number']})" if "number" in fields else "")
     parts = [where, place, fields.get("pages", "").replace("--", "–")]
-    link = doi if doi.startswith("http") else f"https://doi.org/{doi}"
+    link = doi if doi.startswith("http") or not doi else f"https://doi.org/{doi}"
     names = authors.replace(" and others", " et al.").replace(" and ", "; ")
-    entry = f"{names} ({year}). {title}. {', '.join(part for part in parts if part)}. {link}"
+    entry = f"{names} ({year}). {title}. {', '.join(part for part in parts if part)}. {link}".strip()
     key = re.sub(r"\W", "", authors.partition(",")[0]).lower() + year
     pairs = {"author": authors, "title": f"{{{title}}}", "year": year, **fields}
-    pairs |= {"url": doi} if doi.startswith("http") else {"doi": doi}
+    pairs |= {} if not doi else {"url": doi} if doi.startswith("http") else {"doi": doi}
     lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in pairs.items())
     return Source(cited, entry, f"@{kind}{{{key},\n{lines}\n}}")
 
@@ -188,6 +188,78 @@ SOURCES = (
         "10.1145/2833157.2833162",
         author="Lam, S. K. and Pitrou, A. and Seibert, S.",
         booktitle="Proceedings of the Second Workshop on the LLVM Compiler Infrastructure in HPC",
+    ),
+    _source(
+        "article",
+        "Beran, 1988",
+        "Balanced simultaneous confidence sets",
+        "",
+        author="Beran, R.",
+        journal="Journal of the American Statistical Association",
+        volume="83",
+        pages="679--686",
+    ),
+    _source(
+        "inproceedings",
+        "Krogh & Vedelsby, 1995",
+        "Neural network ensembles, cross validation, and active learning",
+        "",
+        author="Krogh, A. and Vedelsby, J.",
+        booktitle="Advances in Neural Information Processing Systems",
+        volume="7",
+    ),
+    _source(
+        "article",
+        "Schönemann, 1966",
+        "A generalized solution of the orthogonal Procrustes problem",
+        "10.1007/BF02289451",
+        author="Schönemann, P. H.",
+        journal="Psychometrika",
+        volume="31",
+        number="1",
+        pages="1--10",
+    ),
+    _source(
+        "article",
+        "Gower, 1975",
+        "Generalized Procrustes analysis",
+        "10.1007/BF02291478",
+        author="Gower, J. C.",
+        journal="Psychometrika",
+        volume="40",
+        number="1",
+        pages="33--51",
+    ),
+    _source(
+        "article",
+        "Cover & Hart, 1967",
+        "Nearest neighbor pattern classification",
+        "10.1109/TIT.1967.1053964",
+        author="Cover, T. M. and Hart, P. E.",
+        journal="IEEE Transactions on Information Theory",
+        volume="13",
+        number="1",
+        pages="21--27",
+    ),
+    _source(
+        "article",
+        "Rousseeuw, 1987",
+        "Silhouettes: a graphical aid to the interpretation and validation of cluster analysis",
+        "10.1016/0377-0427(87)90125-7",
+        author="Rousseeuw, P. J.",
+        journal="Journal of Computational and Applied Mathematics",
+        volume="20",
+        pages="53--65",
+    ),
+    _source(
+        "article",
+        "Hubert & Arabie, 1985",
+        "Comparing partitions",
+        "10.1007/BF01908075",
+        author="Hubert, L. and Arabie, P.",
+        journal="Journal of Classification",
+        volume="2",
+        pages="193--218",
     ),
 )
 

@@ -10,15 +10,14 @@ The statistics are those of `study.py`, the picture that of `study_plot.py`.
 from __future__ import annotations
 
 import csv
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import document_words
 from console import count
 from csv_tables import LINE_END
 from files import replacing
 from report import config_text, percent
-from statement import difference_text, interval_text
 from study import Interaction, MainEffect, Study
 from study_plan import Factor, level_text
 from verdict import Interval
@@ -46,9 +45,8 @@ def state_study(study: Study) -> list[str]:
     if not study.main_effects:
         return [f"Study: of {_asked(study)} nothing can be compared.", *_left_out(study)]
     lines = [f"Study at {count(study.epochs, 'epoch')} (at other lengths the answer may differ): {_scope(study)}"]
-    lines += [f"  {_effects_text(study, factor)}" for factor in study.factors]
-    if study.strongest:
-        lines.append(f"  Strongest interaction: {interaction_text(study, study.strongest)}.")
+    lines += [f"  {_effect_text(study, effect)}" for effect in study.main_effects]
+    lines += [f"  {_strongest_text(study, study.strongest)}"] if study.strongest else []
     lines += [f"  {line}" for line in advise(study)]
     return lines + _left_out(study)
 
@@ -67,18 +65,22 @@ def _left_out(study: Study) -> list[str]:
     return [f"  Left out: {'; '.join(study.left_out)}."] if study.left_out else []
 
 
-def _effects_text(study: Study, factor: Factor) -> str:
-    """`dropout instead of 0.1: 0 -0.0049 [-0.0056, -0.0042]; 0.3 +0.0124 [+0.0117, +0.0131]`."""
-    effects = [effect for effect in study.main_effects if effect.factor == factor.name]
-    changes = [f"{level_text(e.level)} {change_text(study, e.estimate, e.interval)}" for e in effects]
-    return f"{factor.name} instead of {level_text(effects[0].reference)}: {'; '.join(changes)}"
+def _effect_text(study: Study, effect: MainEffect) -> str:
+    """`dropout 0 instead of 0.1: -0.0049 [-0.0056, -0.0042]`."""
+    levels = f"{level_text(effect.level)} instead of {level_text(effect.reference)}"
+    return f"{effect.factor} {levels}: {change_text(study, effect.estimate, effect.interval)}"
 
 
 def change_text(study: Study, change: float, interval: Interval | None) -> str:
-    """`-0.0049 [-0.0056, -0.0042]`, with the decimals of the losses; without an interval where there is none."""
-    loss = float(study.losses.mean())
-    text = difference_text(change, loss) + (f" {interval_text(interval, loss)}" if interval else "")
-    return re.sub(r"[+-](0\.0+)(?![0-9])", r"\1", text)
+    """`-0.0049 [-0.0056, -0.0042]`, as `document_words.change_text` writes it."""
+    return document_words.change_text(change, interval, float(study.losses.mean()))
+
+
+def _strongest_text(study: Study, strongest: Interaction) -> str:
+    text = interaction_text(study, strongest)
+    if strongest.interval and not is_told(strongest):
+        return f"No interaction can be told (the strongest: {text})."
+    return f"Strongest interaction: {text}."
 
 
 def interaction_text(study: Study, interaction: Interaction) -> str:
@@ -90,7 +92,7 @@ def interaction_text(study: Study, interaction: Interaction) -> str:
 
 def is_told(effect: MainEffect | Interaction) -> bool:
     """Whether it is not luck: its interval keeps off zero."""
-    return effect.interval is not None and not effect.interval.low <= 0 <= effect.interval.high
+    return document_words.is_told(effect.interval)
 
 
 def advise(study: Study) -> list[str]:

@@ -6,6 +6,7 @@ PNG                                  # an empty picture of 1,400 x 1,000 pixels
 
 from __future__ import annotations
 
+import copy
 import struct
 import zlib
 from collections.abc import Sequence
@@ -26,19 +27,6 @@ SEARCHED = enumerate_configurations([16, 32, 64], 2)
 FAILED = (16, 16)
 KINDS = ("whole", "proven", "folds", "one repeat", "one configuration", "halving", "failed", "interrupted", "nothing")
 COLUMNS = ["L", "Ind", "CG"]
-SHARES = {"model": 0.5, "pca": 0.25}
-MEASURED = {name: {"value": 0.625, "interval": [0.5, 0.75]} for name in ("latent", "pca", "columns")}
-LATENT_SPACE = {
-    "axes": {"dimensions": [1, 2], "correlations": {"L": [0.5, None], "Ind": [-0.75, None], "CG": [0.25, None]}},
-    "reconstruction": {"rows": 401, "overall": SHARES, "by_column": dict.fromkeys(COLUMNS, SHARES)},
-    "agreement": {
-        "label_column": "Cluster",
-        "labels": {"A": 5, "B": 6},
-        "knn_accuracy": MEASURED,
-        "majority_share": 0.375,
-    },
-    "clusters": {"preferred": 2, "sizes": [1500, 508]},
-}
 
 
 def _measured(value: float) -> dict[str, Any]:
@@ -80,6 +68,90 @@ LATENT_SPACE = {  # with both, labels and clusters, of which a search has one
     },
     "clusters": {"preferred": 2, "at_least": False, "bic": [3.0, 1.0, 2.0], "rows": 2008, "sizes": [1200, 808]},
 }
+
+
+START = {
+    "file": "a/b.pth",
+    "sha256": "cd" * 32,
+    "config": [64, 32],
+    "latent_dim": 3,
+    "model_params": 4321,
+    "taken": 2468,
+    "frozen": False,
+    "stored_scaling": True,
+}
+STRONGEST = {
+    "factors": ["dropout", "normalization"],
+    "levels": [0.0, "none"],
+    "references": [0.1, "layer"],
+    "effect": 0.0031,
+    "standard_error": 0.0004,
+    "interval": [0.002, 0.0042],
+}
+STUDY = {
+    "statement": ["Study at 4 epochs: of <2>", "  dropout 0 instead of 0.1: -0.0049", "", "  A lower loss"],
+    "method": "contrasts",
+    "epochs": 4,
+    "confidence": 0.95,
+    "factors": [
+        {"name": "dropout", "levels": [0.0, 0.1], "reference": 0.1, "mean_losses": [0.04, 0.05]},
+        {"name": "weight_decay", "levels": [1e-06, 0.01], "reference": 1e-06, "mean_losses": [0.045, 0.045]},
+        {"name": "normalization", "levels": ["layer", "none"], "reference": "layer", "mean_losses": [0.045, 0.045]},
+    ],
+    "configurations": [[64], [32]],
+    "repeats": 5,
+    "left_out": [],
+    "main_effects": [
+        {"factor": name, "level": level, "reference": reference, "effect": effect, "standard_error": 0.001}
+        | {"interval": [effect - 0.002, effect + 0.002], "by_configuration": [effect, effect]}
+        for name, level, reference, effect in (
+            ("dropout", 0.0, 0.1, -0.0049),
+            ("weight_decay", 0.01, 1e-06, 0.0011),
+            ("normalization", "none", "layer", 0.0061),
+        )
+    ],
+    "interactions": [STRONGEST],
+    "strongest_interaction": STRONGEST,
+    "first_stage": None,
+}
+FIRST_STAGE = {
+    "strategy": "halving",
+    "ranking": [
+        {"config": [64], "model_params": 3915, "final_test_loss": 0.04, "status": "ok"},
+        {"config": [32], "model_params": 1900, "final_test_loss": 0.05, "status": "ok"},
+        {"config": [16], "model_params": 900, "final_test_loss": None, "status": "dropped at epoch 1 (0.07)"},
+    ],
+}
+ENSEMBLE = {
+    "asked": "tied",
+    "file": "ensemble_latent3.pth",
+    "configurations": 2,
+    "left_out": 0,
+    "members": [{}, {}, {}],
+    "test_loss": 0.0321,
+    "mean_member_test_loss": 0.0411,
+    "best_single": {"config": [64, 64], "repeat": 1, "test_loss": 0.0401},
+    "difference": -0.008,
+    "difference_interval": [-0.0091, -0.0069],
+    "reference": 0,
+    "mean_agreement": 0.91,
+}
+MODES = ("start", "frozen", "study", "best crossed", "ensemble")
+
+
+def make_mode(mode: str) -> dict[str, Any]:
+    """The whole document, and what one of `MODES` adds to it."""
+    document = make_document()
+    if mode in ("start", "frozen"):
+        return {**document, "init_from": copy.deepcopy({**START, "frozen": mode == "frozen"})}
+    if mode == "ensemble":
+        return {**document, "ensemble": copy.deepcopy(ENSEMBLE)}
+    document["search"] |= {"space_size": 16, "tried": 16}  # 2 configurations x 8 combinations
+    first = None
+    if mode == "best crossed":
+        first = FIRST_STAGE
+        document["args"] |= {"search": "halving", "study_configs": 2}
+    return {**document, "study": copy.deepcopy({**STUDY, "first_stage": first})}
 
 
 def make_document(kind: str = "whole", flags: Sequence[str] = ()) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from commands import Run
-from documents import DRAWN, KINDS, PNG, make_document
+from documents import DRAWN, ENSEMBLE, KINDS, MODES, PNG, STUDY, make_document, make_mode
 
 from document_words import escape, name_of, readable, short, with_flags
 from html_pictures import PICTURES
@@ -258,34 +258,14 @@ def test_without_a_verdict_none_is_recommended() -> None:
     assert [row[0][7][0] for row in rows] == ["best measured"] + [""] * 8
 
 
-STUDY = {
-    "statement": ["Study at 4 epochs: of <2>", "  dropout instead of 0.1: 0 -0.0049", "", "  A lower loss"],
-    "epochs": 4,
-    "main_effects": [{"factor": "dropout", "level": 0, "effect": -0.00491}],
-    "factors": [
-        {"name": "dropout", "levels": [0.0, 0.1]},
-        {"name": "input_normalization", "levels": ["layer", "none"]},
-    ],
-    "configurations": [[64], [32]],
-}
-ENSEMBLE = {
-    "configurations": 2,
-    "members": [{}, {}, {}],
-    "test_loss": 0.0321,
-    "mean_member_test_loss": 0.0411,
-    "best_single": {"config": [64, 64], "test_loss": 0.0401},
-    "difference": -0.008,
-    "difference_interval": [-0.0091, -0.0069],
-    "mean_agreement": 0.9123,
-}
-
-
 def test_a_study_has_a_section_and_its_picture_words() -> None:
     document = {**make_document(), "study": STUDY}
     text = html_report(document, {"study_plot": PNG})
     assert '<p class="headline">Study at 4 epochs: of &lt;2&gt;</p>' in text
-    assert "<li><b>Dropout instead of 0.1:</b> 0 -0.0049</li><li>A lower loss</li>" in text
-    assert "What each option changes in the loss after 4 epochs: dropout 0 by -0.0049." in text
+    assert "<li><b>dropout 0 instead of 0.1:</b> -0.0049</li><li>A lower loss</li>" in text
+    assert (
+        "the loss after 4 epochs: dropout 0 by -0.0049, weight_decay 0.01 by +0.0011 and normalization none by" in text
+    )
     assert 'id="study"' not in html_report({**document, "study": None}, {})
 
 
@@ -293,14 +273,15 @@ def test_pictures_of_the_latent_space_are_put_into_words() -> None:
     document = copy.deepcopy(make_document())
     alts = {name: picture.alt(document) for name, picture in PICTURES.items() if name in DRAWN}
     assert alts["axes_plot"] == (
-        "Correlations of 2 latent dimensions with 3 columns: dimension 1 goes most with Ind (-0.75)."
+        "Correlations of 3 latent dimensions with 3 columns: dimension 1 goes most with L (+0.81) and dimension 2 goes "
+        "most with Ind (-0.44)."
     )
-    assert alts["reconstruction_plot"].endswith("of 3 columns on 401 test rows: model 0.50 and pca 0.25.")
+    assert alts["reconstruction_plot"].endswith("of 3 columns on 401 test rows: model 0.27 and pca 0.45.")
     assert "2 labels of Cluster" in alts["agreement_plot"]
-    assert alts["agreement_plot"].endswith("latent 0.62, pca 0.62 and columns 0.62; always the commonest label: 0.38.")
-    document["latent_space"]["axes"]["correlations"] = {"L": [None, None]}
-    assert PICTURES["axes_plot"].alt(document) == "Correlations of 2 latent dimensions with 1 column: nothing."
-    assert alts["clusters_plot"] == "The latent space by 2 clusters, of 1,500 and 508 rows."
+    assert alts["agreement_plot"].endswith("latent 0.53, pca 0.58 and columns 0.64; always the commonest label: 0.50.")
+    document["latent_space"]["axes"]["correlations"] = {"L": [None, None, None]}
+    assert PICTURES["axes_plot"].alt(document) == "Correlations of 3 latent dimensions with 1 column: nothing."
+    assert alts["clusters_plot"] == "The latent space by 2 clusters, of 1,200 and 808 rows."
 
 
 def test_an_ensemble_has_a_section() -> None:
@@ -309,6 +290,128 @@ def test_an_ensemble_has_a_section() -> None:
     assert "3 models of 2 configurations as one" in text
     assert "test loss 0.0321, against 0.0401 of the best single model, [64, 64]: -0.0080 [-0.0091, -0.0069]" in text
     assert 'id="ensemble"' not in html_report({**document, "ensemble": None}, {})
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_any_mode_has_a_report(mode: str) -> None:
+    document = make_mode(mode)
+    page = page_of(document, [*DRAWN, "study_plot"] if document.get("study") else DRAWN)
+    ids = [attributes["id"] for _, attributes in page.attributes if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize(("mode", "encoder"), [("start", "trained on"), ("frozen", "kept as it was")])
+def test_a_start_from_a_saved_model_is_kept_in_mind_and_named(mode: str, encoder: str) -> None:
+    document = make_mode(mode)
+    text = html_report(document, {})
+    assert "<b>Started from a saved model</b> All trainings" in text
+    assert "The verdict holds for this start alone:" in text
+    assert "it may have seen some that test here" in text
+    block = text.partition("<h3>Started from</h3>")[2].partition("<h3>")[0]
+    for words in ("a/b.pth", "cd" * 32, "[64, 32], 3 latent dimensions, 4,321 parameters", "2,468, by [64", encoder):
+        assert words in block
+    assert "that model&#x27;s" in block
+    assert "Started from" not in html_report(make_document(), {})
+
+
+def test_the_stage_that_chose_is_told_with_the_search() -> None:
+    document = make_mode("best crossed")
+    document["all_results"] = document["all_results"][:2]
+    block = html_report(document, {}).partition("<h3>Search</h3>")[2].partition("<h3>")[0]
+    assert "<dt>First stage</dt><dd><bdi>halving: 3 configurations tried, 2 trained to the end</bdi>" in block
+    assert "the best 2 crossed, trained anew" in block
+    assert "First stage" not in html_report(make_mode("study"), {})
+
+
+def test_advice_without_its_time_does_not_break_off() -> None:
+    document = copy.deepcopy(make_document())
+    document["verdict"]["statement"][-1] = "  Too short: the loss falls; --epochs 150."
+    text = html_report(document, {})
+    assert "<b>Too short:</b> the loss falls; give <code>--epochs 150</code>.</li>" in text
+    document["verdict"]["statement"][-1] = "  Too short: the loss falls; --epochs 150 takes about 44 s."
+    assert "falls; <code>--epochs 150</code> takes about 44 s.</li>" in html_report(document, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("comes with --normalization none.", "--normalization none"),
+        ("with --dropout 0.25 here", "--dropout 0.25"),
+        ("with --weight_decay 1e-06.", "--weight_decay 1e-06"),
+        ("--epochs 150.", "--epochs 150"),
+        ("--ensemble tied: x", "--ensemble tied"),
+        ("more --dropout or so", "--dropout"),
+        ("--study_configs anyhow", "--study_configs"),
+    ],
+)
+def test_the_value_of_a_flag_is_code_too_and_nothing_more(text: str, code: str) -> None:
+    assert f"<code>{code}</code>" in with_flags(text)
+
+
+def test_flags_and_options_are_not_capitalised() -> None:
+    document = copy.deepcopy(make_document())
+    document["data"]["notices"] = ["--scaling robust is used", "dropout is high", "a column is constant"]
+    text = html_report(document, {})
+    for words in ("<code>--scaling robust</code> is used", ">dropout is high", ">A column is constant"):
+        assert words in text
+
+
+def test_an_ensemble_is_said_once() -> None:
+    document = {**make_document(), "ensemble": ENSEMBLE}
+    document["verdict"]["statement"].append("  Ensemble of 3 models (2 tied configurations): test loss 0.0321")
+    text = html_report(document, {}).partition('<section id="methods"')[0]
+    assert "Ensemble of 3 models" not in text
+    assert text.count("3 models of 2 configurations") == 1
+
+
+def caption_of(name: str, document: dict[str, Any]) -> str:
+    return PICTURES[name].caption(document)
+
+
+def test_captions_speak_only_of_what_is_drawn() -> None:
+    whole, once, alone = (make_document(kind) for kind in ("whole", "one repeat", "one configuration"))
+    assert "with its interval" in caption_of("verdict_plot", whole)
+    assert "There are no intervals" in caption_of("verdict_plot", once)
+    assert "tied" not in caption_of("verdict_plot", once) + caption_of("verdict_plot", alone)
+    words = "with ± 1 standard deviation over the repeats, the band of the tied and the baselines."
+    assert words in caption_of("configurations_plot", whole)
+    assert caption_of("configurations_plot", whole).endswith("Pareto front, within the noise.")
+    assert "standard deviation" not in caption_of("configurations_plot", once)
+    assert "tied" not in caption_of("configurations_plot", once) + caption_of("configurations_plot", alone)
+    assert caption_of("configurations_plot", once).endswith("Pareto front, as measured.")
+    assert "best 5" in caption_of("search_plot", whole)
+    assert "one configuration" in caption_of("search_plot", alone)
+    assert "There is no SD" in html_report(once, {})
+    assert "There is no SD" not in html_report(whole, {})
+
+
+def test_the_front_of_other_objectives_is_not_told_as_one_of_sizes() -> None:
+    document = copy.deepcopy(make_document())
+    document["verdict"]["objectives"] = ["loss", "time"]
+    caption = caption_of("configurations_plot", document)
+    assert "weighs loss and time" in caption
+    assert "smaller" not in caption
+
+
+@pytest.mark.parametrize(
+    ("latent_dim", "words"),
+    [(1, "by label."), (2, "by label."), (4, "Every two of the 4 dimensions."), (9, "two principal components.")],
+)
+def test_the_picture_of_the_latent_space_is_told_for_its_size(latent_dim: int, words: str) -> None:
+    document = make_document("whole", ["--latent_dim", str(latent_dim)])
+    assert caption_of("latent_plot", document).endswith(words)
+
+
+def test_the_caption_of_a_study_has_intervals_only_where_it_has() -> None:
+    document = {**make_document(), "study": copy.deepcopy(STUDY)}
+    assert "with intervals that hold together; and the strongest interaction." in caption_of("study_plot", document)
+    document["study"] |= {"strongest_interaction": None, "configurations": [[64]]}
+    for effect in document["study"]["main_effects"]:
+        effect["interval"] = None
+    assert caption_of("study_plot", document) == (
+        "The change in loss that each level brings against the reference, without intervals, since luck is not known. "
+        "At other lengths of training the answer may differ."
+    )
 
 
 def test_a_finished_run_leaves_its_report(finished: Run) -> None:
