@@ -72,7 +72,7 @@ def _draw_measure(panel: Axes, agreement: Agreement, measure: str) -> None:
     if measure == "knn_accuracy":
         low = min(shown) - 0.1 * (max(shown) - min(shown))
         panel.axvline(agreement.majority_share, color=FAINT, linewidth=1.1, linestyle=(0, (3, 2)), zorder=1)
-    set_scale(panel.xaxis, low, high, log=False, most_ticks=4)
+    set_scale(panel.xaxis, low, high, log=False, most_ticks=3)
     panel.set_ylim(-2.6, 0.6)
     heading, below = _words(agreement, measure)
     panel.set_title(heading, loc="left", pad=5)
