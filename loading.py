@@ -160,6 +160,7 @@ def describe_data(loaded: Loaded) -> dict[str, Any]:
     """The `data` part of the results."""
     return {
         **loaded.dataset.get_info(),
+        "notices": list(loaded.notices),
         "train_rows": len(loaded.table.train),
         "test_rows": len(loaded.table.test),
         "validation_rows": 0 if loaded.table.validation is None else len(loaded.table.validation),
