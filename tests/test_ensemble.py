@@ -271,6 +271,13 @@ def test_the_same_command_gives_the_same_results_and_without_the_flag_nothing_of
     assert "Ensemble" not in plain.out
 
 
+def test_files_that_an_earlier_run_left_are_named(table: Path, tied: Run, tmp_path: Path) -> None:
+    shutil.copytree(tied.folder, tmp_path / "new")
+    plain = run(tmp_path / "new", "--data_path", table, *FLAGS)
+    left = "left from an earlier run, and not written by this one: ensemble_latent3.pth, ensemble_codes_latent3.csv"
+    assert (plain.status, plain.err) == (0, f"Note: {left}\n")
+
+
 def test_after_folds_members_are_trained_on_all_training_rows(table: Path, tied: Run, tmp_path: Path) -> None:
     done = run(tmp_path / "folds", "--data_path", table, "--ensemble", "2", "--cv_folds", "3", *FLAGS)
     assert (done.status, done.err) == (0, "")

@@ -30,7 +30,7 @@ from lifecycle import SplitTable, TrainingSettings, nominal_seconds, stream_name
 from losses import sparse_aware_loss
 from models import DynamicAutoencoder, flatten
 from randomness import batch_order
-from reference import reference_trainer
+from reference import one_torch_thread, reference_trainer
 from search import Configuration, Trial, TrialResult, TrialState, Variant, decoder_dims, encoder_dims
 from training import Training, encode_table, make_trainer, trained_model
 from weights import Start, start_from
@@ -606,3 +606,24 @@ def test_a_training_that_is_to_stop_makes_no_weights_again(kept_training: Traini
 def test_a_failed_training_has_no_weights_to_be_made_again(kept_training: Training) -> None:
     failed = make_failed_trial((9,))
     assert kept_training.with_weights(failed) is failed
+
+
+def test_who_wants_one_torch_thread_waits_for_another_so_that_the_number_comes_back() -> None:
+    before, inside, seen = torch.get_num_threads(), threading.Event(), list[int]()
+    torch.set_num_threads(3)
+
+    def other() -> None:
+        with one_torch_thread():
+            seen.append(torch.get_num_threads())
+
+    try:
+        with one_torch_thread(), one_torch_thread():
+            thread = threading.Thread(target=other)
+            thread.start()
+            inside.wait(0.05)
+            assert not seen
+        thread.join()
+        assert seen == [1]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
