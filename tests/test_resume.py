@@ -149,7 +149,7 @@ def test_a_finished_search_trains_nothing_and_writes_its_reports_anew(
             path.unlink()
     assert run(folder, "--data_path", table, "--save_models", *SMALL, pictures=True).status == 0
     assert outputs(folder) == outputs(finished.folder)
-    assert sum(name.endswith(".png") for name in outputs(folder)) == 4
+    assert sum(name.endswith(".png") for name in outputs(folder)) == 8
     assert trained == []
 
 
