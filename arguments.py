@@ -602,13 +602,13 @@ def _folder_faults(name: str) -> list[str]:
 
 def _file_faults(flag: str, path: str, suffixes: Sequence[str] = (), words: str = "") -> list[str]:
     """Faults of a file to be read; `suffixes`: of its name, any without them; `words`: what to give."""
-    words = words or f"({', '.join(suffixes)})"
+    words, kind = words or f"({', '.join(suffixes)})", "table" if suffixes == SUFFIXES else "model"
     if "\0" in path or not _exists(Path(path)):
         return [f"{flag} {path!r}: there is no such file"]
     if Path(path).is_dir():
         return [f"{flag} {path!r} is a folder; give a file {words}"]
     if not Path(path).is_file():
-        return [f"{flag} {path!r} is a pipe or a device; save it to a file"]
+        return [f"{flag} {path!r} is a pipe or a device; save the {kind} to a file"]
     if suffixes and Path(path).suffix.lower() not in suffixes:
         return [f"{flag} {path!r}: cannot tell its format; give a file that ends in {', '.join(suffixes)}"]
     if not os.access(path, os.R_OK):
