@@ -44,7 +44,7 @@ def test_script_reproduces_the_sample_byte_for_byte(tmp_path: Path) -> None:
 def test_sample_is_read_without_a_notice() -> None:
     dataset = COPUSDataset(SAMPLE)
     assert (dataset.n_samples, dataset.columns) == (2000, list(COPUS_CODES))
-    assert dataset.label_column == "Bcluster"
+    assert dataset.label_column == "Cluster"
     assert dataset.notices == []
 
 
