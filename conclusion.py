@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from arguments import read_objectives
+from argument_values import read_objectives
 from baselines import baseline_errors
 from console import Console, Stopwatch
 from lifecycle import build_model, nominal_seconds

@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arguments import LARGEST_ENSEMBLE
+from argument_faults import LARGEST_ENSEMBLE
 from console import Console, count
 from encoding import encode_scaled, error_quantiles, in_blocks
 from lifecycle import build_model

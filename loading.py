@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from arguments import DEFAULT_DATA_PATH, SAMPLE_PATH, duplicate_widths
+from argument_values import DEFAULT_DATA_PATH, SAMPLE_PATH, duplicate_widths
 from console import Console, UsageError
 from dataset import COPUSDataset, DataError, Scaling, fit_scaling
 from lifecycle import SplitTable

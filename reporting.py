@@ -59,67 +59,47 @@ def write_report(
     Of a search that failed entirely there are only JSON, CSV and HTML. One that was interrupted does not take the
     place of complete results: its files go to a folder `interrupted` beside them.
     """
-    from conclusion import state_findings
     from csv_tables import write_csv
-    from files import INTERRUPTED, publishing
+    from files import publishing
     from loading import describe_data
-    from report import closing_files, closing_summary, results_document, save_state_dict, search_line, write_json
+    from report import closing_files, results_document, search_line, write_json
     from start import describe_start
-    from study_report import state_study, write_study_csv
+    from study_report import write_study_csv
     from training import trained_model
 
-    folder = Path(arguments.output_dir)
-    if not findings.is_complete and holds_complete_results(output_files(folder, arguments.latent_dim).results):
-        folder = folder / INTERRUPTED
+    folder = _results_folder(arguments, findings)
     files = output_files(folder, arguments.latent_dim)
     chosen, verdict = findings.chosen, findings.verdict
     model = trained_model(findings.trained, loaded.table, training.settings) if findings.trained else None
     with publishing(folder) as draft_folder:
         drafts = output_files(draft_folder, arguments.latent_dim)
-        if chosen and verdict:
+        if chosen:
             saved = files.model if arguments.save_models and model else None
             if saved and model:
-                save_state_dict(drafts.model, model.state_dict())
-                digest = sha256(drafts.model.read_bytes()).hexdigest()
-                findings = replace(findings, saved_model_file=saved.name, saved_model_sha256=digest)
-            time = _time_text(findings, training)
-            statement = state_findings(findings, loaded, arguments.latent_dim, time)
-            line = search_line(findings)
-            statement += ["", *state_study(verdict.study)] if verdict.study else []
-            console.summarize(closing_summary(chosen, saved, statement, is_complete=findings.is_complete, search=line))
+                findings = write_model(model, findings, drafts)
+            _summarize(findings, loaded, training, saved, console)
             for name, png in pictures.result().items() if pictures else ():
                 write_picture(getattr(drafts, name), png)
-            if look:
-                seen = look.result()
-                write_latent_space(seen, loaded, drafts)
-                findings = replace(findings, latent_space=seen.entry, **_errors_by_part(seen, loaded))
-                for notice in seen.notices:
-                    console.notice(notice)
-            if findings.ensemble:
-                findings = replace(findings, ensemble_entry=write_ensemble(findings.ensemble, loaded, drafts))
+            findings = write_models_findings(findings, loaded, look, drafts, console)
         write_csv(drafts.csv, findings)
         if verdict and verdict.study:
             write_study_csv(drafts.study_csv, verdict.study)
         stopwatch.lap("report")
-        timing = stopwatch.timing()
-        data = describe_data(loaded)
         document = results_document(
             findings,
             args=vars(arguments),
             environment=environment,
-            data=data,
-            timing=timing,
+            data=describe_data(loaded),
+            timing=stopwatch.timing(),
             init_from=describe_start(loaded, training.settings, chosen),
         )
         write_json(drafts.results, document)
         write_html(document, drafts)
-        silent = set() if search_line(findings) else {"history_plot"}
-        written = {n: p for n, p in files._asdict().items() if getattr(drafts, n).exists() and n not in silent}
-        left = [
-            path.name for name, path in files._asdict().items() if path.exists() and not getattr(drafts, name).exists()
-        ]
+        written = {name: path for name, path in files._asdict().items() if getattr(drafts, name).exists()}
+    left = [path.name for name, path in files._asdict().items() if path.exists() and name not in written]
     if chosen:
-        console.summarize(closing_files(written))
+        silent = set() if search_line(findings) else {"history_plot"}
+        console.summarize(closing_files({name: path for name, path in written.items() if name not in silent}))
     if left:
         console.notice(f"left from an earlier run, and not written by this one: {', '.join(left)}")
     if not findings.is_complete:
@@ -127,6 +107,54 @@ def write_report(
         same = "the same command" + (" without --fresh" if arguments.fresh else "")
         console.warn(f"interrupted, {done}; {same} goes on from here")
     return Report(folder, document, model)
+
+
+def _results_folder(arguments: argparse.Namespace, findings: Findings) -> Path:
+    """`--output_dir`, or where the results of an interrupted search do not take the place of complete ones."""
+    from files import INTERRUPTED
+
+    folder = Path(arguments.output_dir)
+    is_taken = holds_complete_results(output_files(folder, arguments.latent_dim).results)
+    return folder if findings.is_complete or not is_taken else folder / INTERRUPTED
+
+
+def _summarize(findings: Findings, loaded: Loaded, training: Training, saved: Path | None, console: Console) -> None:
+    """Prints the closing summary, up to the names of the pictures."""
+    from conclusion import state_findings
+    from report import closing_summary, search_line
+    from study_report import state_study
+
+    assert findings.chosen is not None
+    assert findings.verdict is not None
+    statement = state_findings(findings, loaded, training.settings.latent_dim, _time_text(findings, training))
+    study = findings.verdict.study
+    statement += ["", *state_study(study)] if study else []
+    line = search_line(findings)
+    console.summarize(closing_summary(findings.chosen, saved, statement, is_complete=findings.is_complete, search=line))
+
+
+def write_model(model: DynamicAutoencoder, findings: Findings, files: OutputFiles) -> Findings:
+    """Saves the best model; the findings then name the file and its digest."""
+    from report import save_state_dict
+
+    save_state_dict(files.model, model.state_dict())
+    digest = sha256(files.model.read_bytes()).hexdigest()
+    return replace(findings, saved_model_file=files.model.name, saved_model_sha256=digest)
+
+
+def write_models_findings(
+    findings: Findings, loaded: Loaded, look: Aside[Look] | None, files: OutputFiles, console: Console
+) -> Findings:
+    """Writes what the best model and the ensemble make of the table; the findings then hold it."""
+    if look:
+        seen = look.result()
+        write_latent_space(seen, loaded, files)
+        findings = replace(findings, latent_space=seen.entry, **_errors_by_part(seen, loaded))
+        for notice in seen.notices:
+            console.notice(notice)
+    if findings.ensemble:
+        findings = replace(findings, ensemble_entry=write_ensemble(findings.ensemble, loaded, files))
+    return findings
 
 
 def _errors_by_part(look: Look, loaded: Loaded) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from datetime import datetime
 from math import log10
 from typing import TYPE_CHECKING, NamedTuple
 
-from arguments import DEFAULT_OBJECTIVES, n_to_try
+from argument_values import DEFAULT_OBJECTIVES
+from arguments import n_to_try
 from console import Console, UsageError, count
 from history import History
 from journal import Journal

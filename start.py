@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from arguments import DEFAULT_SCALING
+from argument_values import DEFAULT_SCALING
 from console import UsageError
 from dataset import COPUSDataset, Scaling
 from lifecycle import TrainingSettings, build_model

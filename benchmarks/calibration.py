@@ -30,7 +30,7 @@ import make_sample  # noqa: E402 - the project's modules lie one folder up
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from arguments import SAMPLE_PATH  # noqa: E402
+from argument_values import SAMPLE_PATH  # noqa: E402
 from dataset import COPUS_CODES, COPUSDataset, fit_scaling  # noqa: E402
 from environment import describe_environment  # noqa: E402
 from lifecycle import SplitTable, TrainingSettings  # noqa: E402

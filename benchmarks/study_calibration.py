@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np  # the project's modules are found by what `calibration` does to the path
 from calibration import CONFIDENCE, SETTINGS, Population, draw_rows, share, train_population, trial_result
 
-from arguments import SAMPLE_PATH
+from argument_values import SAMPLE_PATH
 from environment import describe_environment
 from search import Layers, Trial, TrialResult
 from selection import rank_configurations

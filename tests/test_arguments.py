@@ -11,17 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from arguments import (
-    DEFAULT_DATA_PATH,
-    PROG,
-    build_parser,
-    duplicate_widths,
-    parse_arguments,
-    read_objectives,
-    read_space,
-    read_width_range,
-    read_widths,
-)
+from argument_values import DEFAULT_DATA_PATH, duplicate_widths, read_objectives, read_width_range, read_widths
+from arguments import PROG, build_parser, parse_arguments, read_space
 from search import Space
 
 ROOT = Path(__file__).resolve().parent.parent

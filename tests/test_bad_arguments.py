@@ -13,7 +13,7 @@ from made_tables import N, copus_frame, write
 from refusals import assert_refused
 
 import hyperparam_optimizer
-from arguments import SAMPLE_PATH
+from argument_values import SAMPLE_PATH
 
 # --- Arguments -------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from calibration import Count, Population
 
-from arguments import SAMPLE_PATH
+from argument_values import SAMPLE_PATH
 
 SEARCHES = 60
 

@@ -38,7 +38,8 @@ import loading
 import plots
 import training
 import verdict_plot
-from arguments import PROG, SAMPLE_PATH
+from argument_values import SAMPLE_PATH
+from arguments import PROG
 from dataset import COPUSDataset
 from losses import sparse_aware_loss
 from models import load_best

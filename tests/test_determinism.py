@@ -19,7 +19,7 @@ import kernel
 import lifecycle
 import reference
 import searching
-from arguments import SAMPLE_PATH
+from argument_values import SAMPLE_PATH
 from checkpoints import Checkpoints
 from files import DRAFTS
 from search import Trial, plan_trials

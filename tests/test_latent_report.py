@@ -17,7 +17,7 @@ import agreement
 import latent_plots
 import latent_report
 import reporting
-from arguments import SAMPLE_PATH
+from argument_values import SAMPLE_PATH
 from console import Console
 from copus import PROFILES
 from dataset import COPUS_CODES

@@ -29,7 +29,7 @@ from strategy_runs import arguments_for
 
 import environment
 import machines
-from arguments import SAMPLE_PATH
+from argument_values import SAMPLE_PATH
 from checkpoints import Checkpoints
 from environment import machine_identity
 from lifecycle import InMemory, SplitTable, TrainingSettings, first_state

@@ -9,7 +9,7 @@ import pytest
 import study_calibration
 from calibration import SETTINGS, Population, train_population
 
-from arguments import SAMPLE_PATH
+from argument_values import SAMPLE_PATH
 from search import Layers
 from study_plan import cross, read_factors
 
