@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from argument_faults import find_faults, find_unused
 from argument_values import (
@@ -43,6 +43,11 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line instead of argparse's usage and message."""
         _exit_with([f"{message}; see --help"])
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """The help; nowhere, where it cannot be written: the first releases of Python 3.11 raise there."""
+        with suppress(OSError):
+            super()._print_message(message, file)
 
 
 def _exit_with(faults: Sequence[str]) -> NoReturn:

@@ -114,9 +114,12 @@ def _table_of(document: Mapping[str, Any]) -> pd.DataFrame:
     from document_words import name_of
 
     whole, number, truth, text = "Int64", "float64", "boolean", "string"
+    entries = document["all_results"]
+    options = {name: value for entry in entries for name, value in (entry.get("options") or {}).items()}
     kinds = {
         "rank": whole,
         "configuration": text,
+        **{name: text if isinstance(value, str) else number for name, value in options.items()},  # of a study
         "num_layers": whole,
         "model_params": whole,
         **dict.fromkeys(("final_test_loss", "final_test_loss_sd", "standard_error", "difference_to_best"), number),
@@ -126,9 +129,10 @@ def _table_of(document: Mapping[str, Any]) -> pd.DataFrame:
         "status": text,
     }
     rows = []
-    for entry in document["all_results"]:
+    for entry in entries:
         low, high = entry["difference_interval"] or (None, None)
-        row = {**entry, "configuration": name_of(entry), "difference_low": low, "difference_high": high}
+        words = {"configuration": name_of(entry), "difference_low": low, "difference_high": high}
+        row = {**entry, **(entry.get("options") or {}), **words}
         rows.append([row[name] for name in kinds])
     frame = pd.DataFrame(rows, columns=list(kinds), dtype=object)
     return frame.astype(kinds)

@@ -73,6 +73,16 @@ def test_the_best_model_is_there_without_a_file_and_is_the_saved_one(
     assert torch.equal(results.best_model.encode(values), saved.encode(values))
 
 
+@pytest.mark.usefixtures("without_pictures")
+def test_a_study_is_a_mapping_and_the_table_has_a_column_for_each_factor(table: Path, tmp_path: Path) -> None:
+    study = {"dropout": [0, 0.2], "normalization": ["layer", "none"]}
+    found = search(**SMALL | {"max_layers": 1}, study=study, no_probe=True, data_path=table, output_dir=tmp_path)
+    assert found.document["args"]["study"] == "dropout=0,0.2; normalization=layer,none"
+    options = [entry["options"] for entry in found.document["all_results"]]
+    assert found.table[["dropout", "normalization"]].to_dict("records") == options
+    assert (found.table.dtypes["dropout"], found.table.dtypes["normalization"]) == ("float64", "string")
+
+
 def test_the_table_is_the_ranking_with_types(results: SearchResults) -> None:
     table, entries = results.table, results.document["all_results"]
     assert list(table["model_params"]) == [entry["model_params"] for entry in entries]
