@@ -257,7 +257,7 @@ def _measured(drawn: np.ndarray, confidence: float) -> Measured:
 def _mixed(space: np.ndarray, chosen: Chosen, seed: int) -> np.ndarray:
     """[n] the component of a Gaussian mixture that each row falls to."""
     ready = for_mixture(space)
-    fitted = _fit_mixture(ready, len(chosen.names), 3, seed)
+    fitted = _fit_mixture(ready, len(chosen.names), seed)
     return np.zeros(len(space), dtype=int) if fitted is None else np.asarray(fitted.predict(ready))
 
 
@@ -270,12 +270,12 @@ def for_mixture(space: np.ndarray) -> np.ndarray:
     return np.asarray(centred / unit if unit > 0 else centred)
 
 
-def _fit_mixture(ready: np.ndarray, n_components: int, n_init: int, seed: int) -> GaussianMixture | None:
+def _fit_mixture(ready: np.ndarray, n_components: int, seed: int) -> GaussianMixture | None:
     """None where rows are too alike for so many components."""
     if len(np.unique(ready, axis=0)) < n_components:
         return None
     return GaussianMixture(
-        n_components, n_init=n_init, reg_covar=LEAST_SPREAD, max_iter=500, random_state=_state(seed, "mixture")
+        n_components, reg_covar=LEAST_SPREAD, max_iter=500, random_state=_state(seed, "mixture")
     ).fit(ready)
 
 
@@ -316,7 +316,7 @@ def prefer_clusters(codes: np.ndarray, *, seed: int) -> Clusters:
         fitted = np.sort(_generator(seed, "clusters").permutation(len(ready))[:MOST_ROWS])
     mixtures = []
     for n_components in range(1, max(1, min(MOST_CLUSTERS, len(fitted) // ROWS_EACH)) + 1):
-        mixture = _fit_mixture(ready[fitted], n_components, 1, seed)
+        mixture = _fit_mixture(ready[fitted], n_components, seed)
         if mixture is None:
             break
         mixtures.append(mixture)

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -31,13 +32,13 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 
 def plot_agreement(
-    agreement: Agreement, sizes: dict[str, int], file: Path | IO[bytes], *, title: str, note: str | None = None
+    agreement: Agreement, sizes: Mapping[str, int], file: Path | IO[bytes], *, title: str, note: str | None = None
 ) -> None:
     """Writes `draw_agreement`'s picture."""
     save(draw_agreement(agreement, sizes, title=title, note=note), file)
 
 
-def draw_agreement(agreement: Agreement, sizes: dict[str, int], *, title: str, note: str | None = None) -> Figure:
+def draw_agreement(agreement: Agreement, sizes: Mapping[str, int], *, title: str, note: str | None = None) -> Figure:
     """A panel for each measure with its value and interval in each space; `sizes`: how many dimensions each has."""
     with mpl.rc_context(STYLE), any_script():
         title = title_lines(title, WIDTH)
@@ -54,7 +55,7 @@ def draw_agreement(agreement: Agreement, sizes: dict[str, int], *, title: str, n
     return figure
 
 
-def _space_names(sizes: dict[str, int]) -> list[str]:
+def _space_names(sizes: Mapping[str, int]) -> list[str]:
     return [f"Latent space ({sizes['latent']:,})", f"PCA ({sizes['pca']:,})", f"Columns ({sizes['columns']:,})"]
 
 

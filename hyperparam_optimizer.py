@@ -232,7 +232,7 @@ def train_and_report(
         nonlocal look
         assert pictures
         seen = partial(look_at_latent_space, arguments, loaded, training, chosen, trained, drafts=drafts)
-        look = Aside(partial(seen, after=pictures))
+        look = Aside(partial(seen, after=imported, drawn=pictures))
 
     try:
         search = carry_out(arguments, space, loaded, training, console)

@@ -116,7 +116,7 @@ class Findings:
     saved_model_sha256: str | None = None
     training_errors: np.ndarray | None = None  # `encoding.error_quantiles` of the training rows, by that model
     test_errors: np.ndarray | None = None  # of the test rows
-    latent_space: Mapping[str, Any] | None = None  # what its model makes of the table (`latent_report.py`)
+    latent_space: Mapping[str, Any] | None = None  # what its model makes of the table (`latent_findings.py`)
     is_complete: bool = True  # not interrupted
     n_configurations: int = 0  # asked for; more than those of `ranking` if it was interrupted
     ensemble: EnsembleFindings | None = None

@@ -12,7 +12,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
@@ -24,8 +24,10 @@ from console import Console, Stopwatch, UsageError, count
 from search import options_of
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ensemble import EnsembleFindings
-    from latent_report import Look
+    from latent_findings import LatentFindings
     from loading import Loaded
     from models import DynamicAutoencoder
     from overhead import Aside
@@ -147,9 +149,9 @@ def write_models_findings(
 ) -> Findings:
     """Writes what the best model and the ensemble make of the table; the findings then hold it."""
     if look:
-        seen = look.result()
-        write_latent_space(seen, loaded, files)
-        findings = replace(findings, latent_space=seen.entry, **_errors_by_part(seen, loaded))
+        seen, latent_pictures = look.result()
+        write_latent_space(seen, latent_pictures, loaded, files)
+        findings = replace(findings, latent_space=seen.entry(), **_errors_by_part(seen.errors, loaded))
         for notice in seen.notices:
             console.notice(notice)
     if findings.ensemble:
@@ -157,16 +159,16 @@ def write_models_findings(
     return findings
 
 
-def _errors_by_part(look: Look, loaded: Loaded) -> dict[str, Any]:
-    """How the errors of training and of test rows are distributed, for `--encode`; nothing if some are not finite."""
+def _errors_by_part(errors: np.ndarray, loaded: Loaded) -> dict[str, Any]:
+    """How errors [N] are distributed in training and in test rows, for `--encode`; nothing if some are not finite."""
     import numpy as np
 
     from encoding import error_quantiles
 
     parts = {"training_errors": loaded.table.train, "test_errors": loaded.table.test}
-    if not np.isfinite(look.errors).all():
+    if not np.isfinite(errors).all():
         return {}
-    return {name: error_quantiles(look.errors[rows.cpu().numpy()]) for name, rows in parts.items()}
+    return {name: error_quantiles(errors[rows.cpu().numpy()]) for name, rows in parts.items()}
 
 
 class Report(NamedTuple):
@@ -175,6 +177,13 @@ class Report(NamedTuple):
     folder: Path
     document: dict[str, Any]  # the JSON's content
     model: DynamicAutoencoder | None  # of the chosen configuration; None where it was not trained to its end
+
+
+class Look(NamedTuple):
+    """What was found in the best model's latent space."""
+
+    findings: LatentFindings
+    pictures: dict[str, bytes]  # PNGs, by the field of `OutputFiles` that says where each goes
 
 
 class OutputFiles(NamedTuple):
@@ -343,32 +352,40 @@ def look_at_latent_space(
     trained: TrialResult,
     *,
     drafts: Path,
-    after: Aside[dict[str, bytes]],
+    after: Aside[None],
+    drawn: Aside[dict[str, bytes]],
 ) -> Look:
     """What the chosen configuration's model makes of the table, for the JSON and as pictures.
 
-    Begins when `after`, the call of `draw_pictures`, has ended: Matplotlib draws one picture at a time.
+    Begins when `after`, the call of `import_late`, has ended, and draws when `drawn`, that of `draw_pictures`, has:
+    Matplotlib draws one picture at a time.
     """
+    after.wait()
     from headless import headless
+    from latent_findings import examine
     from report import config_text
     from training import trained_model
 
-    after.wait()
+    found = examine(arguments, loaded, trained_model(trained, loaded.table, training.settings))
+    drawn.wait()
     title = f"the {SELECTED[arguments.select]} configuration, {config_text(chosen.config)}"
     with headless(drafts):
-        from latent_report import look_at
+        from latent_report import draw
 
-        model = trained_model(trained, loaded.table, training.settings)
-        return look_at(arguments, loaded, model, title=title, note=SAMPLE_NOTE if loaded.is_sample else None)
+        return Look(found, draw(found, loaded, title=title, note=SAMPLE_NOTE if loaded.is_sample else None))
 
 
-def write_latent_space(look: Look, loaded: Loaded, files: OutputFiles) -> None:
+def write_latent_space(
+    found: LatentFindings, pictures: Mapping[str, bytes], loaded: Loaded, files: OutputFiles
+) -> None:
     """Writes every row's latent codes, and the pictures."""
     from csv_tables import write_latent_codes
 
     dataset = loaded.dataset
-    write_latent_codes(files.codes, look.codes, look.errors, loaded.table.is_test, dataset.row_numbers, dataset.others)
-    for name, png in look.pictures.items():
+    write_latent_codes(
+        files.codes, found.codes, found.errors, loaded.table.is_test, dataset.row_numbers, dataset.others
+    )
+    for name, png in pictures.items():
         write_picture(getattr(files, name), png)
 
 

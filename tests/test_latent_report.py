@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,12 @@ import jsonschema  # type: ignore[import-untyped]
 import numpy as np
 import pandas as pd
 import pytest
-from commands import SCHEMA, SMALL, TINY, Run, assert_one_line, but_for_time, run
+from commands import ROOT, SCHEMA, SMALL, TINY, Run, assert_one_line, but_for_time, run
 from faults import WAITING_SECONDS
 
 import agreement
+import latent_findings
 import latent_plots
-import latent_report
 import reporting
 from argument_values import SAMPLE_PATH
 from console import Console
@@ -110,7 +112,7 @@ def test_what_nobody_thought_of_is_a_notice_and_the_results_are_written(
     def fail(*_: Any, **__: Any) -> None:
         raise ValueError("a table that\nnobody thought of")
 
-    monkeypatch.setattr(latent_report, "measure", fail)
+    monkeypatch.setattr(latent_findings, "measure", fail)
     monkeypatch.setattr(latent_plots, "plot_latent_space", fail)
     done = run(tmp_path, "--data_path", table, *SMALL, pictures=True)
     assert done.status == 0
@@ -132,7 +134,7 @@ def test_codes_that_are_not_finite_are_not_looked_at(
     def encode(*_: Any) -> tuple[np.ndarray, np.ndarray]:
         return np.full((60, 3), np.inf), np.zeros(60)
 
-    monkeypatch.setattr(latent_report, "encode_table", encode)
+    monkeypatch.setattr(latent_findings, "encode_table", encode)
     done = run(tmp_path, "--data_path", table, *TINY)
     assert done.status == 0
     assert "the latent space is not looked at" in done.err
@@ -188,6 +190,31 @@ def test_the_verdict_does_not_wait_for_the_look(table: Path, tmp_path: Path, mon
         return measured(*arguments, **named)
 
     monkeypatch.setattr(Console, "summarize", summarize_and_tell)
-    monkeypatch.setattr(latent_report, "measure", wait_and_measure)
+    monkeypatch.setattr(latent_findings, "measure", wait_and_measure)
     done = run(tmp_path, "--data_path", table, *SMALL)
     assert (done.status, was_said) == (0, [True])
+
+
+def test_the_numbers_do_not_wait_for_the_pictures_of_the_search(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_measured, was_measured = threading.Event(), list[bool]()
+    measured = agreement.measure
+
+    def measure_and_tell(*arguments: Any, **named: Any) -> agreement.Agreement:
+        is_measured.set()
+        return measured(*arguments, **named)
+
+    def wait_and_draw(*_: Any, **__: Any) -> dict[str, bytes]:
+        was_measured.append(is_measured.wait(WAITING_SECONDS))
+        return {}
+
+    monkeypatch.setattr(latent_findings, "measure", measure_and_tell)
+    monkeypatch.setattr(reporting, "draw_pictures", wait_and_draw)
+    done = run(tmp_path, "--data_path", table, *SMALL, pictures=True)
+    assert (done.status, was_measured) == (0, [True])
+
+
+def test_the_numbers_need_no_matplotlib() -> None:
+    code = "import sys, latent_findings; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=WAITING_SECONDS, check=False).returncode == 0
