@@ -240,20 +240,21 @@ def _ensemble_faults(arguments: argparse.Namespace) -> list[str]:
         return [f"{flag}: give tied, or how many of the best configurations"]
     if number * repeats == 1:
         return [f"{flag} with --repeats 1 is a single model; give 2 or more of either"]
-    if number * repeats > LARGEST_ENSEMBLE:
-        return [
-            f"{flag} with --repeats {repeats}: {number * repeats} models, more than {LARGEST_ENSEMBLE}; give"
-            f" at most {max(LARGEST_ENSEMBLE // repeats, 1)}"
-        ]
     return []
 
 
 def _ensemble_misfit(arguments: argparse.Namespace, tried: int) -> list[str]:
-    number = read_whole(arguments.ensemble or "")
-    if isinstance(number, str) or number <= tried:
+    number, repeats = read_whole(arguments.ensemble or ""), arguments.repeats
+    if isinstance(number, str):
         return []
-    there_are = "there is only 1 configuration" if tried == 1 else f"there are only {tried} configurations"
-    return [f"--ensemble {number}: {there_are}; give at most {tried}, or tied"]
+    if number > tried:
+        there_are = "there is only 1 configuration" if tried == 1 else f"there are only {tried} configurations"
+        return [f"--ensemble {number}: {there_are}; give at most {tried}, or tied"]
+    if not isinstance(repeats, str) and number * repeats > LARGEST_ENSEMBLE:
+        models = f"{number * repeats} models, more than {LARGEST_ENSEMBLE}"
+        most = max(LARGEST_ENSEMBLE // repeats, 1)
+        return [f"--ensemble {number} with --repeats {repeats}: {models}; give at most {most}"]
+    return []
 
 
 def _device_faults(arguments: argparse.Namespace) -> list[str]:

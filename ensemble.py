@@ -26,6 +26,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ from models import (
     is_of_copus,
     loading_weights,
     model_of,
+    read_own,
     read_quantiles,
     reading_results,
 )
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from dataset import Scaling
     from loading import Loaded
 
+ENSEMBLE_AGAIN = "run the search again with --ensemble"
 FILE = re.compile(r"ensemble_latent([1-9]\d*)\.pth")
 
 
@@ -363,12 +366,13 @@ def encode_all(found: EnsembleFindings, loaded: Loaded) -> tuple[np.ndarray, dic
     return encoded.codes, {"reconstruction_error": encoded.errors, **encoded.more}
 
 
-def ensemble_entry(found: EnsembleFindings, errors: np.ndarray, loaded: Loaded, file: str) -> dict[str, Any]:
-    """The `ensemble` part of the results; `errors` [N] of the table's rows."""
+def ensemble_entry(found: EnsembleFindings, errors: np.ndarray, loaded: Loaded, file: Path) -> dict[str, Any]:
+    """The `ensemble` part of the results; `errors` [N] of the table's rows, `file` as it was written."""
     table = loaded.table
     return {
         "asked": found.asked,
-        "file": file,
+        "file": file.name,
+        "sha256": sha256(file.read_bytes()).hexdigest(),
         "configurations": found.n_configurations,
         "left_out": found.n_failed,
         "test_loss": found.loss,
@@ -412,7 +416,7 @@ def load_ensemble(path: str | Path) -> Ensemble:
         errors = [read_quantiles(entry[f"{part}_errors"]) for part in ("training", "test")]
     size = models[0].latent_dim
     shapes = {"centres": (len(models), size), "turns": (len(models), size, size), "origin": (size,)}
-    with loading_weights(path, path.read_bytes(), "run the search again with --ensemble") as tensors:
+    with loading_weights(path, read_own(path, entry, ENSEMBLE_AGAIN), ENSEMBLE_AGAIN) as tensors:
         tensors = dict(tensors)
         turning = [tensors.pop(name) for name in shapes]
         if not all(

@@ -234,11 +234,7 @@ def load_best(output_dir: str | Path, latent_dim: int) -> SavedModel:
         with torch.device("meta"):  # shapes without memory
             model = model_of(info)
         saved_model = with_results(model.eval(), results)
-    content = weights.read_bytes()
-    known = saved.get("sha256")  # None in results of an earlier version
-    if known is not None and hashlib.sha256(content).hexdigest() != known:
-        raise ValueError(f"{weights}: not the model of the results beside it, but another's; {SAVE_AGAIN}")
-    with loading_weights(weights, content) as tensors:
+    with loading_weights(weights, read_own(weights, saved)) as tensors:
         assign_weights(model, tensors)
     return saved_model
 
@@ -293,6 +289,15 @@ def assign_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     model.load_state_dict(tensors, assign=True)
     if not all(parameter.isfinite().all() and parameter.dtype == torch.float32 for parameter in model.parameters()):
         raise ValueError("not all weights are finite float32 numbers")
+
+
+def read_own(path: Path, entry: Mapping[str, Any], remedy: str = SAVE_AGAIN) -> bytes:
+    """The content of a .pth. Raises ValueError if it is not the one of `entry`, the results' part about it."""
+    content = path.read_bytes()
+    known = entry.get("sha256")  # None in results of an earlier version
+    if known is not None and hashlib.sha256(content).hexdigest() != known:
+        raise ValueError(f"{path}: not the model of the results beside it, but another's; {remedy}")
+    return content
 
 
 @contextmanager

@@ -399,7 +399,7 @@ def write_ensemble(found: EnsembleFindings, loaded: Loaded, files: OutputFiles) 
     save_state_dict(files.ensemble, found.ensemble.state_dict())
     codes, columns = encode_all(found, loaded)
     write_codes(files.ensemble_codes, codes, columns, loaded.table.is_test, dataset.row_numbers, dataset.others)
-    return ensemble_entry(found, columns["reconstruction_error"], loaded, files.ensemble.name)
+    return ensemble_entry(found, columns["reconstruction_error"], loaded, files.ensemble)
 
 
 def _time_text(findings: Findings, training: Training) -> str:

@@ -124,6 +124,7 @@ FIRST_STAGE = {
 }
 ENSEMBLE = {
     "asked": "tied",
+    "sha256": "cd" * 32,
     "file": "ensemble_latent3.pth",
     "configurations": 2,
     "left_out": 0,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,16 +30,19 @@ from faults import (
 
 import checkpoints
 import compiled
-import csv_tables
 import files
 import journal
 import lifecycle
-import report
-import reporting
 
 pytest.importorskip("resource")  # Windows has no limits of this kind
 
-PICTURES = (
+ROOM = 24  # bytes: less than any file of the program has
+FILES = (
+    "hyperparam_results_latent2.json",
+    "hyperparam_results_latent2.csv",
+    "report_latent2.html",
+    "best_model_latent2.pth",
+    "latent_codes_latent2.csv",
     "hyperparam_search_latent2.png",
     "config_performance_latent2.png",
     "verdict_latent2.png",
@@ -48,25 +52,27 @@ PICTURES = (
     "reconstruction_by_code_latent2.png",
     "label_agreement_latent2.png",
 )
-ROOM = 24  # bytes: less than any file of the program has
-FILES = {
-    "hyperparam_results_latent2.json": (report, "write_json"),
-    "hyperparam_results_latent2.csv": (csv_tables, "write_csv"),
-    "report_latent2.html": (reporting, "write_html"),
-    "best_model_latent2.pth": (report, "save_state_dict"),
-    "latent_codes_latent2.csv": (csv_tables, "write_latent_codes"),
-}
+CROSSED_FILES = ("study_latent2.png", "study_latent2.csv", "ensemble_latent2.pth", "ensemble_codes_latent2.csv")
 TWO = ["--latent_dim", 2, "--save_models", *SMALL]
 MORE = [*TWO, "--repeats", 3]
+CROSSED = [*TWO, "--max_layers", 1, "--study", "dropout=0,0.2", "--ensemble", 2]
 
 
 @pytest.fixture(scope="session")
 def searched(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all results of a search whose journal holds those of a larger one too."""
-    folder = tmp_path_factory.mktemp("searched") / "output"
-    larger = run(folder, "--data_path", table, *MORE, pictures=True)
-    smaller = run(folder, "--data_path", table, *TWO, pictures=True)
-    assert (larger.status, smaller.status) == (0, 0)
+    return search_more_and_less(TWO, table, tmp_path_factory.mktemp("searched") / "output")
+
+
+@pytest.fixture(scope="session")
+def crossed(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a study and an ensemble."""
+    return search_more_and_less(CROSSED, table, tmp_path_factory.mktemp("crossed") / "output")
+
+
+def search_more_and_less(arguments: list[object], table: Path, folder: Path) -> Path:
+    for repeats in (3, 2):
+        assert run(folder, "--data_path", table, *arguments, "--repeats", repeats, pictures=True).status == 0
     return folder
 
 
@@ -76,39 +82,57 @@ def uninterrupted(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return run(tmp_path_factory.mktemp("uninterrupted"), "--data_path", table, *MORE).folder
 
 
-@pytest.mark.parametrize("name", [*FILES, *PICTURES])
+@pytest.mark.parametrize("name", FILES)
 def test_at_any_result_the_old_ones_stay_and_the_next_run_needs_no_training(
     name: str, searched: Path, uninterrupted: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "output"
     shutil.copytree(searched, folder)
-    before = snapshot(folder)
-    assert name in before
-    with monkeypatch.context() as patches:
-        if name in FILES:
-            during_call(patches, *FILES[name], partial(files_limited_to, ROOM))
-        else:
-            limit_at_picture(patches, name)
-        done = run(folder, "--data_path", table, *MORE, pictures=name.endswith(".png"))
-    said = assert_one_line(done, 1)
-    assert said.startswith("error: ")
-    assert str(folder / name) in said
-    assert snapshot(folder) == before
-    assert_nothing_is_left_over(folder)
+    assert_old_results_stay(folder, name, MORE, table, monkeypatch)
     nothing_is_trained(monkeypatch)
     assert run(folder, "--data_path", table, *MORE).status == 0
     assert_same_results(folder, uninterrupted, 2)
 
 
-def limit_at_picture(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize("name", CROSSED_FILES)
+def test_at_any_result_of_a_study_or_an_ensemble_the_old_ones_stay(
+    name: str, crossed: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "output"
+    shutil.copytree(crossed, folder)
+    more = [*CROSSED, "--repeats", 3]
+    assert_old_results_stay(folder, name, more, table, monkeypatch)
+    nothing_is_trained(monkeypatch)
+    assert run(folder, "--data_path", table, *more).status == 0
+
+
+def assert_old_results_stay(
+    folder: Path, name: str, search: list[object], table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where only the file of this name does not fit."""
+    before = snapshot(folder)
+    assert name in before
+    with monkeypatch.context() as patches:
+        limit_at_file(patches, name)
+        done = run(folder, "--data_path", table, *search, pictures=name.endswith(".png"))
+    said = assert_one_line(done, 1)
+    assert said.startswith("error: ")
+    assert str(folder / name) in said
+    assert snapshot(folder) == before
+    assert_nothing_is_left_over(folder)
+
+
+def limit_at_file(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Only this one does not fit."""
-    write = reporting.write_picture
+    whole = files.replacing
 
-    def write_limited(path: Path, png: bytes) -> None:
-        with files_limited_to(ROOM) if path.name == name else nullcontext():
-            write(path, png)
+    @contextmanager
+    def replacing_limited(path: Path) -> Iterator[Path]:
+        with whole(path) as temporary, files_limited_to(ROOM) if path.name == name else nullcontext():
+            yield temporary
 
-    monkeypatch.setattr(reporting, "write_picture", write_limited)
+    for module in [module for module in sys.modules.values() if getattr(module, "replacing", None) is whole]:
+        monkeypatch.setattr(module, "replacing", replacing_limited)
 
 
 def test_where_drafts_go_the_old_results_stay(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -387,6 +388,7 @@ def test_weights_are_made_again_bit_for_bit_and_an_interrupted_run_goes_on(
         (["--ensemble", "all"], "give tied, or how many of the best configurations"),
         (["--ensemble", "1.5"], "give tied, or how many of the best configurations"),
         (["--ensemble=-2"], "give tied, or how many of the best configurations"),
+        (["--ensemble", "2000"], "there are only 5 configurations; give at most 5, or tied"),
         (["--ensemble", "6"], "there are only 5 configurations; give at most 5, or tied"),
         (["--ensemble", "4", "--search", "random", "--trials", "3"], "there are only 3 configurations; give at most 3"),
         (["--ensemble", "3", "--study", "dropout=0,0.1", "--study_configs", "1"], "there are only 2 configurations"),
@@ -416,12 +418,29 @@ FAULTS: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
 def test_a_damaged_ensemble_is_one_line(fault: str, tied: Run, table: Path, tmp_path: Path) -> None:
     path = Path(shutil.copytree(tied.folder, tmp_path / "copy")) / "ensemble_latent3.pth"
     torch.save(FAULTS[fault](torch.load(path, weights_only=True)), path)
+    change_entry(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     message = assert_one_line(run(tmp_path / "new", "--encode", table, "--model", path), 2)
     assert "ensemble_latent3.pth: not the weights of this model" in message
     assert message.endswith("run the search again with --ensemble")
 
 
+def change_entry(path: Path, **changed: object) -> None:
+    """Of the results beside the ensemble."""
+    results = path.with_name("hyperparam_results_latent3.json")
+    document = json.loads(results.read_text(encoding="utf-8"))
+    document["ensemble"] = {**document["ensemble"], **changed}
+    results.write_text(json.dumps(document), encoding="utf-8")
+
+
 def test_an_ensemble_of_another_search_is_one_line(tied: Run, table: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(tied.folder, tmp_path / "copy")) / "ensemble_latent3.pth"
+    tensors = torch.load(path, weights_only=True)
+    torch.save(tensors | {"origin": tensors["origin"] + 1}, path)
+    message = assert_one_line(run(tmp_path / "new", "--encode", table, "--model", path), 2)
+    assert "not the model of the results beside it, but another's; run the search again with --ensemble" in message
+
+
+def test_an_ensemble_that_the_results_know_nothing_of_is_one_line(tied: Run, table: Path, tmp_path: Path) -> None:
     path = Path(shutil.copytree(tied.folder, tmp_path / "copy")) / "ensemble_latent3.pth"
     results = path.with_name("hyperparam_results_latent3.json")
     document = json.loads(results.read_text(encoding="utf-8"))
