@@ -215,6 +215,9 @@ def test_the_numbers_do_not_wait_for_the_pictures_of_the_search(
     assert (done.status, was_measured) == (0, [True])
 
 
-def test_the_numbers_need_no_matplotlib() -> None:
-    code = "import sys, latent_findings; sys.exit('matplotlib' in sys.modules)"
+@pytest.mark.parametrize(
+    ("imported", "absent"), [("latent_findings", "matplotlib"), (", ".join(reporting.PICTURES), "sklearn")]
+)
+def test_numbers_need_no_matplotlib_and_pictures_of_the_search_no_scikit_learn(imported: str, absent: str) -> None:
+    code = f"import sys, {imported}; sys.exit('{absent}' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=WAITING_SECONDS, check=False).returncode == 0
