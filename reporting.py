@@ -263,7 +263,8 @@ def holds_complete_results(path: Path) -> bool:
 def import_late(arguments: argparse.Namespace, drafts: Path) -> None:
     """Imports what is needed after the trainings; it takes half a second, which is less beside them.
 
-    Not scikit-learn, which the latent space needs: that takes longer, and the verdict would wait for it. What fails here fails again, and is told, where it is needed. `drafts`: for what Matplotlib cannot keep elsewhere.
+    Not scikit-learn, which the latent space needs: that takes longer, and the verdict would wait for it. What fails
+    here fails again, and is told, where it is needed. `drafts`: for what Matplotlib cannot keep elsewhere.
     """
     from headless import headless
 
