@@ -33,7 +33,7 @@ SAMPLE = "The table is synthetic sample data, not real classes."
 def methods_text(document: Mapping[str, Any]) -> list[str]:
     """Data, models and training, selection, study, what else was made, software: a paragraph each, plain text."""
     models = _models(document) + _training(document)
-    more = [_effects(document), _ensemble(document) + _agreement(document)]
+    more = [_effects(document), _ensemble(document) + _agreement(document) + _clusters(document)]
     parts = [_data(document), models, _selection(document), *more, _software(document)]
     return [" ".join(sentences) for sentences in parts if sentences]
 
@@ -416,6 +416,20 @@ def _ensemble(document: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _clusters(document: Mapping[str, Any]) -> list[str]:
+    """How many there are in the latent space, where no labels were compared with it."""
+    found = (document.get("latent_space") or {}).get("clusters")
+    if not found:
+        return []
+    tried = len(found["bic"])
+    preferred = f"{found['preferred']}, the most that were tried" if found["at_least"] else str(found["preferred"])
+    of = f"1 to {tried} components" if tried > 1 else "1 component alone"
+    return [
+        f"Of Gaussian mixtures of {of}, fitted to the latent coordinates of {count_of(found['rows'], 'observation')}, "
+        f"the Bayesian information criterion (Schwarz, 1978) preferred the one with {preferred}."
+    ]
+
+
 def _agreement(document: Mapping[str, Any]) -> list[str]:
     """How well labels agree with the latent space, where they were compared."""
     found = (document.get("latent_space") or {}).get("agreement")
@@ -446,6 +460,8 @@ def _software(document: Mapping[str, Any]) -> list[str]:
     ]
     if environment["engine"] == "compiled":
         used.append(f"Numba {environment['numba']} (Lam et al., 2015)")
+    if _agreement(document) or _clusters(document):
+        used.append(f"scikit-learn {environment['scikit-learn']} (Pedregosa et al., 2011)")
     machine = environment["device_name"] or environment["processor"]
     digest, dirty, _ = (environment["git_commit"] or "").partition("-")
     commit = f", commit {digest[:SHOWN]}{' with changes' if dirty else ''}" if digest else ""

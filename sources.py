@@ -261,6 +261,27 @@ SOURCES = (
         volume="2",
         pages="193--218",
     ),
+    _source(
+        "article",
+        "Schwarz, 1978",
+        "Estimating the dimension of a model",
+        "10.1214/aos/1176344136",
+        author="Schwarz, G.",
+        journal="The Annals of Statistics",
+        volume="6",
+        number="2",
+        pages="461--464",
+    ),
+    _source(
+        "article",
+        "Pedregosa et al., 2011",
+        "Scikit-learn: machine learning in Python",
+        "https://jmlr.org/papers/v12/pedregosa11a.html",
+        author="Pedregosa, F. and others",
+        journal="Journal of Machine Learning Research",
+        volume="12",
+        pages="2825--2830",
+    ),
 )
 
 

@@ -167,6 +167,7 @@ def make_document(kind: str = "whole", flags: Sequence[str] = ()) -> dict[str, A
             "python": "3.11.7",
             "torch": "2.13.0",
             "numpy": "2.4.6",
+            "scikit-learn": "1.9.1",
             "numba": "0.68.1",
             "optuna": None,
             "platform": "Linux-6.1",

@@ -150,7 +150,7 @@ def test_what_is_cited_is_listed_and_nothing_else() -> None:
     assert {source.cited for source in cited(halving)} - {source.cited for source in cited(grid)} == {
         "Jamieson & Talwalkar, 2016"
     }
-    assert len(cited(grid)) == 15
+    assert len(cited(grid)) == 17
     assert cited(["nobody, 1999"]) == []
 
 
@@ -341,6 +341,25 @@ def test_agreement_with_labels_is_told_where_there_is_one() -> None:
     document["latent_space"]["agreement"] = None
     assert "nearest neighbours" not in text_of(document)
     assert "nearest neighbours" not in text_of({**document, "latent_space": None})
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"preferred": 2, "at_least": False, "bic": [3.0, 1.0, 2.0]}, "of 1 to 3 components, fitted to the latent"),
+        ({"preferred": 3, "at_least": True, "bic": [3.0, 2.0, 1.0]}, "preferred the one with 3, the most that were"),
+        ({"preferred": 1, "at_least": False, "bic": [3.0]}, "of 1 component alone"),
+    ],
+)
+def test_clusters_are_told_where_no_labels_were_compared(found: dict[str, Any], words: str) -> None:
+    document = copy.deepcopy(make_document())
+    document["latent_space"]["clusters"] = None
+    assert "Schwarz" not in text_of(document)
+    assert "scikit-learn 1.9.1 (Pedregosa et al., 2011)" in text_of(document)
+    document["latent_space"] = {"agreement": None, "clusters": {**found, "rows": 2008, "sizes": [2008]}}
+    assert words in text_of(document)
+    assert "scikit-learn 1.9.1 (Pedregosa et al., 2011)" in text_of(document)
+    assert "scikit-learn" not in text_of({**document, "latent_space": None})
 
 
 def test_what_failed_or_was_not_reached_is_said() -> None:
