@@ -11,11 +11,13 @@ import errno
 import io
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
+NARROWEST = 40  # characters; a terminal that says less does not know
 READER_IS_GONE = (errno.EPIPE, errno.EIO, errno.ENXIO)  # a pipe, a terminal
 
 
@@ -48,12 +50,12 @@ class Console:
     def warn(self, text: str) -> None:
         """What the user must know even when quiet."""
         with self.printing(sys.stderr):
-            print(f"Note: {text}", file=sys.stderr, flush=True)
+            print(fitted(f"Note: {text}", sys.stderr), file=sys.stderr, flush=True)
 
     def summarize(self, text: str) -> None:
         """The closing summary."""
         with self.printing(sys.stdout):
-            print(text, flush=True)
+            print(fitted(text, sys.stdout), flush=True)
 
     @contextmanager
     def printing(self, stream: TextIO) -> Iterator[None]:
@@ -67,6 +69,24 @@ class Console:
                 self._on_gone()
             else:
                 self.error = error
+
+
+def fitted(text: str, stream: TextIO) -> str:
+    """For a terminal, lines that are too long for it broken between words; as it is for a file or a pipe."""
+    try:
+        width = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError, AttributeError):  # no terminal, closed, or none at all
+        return text
+    if width < NARROWEST:
+        return text
+    return "\n".join(_broken(line, width) if len(line) > width else line for line in text.split("\n"))
+
+
+def _broken(line: str, width: int) -> str:
+    indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
+    return textwrap.fill(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, replace_whitespace=False
+    )
 
 
 class Stopwatch:

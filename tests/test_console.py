@@ -48,6 +48,38 @@ def test_otherwise_everything_is_printed_notes_on_stderr(capsys: pytest.CaptureF
     assert capsys.readouterr() == ("progress\n", "Note: worth knowing\n")
 
 
+TIED = "  tied (95 %): [64, 64] 12491 parameters · [64, 64, 64] 21067 · [64] 3915"
+PATH = "/" + 70 * "x"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+@pytest.mark.parametrize(
+    ("columns", "text", "shown"),
+    [
+        (60, TIED, "  tied (95 %): [64, 64] 12491 parameters · [64, 64, 64]\n    21067 · [64] 3915"),
+        (60, f"Results saved: {PATH}\nshort", f"Results saved:\n  {PATH}\nshort"),
+        (80, TIED, TIED),
+        (0, TIED, TIED),
+    ],
+    ids=["words", "a word longer than the terminal", "wide enough", "unknown"],
+)
+def test_on_a_terminal_long_lines_are_broken_between_words(
+    columns: int, text: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+    import struct
+    import termios
+
+    reading, writing = os.openpty()
+    fcntl.ioctl(writing, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with os.fdopen(writing, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        Console(quiet=False).summarize(text)
+        read = os.read(reading, 4096).decode()
+    os.close(reading)
+    assert read.replace("\r\n", "\n") == shown + "\n"
+
+
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
 def test_a_reader_that_is_gone_is_told_and_the_rest_is_dropped(
     name: str, pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
