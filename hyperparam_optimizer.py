@@ -226,7 +226,7 @@ def train_and_report(
 
     described = Aside(partial(describe_environment, device, training.engine, training.threads))
     imported = Aside(partial(import_late, arguments, drafts))
-    pictures, look = None, None
+    pictures, look, leaves = None, None, False
 
     def begin_look(chosen: ConfigurationResult, trained: TrialResult) -> None:
         nonlocal look
@@ -245,9 +245,12 @@ def train_and_report(
         tell_changes(loaded, console)
         environment = described.result()
         report = write_report(arguments, loaded, training, findings, pictures, look, environment, stopwatch, console)
+    except Interrupted:
+        leaves = True  # and the process takes with it what goes on beside
+        raise
     finally:
         for aside in (imported, pictures, look):  # else they would write to the drafts while these are removed
-            if aside:
+            if aside and not leaves:
                 aside.wait()
     if findings.is_complete and training.journal:
         training.journal.complete(findings.trained, training.settings.epochs)

@@ -26,7 +26,7 @@ WORDS = f"{PROG}: interrupted\n"
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run is to end at once."""
+    """The run is to end at once, and the process with it."""
 
 
 class Interruption:
@@ -84,7 +84,7 @@ class Interruption:
             self._retry.start()
         else:
             self._signalled = now  # leaves time to clean up
-            raise Interrupted
+            raise KeyboardInterrupt if self._is_guest else Interrupted
 
 
 def _is_importing(frame: FrameType | None) -> bool:

@@ -26,6 +26,7 @@ import reporting
 import searching
 from console import Console
 from files import DRAFTS
+from hyperparam_optimizer import search
 from overhead import Aside, Deferred, hurrying
 
 
@@ -196,6 +197,41 @@ def test_ctrl_c_meanwhile_ends_the_search_with_what_there_is(
     assert done.status == 130
     assert done.results()["complete"] is False
     assert "interrupted" in done.err
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_pictures(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_left, was_left = threading.Event(), list[bool]()
+    impatient(monkeypatch)
+    before_call(monkeypatch, plots, "draw_search", lambda: was_left.append(has_left.wait(WAITING_SECONDS)))
+    before_call(monkeypatch, reporting, "write_report", press_twice)
+    done = run(tmp_path, "--data_path", table, *SMALL, pictures=True)
+    has_left.set()
+    wait_until(lambda: was_left and not is_drawing_aside())
+    assert (done.status, was_left) == (130, [True])
+    assert done.err.endswith("hyperparam_optimizer.py: interrupted\n")
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_in_somebody_elses_process_it_does(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    impatient(monkeypatch)
+    before_call(monkeypatch, plots, "draw_search", lambda: time.sleep(0.2))
+    before_call(monkeypatch, reporting, "write_report", press_twice)
+    with pytest.raises(KeyboardInterrupt):
+        search(data_path=table, output_dir=tmp_path, hidden_dims_search=[8], max_layers=1, epochs=2, quiet=True)
+    assert not is_drawing_aside()
+    assert not list(tmp_path.glob(f"{DRAFTS}*"))
+
+
+def press_twice() -> None:
+    """Ctrl-C."""
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
+
+
+def is_drawing_aside() -> bool:
+    return any(thread.name == "aside" for thread in threading.enumerate())
 
 
 def test_the_verdict_does_not_wait_for_the_pictures(
