@@ -145,7 +145,8 @@ def choose_rows(labels: pd.Series[Any], groups: np.ndarray | None, *, most_colum
         raise LabelError(f"fewer than two values of '{column}' have {LEAST_ROWS} rows")
     if len(kept) > MOST_LABELS:
         raise LabelError(
-            f"'{column}' has {len(kept):,} values; more than {MOST_LABELS} are taken for identifiers, not for labels"
+            f"{len(kept):,} values of '{column}' have {LEAST_ROWS} rows; more than {MOST_LABELS} are taken for "
+            "identifiers, not for labels"
         )
     n_drawn, rows = len(rows), rows[np.isin(number[rows], kept)]
     units = np.arange(len(rows)) if groups is None else np.unique(groups[rows], return_inverse=True)[1]

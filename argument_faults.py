@@ -110,7 +110,7 @@ class _Checker:
 
     def _add(self, name: str, value: object, remedy: str) -> None:
         self.faulty.add(name)
-        shown = quoted(value) if isinstance(value, str) else value
+        shown = quoted(value) if isinstance(value, str) else str(value).removesuffix(".0")
         self.faults.append(f"--{name} {shown}: {remedy}")
 
 

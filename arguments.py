@@ -177,7 +177,9 @@ def _add_how_to_run(parser: argparse.ArgumentParser) -> None:
     add("--output_dir", _text, "output", "folder for all results, made if need be")
     group.add_argument("--save_models", action="store_true", help="save the best model's weights (default: off)")
     group.add_argument("--fresh", action="store_true", help="train anew what an earlier run has trained (default: off)")
-    group.add_argument("--quiet", action="store_true", help="print the closing summary alone (default: off)")
+    group.add_argument(
+        "--quiet", action="store_true", help="print only the closing summary and the files written (default: off)"
+    )
 
 
 def _adder(group: argparse._ArgumentGroup) -> Callable[..., None]:

@@ -72,6 +72,10 @@ class Saved(Protocol):
     def test_errors(self) -> np.ndarray | None:
         """The same of the test rows."""
 
+    @property
+    def n_test(self) -> int:
+        """How many test rows there are."""
+
     def encode_rows(self, scaled: Tensor) -> dict[str, Tensor]:
         """Of scaled rows [B, F] (NaN = missing): "codes" [B, L], "errors" [B], and perhaps more [B]."""
 
@@ -92,6 +96,15 @@ def percentiles_among(errors: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
     n_smaller = np.searchsorted(quantiles, errors, side="left")
     steps = len(quantiles) - 1
     return np.where(np.isnan(errors), np.nan, np.round(100 / steps * np.maximum(n_smaller - 1, 0), 1))
+
+
+def share_beyond(mark: float, of_quantiles: np.ndarray, n_rows: int) -> float:
+    """The share of `n_rows` rows whose percentile is at least `mark`, from those of the quantiles of their errors.
+
+    Exact for fewer rows than the quantiles have steps; of more rounded to 0.1 %.
+    """
+    n_beyond = n_rows * int((of_quantiles >= mark).sum()) // (len(of_quantiles) - 1)
+    return min(n_beyond, n_rows) / max(n_rows, 1)
 
 
 def encode_values(saved: Saved, values: np.ndarray, first: int = 0) -> Encoded:
@@ -209,7 +222,7 @@ def load_saved(path: Path) -> Saved:
     try:
         saved = load_ensemble(path) if found[1] == "ensemble" else load_best(path.parent, int(found[2]))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{flag}: {' '.join(str(error).split())}") from None
+        raise UsageError(f"{flag}: {' '.join(str(error).split()).removeprefix(f'{path}: ')}") from None
     if saved.training_errors is None or saved.test_errors is None:
         raise UsageError(
             f"{flag}: {results.name} is of an earlier version of this program and lacks the errors of its rows;"
@@ -223,7 +236,7 @@ def _make_folder(name: str, file: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        raise UsageError(f"--output_dir {name!r} cannot be made: {error}") from None
+        raise UsageError(f"--output_dir {name!r} cannot be made ({error}); give another folder") from None
     if (folder / file).is_dir():
         raise UsageError(f"--output_dir {name!r}: {folder / file} is a folder; move it, or give another")
     return folder
@@ -387,7 +400,7 @@ class Tally:
         of_test = percentiles_among(saved.test_errors, saved.training_errors)
         shares = [
             f"than {mark} %: {100 * self.beyond[mark] / known:.1f} % ({self.beyond[mark]:,}; of the search's test rows "
-            f"{100 * (of_test >= mark).mean():.1f} %)"
+            f"{100 * share_beyond(mark, of_test, saved.n_test):.1f} %)"
             for mark in MARKS
         ]
         return f"Rows that are reconstructed worse than most training rows: {', '.join(shares)}"
@@ -412,7 +425,7 @@ def _announce(path: Path, saved: Saved, tally: Tally, notices: Sequence[str], co
         )
     if misfit := _misfit(saved, tally.highest):
         console.warn(f"{path.name}: {misfit}")
-    console.say(f"Table: {count(tally.n_rows, 'row')} x {tally.n_columns} columns from {path.name}")
+    console.say(f"Table: {count(tally.n_rows, 'row')} x {count(tally.n_columns, 'column')} from {path.name}")
 
 
 def _misfit(saved: Saved, highest: float) -> str | None:

@@ -80,6 +80,7 @@ class Ensemble:
     is_copus: bool = False
     training_errors: np.ndarray | None = None  # quantiles, as those of `models.SavedModel`
     test_errors: np.ndarray | None = None
+    n_test: int = 0
 
     @torch.no_grad()
     def evaluate(self, scaled: Tensor) -> dict[str, Tensor]:
@@ -413,7 +414,8 @@ def load_ensemble(path: str | Path) -> Ensemble:
         with torch.device("meta"):
             models = [model_of(member["model_info"]) for member in entry["members"]]
         columns, scaling = columns_of(results, models[0].input_dim)
-        errors = [read_quantiles(entry[f"{part}_errors"]) for part in ("training", "test")]
+        training, test = (read_quantiles(entry[f"{part}_errors"]) for part in ("training", "test"))
+        n_test = int(results["data"].get("test_rows", 0))
     size = models[0].latent_dim
     shapes = {"centres": (len(models), size), "turns": (len(models), size, size), "origin": (size,)}
     with loading_weights(path, read_own(path, entry, ENSEMBLE_AGAIN), ENSEMBLE_AGAIN) as tensors:
@@ -431,4 +433,4 @@ def load_ensemble(path: str | Path) -> Ensemble:
         if tensors:
             raise ValueError("it holds more than its members")
     members, (centres, turns, origin) = [model.eval() for model in models], turning
-    return Ensemble(members, centres, turns, origin, columns, scaling, is_of_copus(results), *errors)
+    return Ensemble(members, centres, turns, origin, columns, scaling, is_of_copus(results), training, test, n_test)

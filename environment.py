@@ -22,7 +22,7 @@ ARGUMENTS = (
     "min_delta", "normalization", "input_normalization", "freeze_encoder",
 )  # fmt: skip
 DATA_ARGUMENTS = (
-    "columns", "label_column", "scaling", "cv_folds", "group_column", "stratify_column", "patience",
+    "columns", "label_column", "scaling", "seed", "cv_folds", "group_column", "stratify_column", "patience",
     "validation_fraction",
 )  # fmt: skip
 VERSIONS = ("torch", "numpy")

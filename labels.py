@@ -23,14 +23,14 @@ UNLABELLED, OTHER = "no label", "other"
 def numbered(labels: pd.Series[Any]) -> tuple[np.ndarray, list[str]]:
     """(place of each row's label in the names [N], -1 where it is missing; names).
 
-    Ordered categories and numbers in their order, other words by frequency. 1 and "1" are one label.
+    Ordered categories and numbers in their order, other words by frequency. 1, "1" and " 1" are one label.
     """
     found, values = labels.factorize()  # [N], -1 where missing
     texts, same_text = np.unique(np.array([_text(value) for value in values], dtype=str), return_inverse=True)
     found = np.where(found < 0, -1, same_text[found]) if len(texts) else found
     order = np.argsort(-np.bincount(found[found >= 0], minlength=len(texts)), kind="stable")
     if getattr(labels.dtype, "ordered", False):
-        places = {str(value): place for place, value in enumerate(labels.cat.categories)}
+        places = {_text(value): place for place, value in enumerate(labels.cat.categories)}
         order = np.argsort([places[text] for text in texts])
     elif all(map(_is_number, texts)):
         order = np.argsort([float(text) for text in texts], kind="stable")
@@ -55,7 +55,7 @@ def categories(labels: pd.Series[Any]) -> tuple[np.ndarray, list[str]]:
 
 
 def _text(label: Any) -> str:
-    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label).strip()
 
 
 def _is_number(text: str) -> bool:

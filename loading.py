@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from argument_values import DEFAULT_DATA_PATH, SAMPLE_PATH, duplicate_widths
-from console import Console, UsageError
+from console import Console, UsageError, count
 from dataset import COPUSDataset, DataError, Scaling, fit_scaling
 from lifecycle import SplitTable
 from splits import Split
@@ -129,13 +129,28 @@ def announce(arguments: argparse.Namespace, loaded: Loaded, console: Console) ->
         console.notice(notice)
     if arguments.patience >= arguments.epochs:
         console.notice(f"--patience {arguments.patience} with --epochs {arguments.epochs}: no training stops early")
-    if arguments.latent_dim >= dataset.n_features:
-        console.notice(f"--latent_dim {arguments.latent_dim} does not compress {dataset.n_features} columns")
+    tell_odd_sizes(arguments, loaded, console)
     apart = "" if table.validation is None else f", {len(table.validation)} to decide when to stop"
     console.say(
-        f"Table: {dataset.n_samples} rows x {dataset.n_features} columns from {dataset.path.name}, "
+        f"Table: {dataset.n_samples} rows x {count(dataset.n_features, 'column')} from {dataset.path.name}, "
         f"{len(table.train)} for training{apart} and {len(table.test)} for testing"
     )
+
+
+def tell_odd_sizes(arguments: argparse.Namespace, loaded: Loaded, console: Console) -> None:
+    """Says where a size that was asked for does not go with the table, or has no effect."""
+    n_columns = loaded.dataset.n_features
+    columns = count(n_columns, "column")
+    if arguments.latent_dim >= n_columns:
+        console.notice(f"--latent_dim {arguments.latent_dim} does not compress {columns}")
+    is_crossed = "input_normalization" in (arguments.study or "")
+    if n_columns <= 2 and arguments.input_normalization == "layer" and not is_crossed:
+        left = "nothing of a single column" if n_columns == 1 else "only the order of two columns"
+        console.warn(f"LayerNorm on the input leaves {left}; give --input_normalization none")
+    if arguments.search == "halving" and arguments.min_epochs >= arguments.epochs:
+        console.notice(
+            f"--min_epochs {arguments.min_epochs} with --epochs {arguments.epochs}: no configuration is dropped early"
+        )
 
 
 def tell_changes(loaded: Loaded, console: Console) -> None:

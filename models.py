@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from dataset import Scaling
 
 LAYER_NORM_EPS = 1e-6
+PYTORCH_MARKS = (b"PK", b"\x80")  # how its files begin: archives, and pickles of versions before 1.6
 SAVE_AGAIN = "run the search again with --save_models"
 
 
@@ -200,10 +201,17 @@ class SavedModel:
     is_copus: bool = False  # the columns are COPUS codes, which other tables may spell in other ways
     training_errors: np.ndarray | None = None  # [Q] quantiles of the training rows' errors, evenly spaced from 0 to 1
     test_errors: np.ndarray | None = None  # of the test rows
+    n_test: int = 0  # how many these are
 
     def encode(self, values: Tensor | np.ndarray) -> Tensor:
-        """Raw values of `columns`, in that order, [N, F] (NaN = missing) -> latent coordinates [N, L]."""
-        scaled = self.scaling.apply(torch.as_tensor(values, dtype=torch.float32))
+        """Raw values of `columns`, in that order, [N, F] (NaN = missing) -> latent coordinates [N, L].
+
+        Raises ValueError for values of another shape.
+        """
+        values = torch.as_tensor(values, dtype=torch.float32)
+        if values.ndim != 2 or values.shape[1] != len(self.columns):
+            raise ValueError(f"values are {list(values.shape)}; give rows of {len(self.columns)} numbers, as `columns`")
+        scaled = self.scaling.apply(values)
         with torch.no_grad():
             return self.model.encode(scaled.nan_to_num(nan=0.0))
 
@@ -224,6 +232,8 @@ def load_best(output_dir: str | Path, latent_dim: int) -> SavedModel:
         ValueError: one of the files is damaged, of another kind, or does not fit the other.
     """
     results_path = Path(output_dir) / f"hyperparam_results_latent{latent_dim}.json"
+    if not results_path.exists():
+        raise FileNotFoundError(f"{results_path}: no such file; give the folder and the latent size of a search")
     with reading_results(results_path):
         results = json.loads(results_path.read_text(encoding="utf-8"))
         best = results["best_configuration"]
@@ -243,8 +253,9 @@ def with_results(model: DynamicAutoencoder, results: Mapping[str, Any]) -> Saved
     """The best model of a search, with what its results say of it. Raises what `reading_results` expects."""
     columns, scaling = columns_of(results, model.input_dim)
     best = results["best_configuration"]
-    errors = [read_quantiles(best.get(f"{part}_errors")) for part in ("training", "test")]
-    return SavedModel(model, columns, scaling, is_of_copus(results), *errors)
+    training, test = (read_quantiles(best.get(f"{part}_errors")) for part in ("training", "test"))
+    n_test = int(results["data"].get("test_rows", 0))
+    return SavedModel(model, columns, scaling, is_of_copus(results), training, test, n_test)
 
 
 def columns_of(results: Mapping[str, Any], n_columns: int) -> tuple[list[str], Scaling]:
@@ -306,15 +317,23 @@ def loading_weights(path: Path, content: bytes, remedy: str = SAVE_AGAIN) -> Ite
 
     Whatever the code inside finds wrong with them is a ValueError that names the file and the remedy.
     """
+    weights = _read_weights(path, content, remedy)
+    try:
+        yield weights
+    except Exception as error:  # whatever can be wrong with a damaged file
+        fault = f"not the weights of this model ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        raise ValueError(f"{path}: {fault}; {remedy}") from None
+
+
+def _read_weights(path: Path, content: bytes, remedy: str) -> Mapping[str, Tensor]:
+    fault = "no file of PyTorch, or cut off"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about archives of other kinds, which are refused anyway
-            weights = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-        yield weights
+            return cast(Mapping[str, Tensor], torch.load(io.BytesIO(content), weights_only=True, map_location="cpu"))
     except pickle.UnpicklingError:
-        fault = "holds more than weights, perhaps a program; nothing of it was run"
-    except Exception as error:  # whatever can be wrong with a damaged file
-        fault = f"not the weights of this model ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-    else:
-        return
+        if content.startswith(PYTORCH_MARKS):
+            fault = "holds more than weights, perhaps a program; nothing of it was run"
+    except Exception:  # whatever torch finds wrong with it
+        pass
     raise ValueError(f"{path}: {fault}; {remedy}")

@@ -242,7 +242,7 @@ def make_folder(arguments: argparse.Namespace) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        raise UsageError(f"--output_dir {arguments.output_dir!r} cannot be made: {error}") from None
+        raise UsageError(f"--output_dir {arguments.output_dir!r} cannot be made ({error}); give another") from None
     for path in output_files(folder, arguments.latent_dim):
         if path.is_dir():
             raise UsageError(f"--output_dir {arguments.output_dir!r}: {path} is a folder; move it, or give another")

@@ -43,7 +43,8 @@ def find_source(arguments: argparse.Namespace) -> Source | None:
     try:
         source = read_source(arguments.init_from, freezes=arguments.freeze_encoder)
     except (OSError, ValueError) as error:
-        raise UsageError(f"--init_from {error}") from None
+        fault = str(error).removeprefix(f"{arguments.init_from}: ")
+        raise UsageError(f"--init_from {arguments.init_from!r}: {fault}") from None
     if arguments.freeze_encoder:
         _check_frozen(arguments, source)
     return source

@@ -161,7 +161,8 @@ def _beaten(baseline: Baseline, verdict: Verdict, scope: str) -> str:
         return f"all configurations{scope} beat it" if count > 1 else "beaten"
     if losers == count:
         return f"no configuration{scope} beats it" if count > 1 else "not beaten"
-    return f"{losers} of {count} configurations{scope} {'does' if losers == 1 else 'do'} not beat it"
+    winners = count - losers
+    return f"{winners} of {count} configurations{scope} {'beats' if winners == 1 else 'beat'} it"
 
 
 def _length(probe: Probe, time: str) -> str:

@@ -47,10 +47,14 @@ def read_factors(text: str) -> Factors:
         ValueError: says what is wrong with it.
     """
     factors: dict[str, Factor] = {}
-    for part in text.split(";"):
-        name, _, values = (piece.strip() for piece in part.partition("="))
+    for part in text.rstrip("; ").split(";"):
+        name, equals, values = (piece.strip() for piece in part.partition("="))
         if name not in OPTIONS:
             raise ValueError(f"{_cut(name)!r} is no factor; give some of {', '.join(OPTIONS)}, {EXAMPLE}")
+        if not equals:
+            raise ValueError(f"{name} has no values; give some behind an =, {EXAMPLE}")
+        if "=" in values:
+            raise ValueError(f"{_cut(part.strip())!r} are two factors in one; put a ; between them, {EXAMPLE}")
         if name in factors:
             raise ValueError(f"{name} comes twice; put all its values behind one =")
         levels = tuple(_read_level(name, value.strip()) for value in values.split(","))

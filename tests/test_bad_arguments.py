@@ -56,10 +56,11 @@ ARGUMENTS |= {
         f"study {study!r}": ([f"--study={study}"], f"--study {study!r}: ", remedy)
         for study, remedy in {
             "": "'' is no factor; give some of dropout, weight_decay, normalization, input_normalization",
-            "dropout=0,0.1;": "'' is no factor",
+            "dropout=0,0.1;;normalization=layer,none": "'' is no factor",
             "width=1,2": "'width' is no factor; give some of",
             "Dropout=0,0.1": "'Dropout' is no factor",
-            "dropout": "give numbers from 0 to below 1",
+            "dropout": "dropout has no values; give some behind an =",
+            "dropout=0,0.1 normalization=layer,none": "put a ; between them",
             "dropout=": "give numbers from 0 to below 1",
             "dropout=0,1": "dropout '1': give numbers from 0 to below 1",
             "dropout=0,nan": "dropout 'nan': give numbers",
@@ -135,7 +136,9 @@ ARGUMENTS |= {
     "a model's name that no file can have": (["--init_from", "a\0.pth"], "--init_from 'a\\x00.pth'", "no such file"),
     "a model's name that is not text": (["--init_from", "\udcff"], "--init_from '\\udcff': not valid UTF-8", "rename"),
     "something else for a model": (
-        ["--init_from", str(SAMPLE_PATH)], f"--init_from {SAMPLE_PATH}: ", "give a .pth that this program wrote",
+        ["--init_from", str(SAMPLE_PATH)],
+        f"--init_from {str(SAMPLE_PATH)!r}: no file of PyTorch",
+        "give a .pth that this program wrote",
     ),
     "a frozen encoder of its own scaling": (
         ["--init_from", str(SAMPLE_PATH), "--freeze_encoder", "--scaling", "robust"], "--scaling: with", "leave it out",

@@ -19,6 +19,7 @@ from made_tables import copus_frame, with_cell, write
 
 import encoding
 from dataset import COPUS_CODES, Scaling
+from encoding import error_quantiles, percentiles_among, share_beyond
 from models import DynamicAutoencoder, SavedModel, load_best
 
 N_ROWS = 50
@@ -41,7 +42,7 @@ def leave_model(folder: Path, columns: list[str], chosen: str, *, high: float, k
     }
     results = {
         "args": {"columns": chosen},
-        "data": {"columns": columns, "scaling": {"kind": kind, "low": low, "high": highs}},
+        "data": {"columns": columns, "scaling": {"kind": kind, "low": low, "high": highs}, "test_rows": 1001},
         "best_configuration": best,
     }
     (folder / "hyperparam_results_latent2.json").write_text(json.dumps(results), encoding="utf-8")
@@ -203,6 +204,17 @@ def test_the_summary_counts_rows_beyond_the_marks_and_clipped_cells(model: Path,
     assert done.out.splitlines()[0] == "Encoding a.csv with best_model_latent2.pth"
     assert done.out.splitlines()[-1] == f"Encoded table: {tmp_path / 'encoded_a.csv'}"
     assert encode(tmp_path / "a.csv", model, tmp_path, "--quiet").out == "".join(done.out.splitlines(True)[-2:])
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 401, 999])
+def test_how_many_rows_are_beyond_a_mark_is_told_exactly(n: int) -> None:
+    rng = np.random.default_rng(n)
+    training, test = np.sort(rng.gamma(2, size=(2, n)), axis=1)
+    quantiles = error_quantiles(training)
+    beyond = percentiles_among(test, quantiles) >= 95
+    of_quantiles = percentiles_among(error_quantiles(test), quantiles)
+    assert share_beyond(95, of_quantiles, n) == beyond.mean()
+    assert share_beyond(0, of_quantiles, n) == 1
 
 
 @pytest.mark.parametrize(("high", "factor", "words"), [(80.0, 0.01, "MULTIPLY"), (0.9, 1, "DIVIDE"), (80.0, 1, "")])

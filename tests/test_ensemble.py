@@ -420,7 +420,7 @@ def test_a_damaged_ensemble_is_one_line(fault: str, tied: Run, table: Path, tmp_
     torch.save(FAULTS[fault](torch.load(path, weights_only=True)), path)
     change_entry(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     message = assert_one_line(run(tmp_path / "new", "--encode", table, "--model", path), 2)
-    assert "ensemble_latent3.pth: not the weights of this model" in message
+    assert "ensemble_latent3.pth': not the weights of this model" in message
     assert message.endswith("run the search again with --ensemble")
 
 

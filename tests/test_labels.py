@@ -17,7 +17,7 @@ def test_categories_are_ordered_and_the_rare_are_put_together() -> None:
         return [(name, int((category == k).sum())) for k, name in enumerate(names)]
 
     assert named(["b", "a", "b", None]) == [("b", 2), ("a", 1), ("no label", 1)]
-    assert named([10.0, 2.0, "2", 1, 1]) == [("1", 2), ("2", 2), ("10", 1)]
+    assert named([10.0, 2.0, " 2", 1, 1]) == [("1", 2), ("2", 2), ("10", 1)]
     letters = [letter for k, letter in enumerate("abcdefghi") for _ in range(9 - k)]
     assert named(letters) == [*((letter, 9 - k) for k, letter in enumerate("abcdefg")), ("other", 3)]
     assert len(named(list("abcdefgh"))) == 8
@@ -31,7 +31,7 @@ def test_all_labels_are_numbered_however_many() -> None:
 
 
 def test_ordered_categories_keep_their_order() -> None:
-    labels = pd.Series(pd.Categorical(["late", "early", "late"], ["early", "late", "never"], ordered=True))
+    labels = pd.Series(pd.Categorical(["late ", "early", "late "], ["early", "late ", "never"], ordered=True))
     place, names = numbered(labels)
     assert names == ["early", "late"]
     assert place.tolist() == [1, 0, 1]

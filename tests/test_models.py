@@ -181,7 +181,7 @@ def test_load_best_rebuilds_a_model_without_normalizations(tmp_path: Path) -> No
 
 
 def test_load_best_without_results_or_weights_names_the_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="hyperparam_results_latent3"):
+    with pytest.raises(FileNotFoundError, match=r"hyperparam_results_latent3\.json: no such file; give"):
         load_best(tmp_path, 3)
     leave_behind(tmp_path, saved_model=None)
     with pytest.raises(FileNotFoundError, match="run it again with --save_models"):
@@ -238,7 +238,15 @@ def test_a_pth_of_another_kind_is_refused(tmp_path: Path, fault: str) -> None:
 def test_a_truncated_pth_is_refused(tmp_path: Path, size: int) -> None:
     path = leave_behind(tmp_path)
     path.write_bytes(path.read_bytes()[:size])
-    refusal(tmp_path, path)
+    assert "no file of PyTorch, or cut off" in refusal(tmp_path, path)
+
+
+def test_values_of_other_columns_are_refused(tmp_path: Path) -> None:
+    leave_behind(tmp_path)
+    best = load_best(tmp_path, 2)
+    for shape in ((3, 5), (4,)):
+        with pytest.raises(ValueError, match=r"give rows of 4 numbers, as `columns`"):
+            best.encode(np.zeros(shape))
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,22 @@ def test_a_latent_size_beyond_the_columns_is_allowed_and_said(tmp_path: Path) ->
     ]
 
 
+def test_a_halving_that_drops_nothing_is_said(tmp_path: Path) -> None:
+    path = write(copus_frame(), tmp_path / "a.csv")
+    (notice,) = accepted(tmp_path, "--data_path", path, "--search", "halving", "--min_epochs", "50")
+    assert notice.startswith("--min_epochs 50 with --epochs")
+
+
+@pytest.mark.parametrize(
+    "flags", [[], ["--input_normalization", "none"], ["--study", "input_normalization=layer,none"]]
+)
+def test_columns_that_a_layernorm_leaves_nothing_of_are_said(tmp_path: Path, flags: list[str]) -> None:
+    path = write(copus_frame(), tmp_path / "a.csv")
+    for columns, left in (("L", "nothing of a single column"), ("L,WG", "only the order of two columns")):
+        done = run(tmp_path / columns, *TINY, "--data_path", path, "--latent_dim", "1", "--columns", columns, *flags)
+        assert (f"leaves {left}; give --input_normalization none" in done.err) is (not flags)
+
+
 def test_a_workbook_of_several_sheets_is_read_and_said(tmp_path: Path) -> None:
     with pd.ExcelWriter(tmp_path / "a.xlsx") as book:
         pd.DataFrame({"About": ["classes"]}).to_excel(book, sheet_name="Cover", index=False)

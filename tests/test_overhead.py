@@ -208,7 +208,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_pictures(
     before_call(monkeypatch, reporting, "write_report", press_twice)
     done = run(tmp_path, "--data_path", table, *SMALL, pictures=True)
     has_left.set()
-    wait_until(lambda: was_left and not is_drawing_aside())
+    wait_until(lambda: bool(was_left) and not is_drawing_aside())
     assert (done.status, was_left) == (130, [True])
     assert done.err.endswith("hyperparam_optimizer.py: interrupted\n")
     assert not list(tmp_path.glob("*.json"))

@@ -225,7 +225,7 @@ def test_what_would_change_a_training_is_refused_by_one_line_and_nothing_is_touc
 ) -> None:
     before = snapshot(finished.folder)
     line = assert_one_line(run(finished.folder, "--data_path", table, *SMALL, "--quiet", *flags), 2)
-    assert said in line
+    assert f"belongs to another search ({said}" in line
     assert "journal_latent3.jsonl belongs to another search" in line
     assert "give another --output_dir, or --fresh" in line
     assert snapshot(finished.folder) == before
