@@ -24,7 +24,7 @@ from models import DynamicAutoencoder
 MOST_DIMENSIONS = 24  # of more latent dimensions those that vary most
 MOST_COLUMNS = 500  # in the JSON; of more those that correlate, or are kept, most
 NO_VARIATION = 1e-6  # a dimension with a smaller SD, relative to its mean or to the largest SD, is constant
-CELLS_AT_A_TIME = 2**22
+CELLS_AT_A_TIME = 2**20  # numbers in a temporary array: 8 MB
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def reconstruction_by_column(
         guesses = [model(chunk.nan_to_num(nan=0.0))[0], pca.reconstruct(chunk), means]
         sums += torch.stack([((guess - chunk.double()) ** 2).nan_to_num(nan=0.0).sum(0) for guess in guesses])
     of_model, of_pca, total = sums.numpy()
-    varies = _varies(test.double().numpy())
+    varies = _varies(test.numpy())
     scale = np.where(varies, total, 1.0)
     whole = float(total.sum()) or np.nan
     return Reconstruction(
