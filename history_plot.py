@@ -34,6 +34,7 @@ from plot_style import (
     loss_scale,
     new_figure,
     place_label,
+    points_across,
     points_along,
     save,
     set_scale,
@@ -119,7 +120,7 @@ def draw_history(
         _seconds_above(axes, history)
         axes.set_title(wrapped("\n".join(_caption(history, course)), 0.88 * WIDTH), loc="left", pad=8)
         fix_layout(figure)
-        _name_the_best(axes, history, course, best, [baseline.loss for baseline in verdict.baselines])
+        _name_the_best(axes, history, course, verdict)
     return figure
 
 
@@ -304,17 +305,15 @@ def _caption(history: History, course: Course) -> list[str]:
     return [", ".join(parts), *(["Rungs: " + ", then ".join(rungs)] if rungs else [])]
 
 
-def _name_the_best(
-    axes: Axes, history: History, course: Course, best: ConfigurationResult, avoiding: Sequence[float]
-) -> None:
-    """A ring around the best, its name, and after how many trainings it was there. `avoiding`: losses with a line."""
+def _name_the_best(axes: Axes, history: History, course: Course, verdict: Verdict) -> None:
+    """A ring around the best, its name, and after how many trainings it was there."""
+    best = verdict.best
     x, y = next((step.trainings, step.loss) for step in history.steps if step.config == best.config and step.loss)
     ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": INK, "markersize": 11, "clip_on": False}
     axes.plot(x, y, marker="o", zorder=2.9, **ring)
     to_pixels = axes.transData.transform
     line = np.concatenate([_corners(course.leads), [[course.end, course.leads[-1, 1]]]])
-    across = [np.array([(0, height), (course.end, height)]) for height in avoiding]
-    lines = [points_along(to_pixels(some)) for some in (line, *across)]
+    lines = [points_along(to_pixels(line)), points_across(axes, verdict)]
     drawn = np.concatenate([to_pixels(course.losses), to_pixels(course.paused), *lines])
     after = f"{x:,.0f}" if x >= 100 else f"{x:.3g}"
     words = f"Best: {short_name(best.config)}\n{loss_text(y)} after {after} training{'s' if after != '1' else ''}"

@@ -420,6 +420,18 @@ def points_along(line: np.ndarray, spacing: float = 8.0) -> np.ndarray:
     return np.concatenate(pieces)
 
 
+def points_across(axes: Axes, verdict: Verdict) -> np.ndarray:
+    """Points [n, 2] in pixels on what crosses the whole axes: the baselines and the edges of the tied band."""
+    heights = [baseline.loss for baseline in verdict.baselines]
+    if len(verdict.tied) > 1:
+        tied = [c.final_test_loss for c in verdict.tied]
+        heights += [min(tied), max(tied)]
+    frame = axes.get_window_extent()
+    levels = [axes.transData.transform((axes.get_xlim()[0], height))[1] for height in heights]
+    lines = [np.array([(frame.x0, y), (frame.x1, y)]) for y in levels if frame.y0 <= y <= frame.y1]
+    return np.concatenate([np.empty((0, 2)), *map(points_along, lines)])
+
+
 def place_label(
     axes: Axes, point: np.ndarray, words: str, drawn: np.ndarray, taken: np.ndarray, *, required: bool
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -452,9 +464,9 @@ def free_box(
     None if it would cover another label, leave the axes or hide a point, unless it is `required`.
     """
     unit = pixels(1)
-    angles = np.deg2rad(np.arange(0, 360, 22.5))
-    directions = np.column_stack([np.cos(angles), np.sin(angles)])  # [16, 2]
-    distances = unit * np.array([7.0, 12.0, 20.0, 32.0, 48.0, 70.0])
+    angles = np.deg2rad(np.arange(0, 360, 11.25))
+    directions = np.column_stack([np.cos(angles), np.sin(angles)])  # [32, 2]
+    distances = unit * np.array([7.0, 12.0, 20.0, 32.0, 48.0, 70.0] + [100.0] * required)
     to_border = directions / np.abs(directions).max(axis=1, keepdims=True)  # of a square; `size` makes it the label's
     centres = (point + distances[:, None, None] * directions + to_border * size / 2).reshape(-1, 2)  # [C, 2]
     low, high = centres - size / 2, centres + size / 2

@@ -45,6 +45,7 @@ from plot_style import (
     off_axis_text,
     pixels,
     place_label,
+    points_across,
     points_along,
     save,
     set_scale,
@@ -338,7 +339,7 @@ def draw_configurations(
         axes = figure.add_subplot()
         caption = [_what_a_point_is(finished, bool(len(bars))), searched.left_out]
         axes.set_title("\n".join(filter(None, caption)), loc="left", pad=8)
-        axes.set_xlabel("Trainable parameters (log scale)")
+        axes.set_xlabel("Parameters (log scale)")
         axes.set_ylabel(f"{name} (weighted mean squared error)")
         axes.grid()
         set_scale(axes.xaxis, params.min(), params.max(), log=True, margin=0.08)
@@ -353,6 +354,7 @@ def draw_configurations(
         fix_layout(figure)
         spans = [axes.transData.transform([[x, y - sd], [x, y + sd]]) for x, y, sd in bars]
         lines = [points_along(span) for span in [axes.transData.transform(steps), *spans]]
+        lines.append(points_across(axes, verdict))
         places = dict(zip((c.config for c in finished), points, strict=True))
         _name_points(axes, verdict, places, np.concatenate([axes.transData.transform(points), *lines]))
     return figure
@@ -387,8 +389,8 @@ def _heights(
             min(high + spare, max(high, (bars[:, 1] + bars[:, 2]).max())),
         )
     low, high = make_room(low, high, [loss for loss in baselines if loss <= ceiling])
-    low -= 0.18 * (high - low)  # room for the name of the best
-    set_scale(axes.yaxis, low, high, log=False, margin=0.08, lowest_tick=0.0)  # no loss is below 0
+    low = max(low - 0.18 * (high - low), min(low, 0.0))  # room for the name of the best; no loss is below 0
+    set_scale(axes.yaxis, low, high, log=False, margin=0.08, lowest_tick=0.0)
     if not off.any():
         return losses, []
     bottom, top = axes.get_ylim()
