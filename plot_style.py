@@ -32,8 +32,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
 from files import replacing
-from report import config_text, loss_text, percent
-from search import Configuration, Layers, Variant, Widths, decoder_dims, encoder_dims
+from report import config_text, loss_text, options_text, percent
+from search import Configuration, Layers, Variant, Widths, decoder_dims, encoder_dims, layers_of
 from selection import ConfigurationResult, Drop
 from study_plan import level_text
 
@@ -226,29 +226,37 @@ def survey(ranking: Sequence[ConfigurationResult], space_size: int | None = None
 def short_name(config: Configuration) -> str:
     """`[64, 32]`; of many layers only the first and the last.
 
-    Of a pair encoder and decoder, `[64] -> [16, 64]`. A long one loses its spaces first, then the layers between.
-    Of a variant the values of its options follow, `[64, 32] 0.1/LN/–`, as `report.VARIANTS` explains.
+    Of a pair encoder and decoder, `[64] → [16, 64]`. A long one loses its spaces first, then the layers between.
+    Of a variant with one option that follows, `[64, 32] (dropout 0.1)`; of more only their values do,
+    `[64, 32] 0.1/LN/–`, as `report.short_options_note` explains.
     """
+    if isinstance(config, Variant) and len(config.options) == 1:
+        return _short_layers(config.layers) + options_text(config)
     if isinstance(config, Variant):
         values = (LEVELS.get(value, level_text(value)).replace("e-0", "e-") for _, value in config.options)
         return f"{_short_layers(config.layers)} {'/'.join(values)}"
     encoder, decoder = encoder_dims(config), decoder_dims(config)
     if config == encoder:
         return config_text(encoder) if len(encoder) <= NAMED_LAYERS else f"{_ends(encoder)} ({len(encoder)} layers)"
-    full = f"{config_text(encoder)} -> {config_text(decoder)}"
+    full = f"{config_text(encoder)} → {config_text(decoder)}"
     for name in (full, full.replace(" ", "")):
         if len(name) <= LONGEST_NAME:
             return name
-    return f"{_ends(encoder, 1)} -> {_ends(decoder, 1)} ({len(encoder)} + {len(decoder)} layers)"
+    return f"{_ends(encoder, 1)} → {_ends(decoder, 1)} ({len(encoder)} + {len(decoder)} layers)"
+
+
+def name_in_words(config: Configuration) -> str:
+    """For titles: as `short_name`, but of a variant all options in words, `[64, 32] (dropout 0.1, normalization none)`."""
+    return short_name(layers_of(config)) + options_text(config)
 
 
 def _short_layers(layers: Layers) -> str:
-    """As `short_name`; of a pair less, since options follow: `[64,32]->[16,64]`, or the ends of both."""
+    """As `short_name`; of a pair less, since options follow: `[64,32]→[16,64]`, or the ends of both."""
     name = short_name(layers)
     if layers == encoder_dims(layers):
         return name
     tight = name.replace(" ", "")
-    ends = "->".join(f"[{half[0]}…{half[-1]}]" for half in (encoder_dims(layers), decoder_dims(layers)))
+    ends = "→".join(f"[{half[0]}…{half[-1]}]" for half in (encoder_dims(layers), decoder_dims(layers)))
     return tight if len(tight) <= LONGEST_NAME // 2 else ends
 
 

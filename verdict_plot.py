@@ -35,6 +35,7 @@ from plot_style import (
     loss_ceiling,
     loss_name,
     make_room,
+    name_in_words,
     save,
     set_scale,
     short_name,
@@ -164,7 +165,7 @@ def limits(verdict: Verdict, rows: Sequence[Row]) -> tuple[float, float]:
 
 def title_of(verdict: Verdict, searched: Survey) -> str:
     """The verdict in a sentence, and of which configurations it speaks."""
-    name, sure = short_name(verdict.best.config), f"({percent(verdict.confidence)})"
+    name, sure = name_in_words(verdict.best.config), f"({percent(verdict.confidence)})"
     others, tied = len(verdict.standings) - 1, len(verdict.tied) - 1
     which = searched.which or ("that finished" if searched.failed else "")
     which = f" {which}" if which else ""
