@@ -120,8 +120,12 @@ def set_scale(
     margin: float = 0.04,
     lowest_tick: float = -math.inf,
     most_ticks: int = 7,
+    whole: bool = False,
 ) -> None:
-    """Limits around low..high, round ticks in plain numbers. A range of next to nothing is widened to 1 %."""
+    """Limits around low..high, round ticks in plain numbers. A range of next to nothing is widened to 1 %.
+
+    `whole`: no ticks between whole numbers, unless there are none.
+    """
     if high - low <= 0.01 * abs(high):
         spare = 0.005 * abs(high) if not log else 0.2 * abs(high)
         low, high = low - (spare or 0.5), high + (spare or 0.5)
@@ -131,7 +135,8 @@ def set_scale(
         ticks = _log_ticks(low, high)
     else:
         low, high = low - margin * (high - low), high + margin * (high - low)
-        ticks = list(MaxNLocator(nbins=most_ticks, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
+        locator = MaxNLocator(nbins=most_ticks, steps=[1, 2, 2.5, 5, 10], integer=whole)
+        ticks = list(locator.tick_values(low, high))
     name = "x" if isinstance(axis, XAxis) else "y"
     axis.axes.set(**{f"{name}scale": "log" if log else "linear", f"{name}lim": (low, high)})
     kept = [float(tick) for tick in ticks if max(low, lowest_tick) <= tick <= high]
@@ -139,7 +144,7 @@ def set_scale(
         kept = _apart(kept, low, high)
     axis.set_major_locator(FixedLocator(kept))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FixedFormatter(_tick_texts(kept, same_decimals=not log)))
+    axis.set_major_formatter(FixedFormatter(tick_texts(kept, same_decimals=not log)))
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
@@ -154,16 +159,21 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _apart(ticks: Sequence[float], low: float, high: float) -> list[float]:
-    """Those whose texts, side by side on a logarithmic axis of 4 inches, do not touch."""
+    """Those whose texts, side by side on a logarithmic axis, do not touch."""
     kept: list[float] = []
     for tick in ticks:
-        inches = len(f"{tick:,.6g}") * 0.065 + 0.05
-        if not kept or 4 * math.log(tick / kept[-1]) >= inches * math.log(high / low):
+        if not kept or math.log(tick / kept[-1]) >= tick_room(tick) * math.log(high / low):
             kept.append(tick)
     return kept
 
 
-def _tick_texts(values: Sequence[float], *, same_decimals: bool) -> list[str]:
+def tick_room(tick: float) -> float:
+    """How much of an axis of 4 inches its text takes, as a share."""
+    return (len(f"{tick:,.6g}") * 0.065 + 0.05) / 4
+
+
+def tick_texts(values: Sequence[float], *, same_decimals: bool) -> list[str]:
+    """In plain numbers; `same_decimals`: all to as many as one of them needs."""
     texts = [f"{value:,.6g}" for value in values]
     if same_decimals and not any("e" in text for text in texts):
         decimals = max((len(text.partition(".")[2]) for text in texts), default=0)

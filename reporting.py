@@ -373,7 +373,7 @@ def look_at_latent_space(
 
     found = examine(arguments, loaded, trained_model(trained, loaded.table, training.settings))
     drawn.wait()
-    title = f"the {SELECTED[arguments.select]} configuration, {config_text(chosen.config)}"
+    title = f"the {SELECTED[arguments.select]} configuration, {config_text(chosen.config).replace('->', '→')}"
     with headless(drafts):
         from latent_report import draw
 
