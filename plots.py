@@ -71,6 +71,7 @@ CROWDED = 60  # with more configurations than this, only those on the Pareto fro
 CAPTION = 0.88 * WIDTH  # inches that a line under the title may take
 DROPPED_DRAWN = 300  # at most so many of the curves that were dropped
 DROPPED = "#B4B4B4"
+FLOOR = 0.1  # of the lowest mean: what reaches further down leaves the axis at its foot
 FRONT_EDGE = 1.2  # points: the outline of those on the front
 NAMED_ON_FRONT = 8  # at most so many of the Pareto front are named
 
@@ -117,7 +118,7 @@ def draw_search(
         figure = new_figure(max(3.9, 1.4 + 0.5 * (len(shown) + len(verdict.baselines))), title, note)
         axes = figure.add_subplot()
         high = max([float((curve.mean + curve.spread).max()) for curve in curves] + _nearly_all(grey))
-        loss_scale(axes, min(float(curve.low.min()) for curve in curves), high, shown[0], verdict)
+        loss_scale(axes, _lowest(curves), high, shown[0], verdict)
         _epoch_axis(axes, epochs, [drop.epoch for _, drop in dropped])
         _draw_dropped(axes, grey)
         ends = [_draw_curve(axes, curve, epochs, len(shown)) for curve in reversed(curves)]  # the best on top
@@ -144,17 +145,16 @@ class _Curve(NamedTuple):
     rank: int
     mean: np.ndarray
     spread: np.ndarray
-    low: np.ndarray  # mean - spread, but above zero
 
 
 def _curves_of(shown: Sequence[ConfigurationResult]) -> list[_Curve]:
-    means = [c.test_curves.mean(axis=0) for c in shown]
-    floor = min(mean.min() for mean in means) / 2  # a band may reach below zero, a log axis cannot
-    spreads = [_spread(c) for c in shown]
-    return [
-        _Curve(c, rank, mean, spread, np.maximum(mean - spread, floor))
-        for rank, (c, mean, spread) in enumerate(zip(shown, means, spreads, strict=True))
-    ]
+    return [_Curve(c, rank, c.test_curves.mean(axis=0), _spread(c)) for rank, c in enumerate(shown)]
+
+
+def _lowest(curves: Sequence[_Curve]) -> float:
+    """Down to where the loss axis must reach: a band may go on below zero, where a logarithmic axis cannot follow."""
+    floor = min(float(curve.mean.min()) for curve in curves) * FLOOR
+    return max(floor, min(float((curve.mean - curve.spread).min()) for curve in curves))
 
 
 def _which(n_shown: int, searched: Survey) -> str:
@@ -242,7 +242,8 @@ def _epoch_axis(axes: Axes, epochs: int, drops: Sequence[int]) -> None:
 
 
 def _draw_curve(axes: Axes, curve: _Curve, epochs: int, n_curves: int) -> _LineEnd:
-    c, rank, mean, sd, low = curve
+    c, rank, mean, sd = curve
+    low = np.maximum(mean - sd, axes.get_ylim()[0])
     at = np.arange(1.0, len(mean) + 1) if epochs > 1 else np.array([1 + 0.06 * (rank - (n_curves - 1) / 2)])
     colour, dashes = _line_style(rank)
     width = 2.0 if rank == 0 else 1.4
