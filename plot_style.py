@@ -26,6 +26,7 @@ import numpy as np
 from matplotlib.axis import Axis, XAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
@@ -52,8 +53,21 @@ NAMED_LAYERS = 6  # a longer configuration is shortened in pictures
 LONGEST_NAME = 34  # characters, of one whose decoder has widths of its own
 LEVELS: dict[Any, str] = {"layer": "LN", "none": "–"}  # of a variant's options, in its name
 
+OTHER_SCRIPTS = (  # fonts for what DejaVu Sans lacks: of Linux, macOS and Windows
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback"),
+    *("Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo", "Arial Unicode MS"),
+    *("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Nirmala UI", "Segoe UI Symbol"),
+)
+
+
+def font_families() -> list[str]:
+    """DejaVu Sans, which comes with Matplotlib, so that pictures are the same everywhere; then what is installed."""
+    installed = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in OTHER_SCRIPTS if name in installed)]
+
+
 STYLE: Any = {  # rcParams; Matplotlib's stubs want each key as a literal
-    "font.family": "DejaVu Sans",  # comes with Matplotlib: the same picture everywhere
+    "font.family": font_families(),
     "font.size": 8.5,
     "text.color": INK,
     "text.parse_math": False,  # a "$" in a label is a "$"
@@ -100,7 +114,7 @@ def save(figure: Figure, file: Path | IO[bytes]) -> None:
 
 @contextmanager
 def any_script() -> Iterator[None]:
-    """Labels may be in a script that the font lacks: boxes then, but no warnings on the console."""
+    """Labels may be in a script that no font has: boxes then, but no warnings on the console."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
@@ -256,7 +270,7 @@ def short_name(config: Configuration) -> str:
 
 
 def name_in_words(config: Configuration) -> str:
-    """For titles: as `short_name`, but of a variant all options in words, `[64, 32] (dropout 0.1, normalization none)`."""
+    """For titles: as `short_name`, with all options of a variant in words, `[64] (dropout 0.1, normalization none)`."""
     return short_name(layers_of(config)) + options_text(config)
 
 
