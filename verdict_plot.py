@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 20
 ROW, TITLE_LINE, LINE = 0.175, 0.18, 0.145  # inches: a row, a line of the title, a line of anything else
 MARGIN, GAP, AXIS = 0.085, 0.16, 0.42  # inches: around the picture, between columns, what the axis takes
-TICK = 0.4  # inches: what a number below the axis takes of its length
+TICK = 0.5  # inches: what a number below the axis takes of its length
 
 TIED: dict[str, Any] = {"color": COLOURS[0], "marker": "o", "markersize": 5.5}
 RECOMMENDED: dict[str, Any] = {"color": COLOURS[2], "marker": "D", "markersize": 5.5}
