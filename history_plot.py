@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
 
@@ -34,15 +35,18 @@ from plot_style import (
     loss_scale,
     new_figure,
     place_label,
+    points_across,
     points_along,
     save,
     set_scale,
     short_name,
+    tick_room,
+    tick_texts,
     trainings_text,
     wrapped,
 )
 from report import loss_text
-from search import Configuration, TrialResult
+from search import Configuration, TrialResult, layers_of
 from selection import ConfigurationResult, Drop
 
 if TYPE_CHECKING:
@@ -60,6 +64,7 @@ STRATEGIES = {
 HEIGHT = 4.4  # inches
 STRIP = 0.08  # of the axes' height: what lies off the scale
 TICK_GAP = 0.09  # of the axes' width, at least, between two of the ticks above
+UNITS = {"Hours": 3600, "Minutes": 60, "Seconds": 1, "Milliseconds": 1e-3, "Microseconds": 1e-6}  # in seconds
 ENOUGH_TICKS = 5
 ROOM_BELOW = 0.16  # of the axes' height: for the name of the best
 
@@ -83,10 +88,12 @@ def plot_history(
     latent_dim: int,
     verdict: Verdict,
     ranking: Sequence[ConfigurationResult],
+    first: History | None = None,
     note: str | None = None,
 ) -> None:
     """Writes `draw_history`'s picture to `file`."""
-    save(draw_history(history, latent_dim=latent_dim, verdict=verdict, ranking=ranking, note=note), file)
+    figure = draw_history(history, latent_dim=latent_dim, verdict=verdict, ranking=ranking, first=first, note=note)
+    save(figure, file)
 
 
 def draw_history(
@@ -95,31 +102,34 @@ def draw_history(
     latent_dim: int,
     verdict: Verdict,
     ranking: Sequence[ConfigurationResult],
+    first: History | None = None,
     note: str | None = None,
 ) -> Figure:
     """Losses against trainings done and seconds of training. `ranking`: the configurations of the history.
 
-    Raises ValueError if no configuration finished.
+    `first`: that of the search before it, which chose what it crosses. Raises ValueError if no configuration finished.
     """
     course = follow(history, {c.config: c for c in ranking})
     if not len(course.losses):
         raise ValueError("no configuration finished, there is nothing to draw")
     best = verdict.best
     with mpl.rc_context(STYLE):
-        what = f"{STRATEGIES[history.strategy]}: {loss_name(best).lower()} against training done"
-        figure = new_figure(HEIGHT, f"{what}, latent size {latent_dim}", note)
+        stage = "Second stage of the study" if first else STRATEGIES[history.strategy]
+        title = f"{stage}: {loss_name(best).lower()} against training done, latent size {latent_dim}"
+        figure = new_figure(HEIGHT, title, note)
         axes = figure.add_subplot()
         axes.grid(axis="y")
-        set_scale(axes.xaxis, 0.0, course.end, log=False, margin=0.0)
+        set_scale(axes.xaxis, 0.0, course.end, log=False, margin=0.0, whole=True)
         axes.set_xlim(0, 1.02 * course.end)
         axes.set_xlabel(f"Trainings done, in trainings of {history.epochs:,} epoch{'s' if history.epochs > 1 else ''}")
         keys: list[Artist] = [*_draw_points(axes, course, best, verdict), *_draw_rungs(axes, course)]
         keys += [*draw_tied(axes, course.losses[:, 1], verdict), *baseline_keys(axes, verdict, latent_dim)]
         axes.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.03, 1.0), labelspacing=0.7)
         _seconds_above(axes, history)
-        axes.set_title(wrapped("\n".join(_caption(history, course)), 0.88 * WIDTH), loc="left", pad=8)
+        caption = [*_first_stage(first, ranking), *_caption(history, course)]
+        axes.set_title(wrapped("\n".join(caption), 0.88 * WIDTH), loc="left", pad=8)
         fix_layout(figure)
-        _name_the_best(axes, history, course, best, [baseline.loss for baseline in verdict.baselines])
+        _name_the_best(axes, history, course, verdict)
     return figure
 
 
@@ -218,11 +228,14 @@ def _draw_points(axes: Axes, course: Course, best: ConfigurationResult, verdict:
     loss_scale(axes, kept.min(), kept.max(), best, verdict)
     _widen(axes, below=ROOM_BELOW)
     off = everything[everything[:, 1] > ceiling]
-    keys: list[Artist] = _draw_best(axes, course)
-    size = float(np.clip(14 / len(course.losses) ** 0.22, 2.0, 5.0))
     trainings = trainings_text(best)
-    words = "A configuration" + (f"\n(mean over {trainings})" if trainings else "")
-    keys += axes.plot(*course.losses.T, **LOSS, markersize=size, markeredgewidth=0.6, label=words, zorder=2.2)
+    mean = f"\n(mean over {trainings})" if trainings else ""
+    all_lead = len(course.leads) == len(course.losses)
+    keys = [_draw_best(axes, course, "Lowest so far" + (mean if all_lead else ""))]
+    size = float(np.clip(14 / len(course.losses) ** 0.22, 2.0, 5.0))
+    look = LOSS | {"markersize": size, "markeredgewidth": 0.6, "label": f"Another configuration{mean}"}
+    circles = axes.plot(*course.losses.T, **look, zorder=2.2)
+    keys += [] if all_lead else circles  # none is to be seen then: the diamonds lie on them
     if len(course.paused):
         keys += axes.plot(*course.paused.T, **PAUSED, label="At a pause, not yet\ntrained to the end", zorder=1.9)
     if len(off) or len(course.failed):
@@ -230,12 +243,12 @@ def _draw_points(axes: Axes, course: Course, best: ConfigurationResult, verdict:
     return keys
 
 
-def _draw_best(axes: Axes, course: Course) -> list[Artist]:
-    """The lowest loss so far of what is trained to the end, as steps, and what lowered it."""
+def _draw_best(axes: Axes, course: Course, label: str) -> Artist:
+    """The lowest loss so far of what is trained to the end, as steps, and what lowered it; returns its legend key."""
     steps = np.concatenate([course.leads, [[course.end, course.leads[-1, 1]]]])
-    keys: list[Artist] = [*axes.step(*steps.T, where="post", label="Lowest so far", zorder=2.4, **BEST)]
+    axes.step(*steps.T, where="post", zorder=2.4, **BEST)
     axes.plot(*course.leads.T, zorder=2.6, clip_on=False, **LEADS)
-    return keys
+    return Line2D([], [], label=label, **(LEADS | BEST | {"linestyle": "-"}))
 
 
 def _draw_strip(axes: Axes, off: np.ndarray, failed: np.ndarray) -> list[Artist]:
@@ -275,9 +288,8 @@ def _seconds_above(axes: Axes, history: History) -> None:
     seconds = np.array([0.0, *(step.seconds for step in history.steps)])
     if not seconds[-1]:
         return
-    units = [("Hours", 3600), ("Minutes", 60), ("Seconds", 1)]
-    unit, length = next((name, size) for name, size in units if seconds[-1] >= 3 * size or size == 1)
-    times = seconds / length
+    unit = next((name for name, size in UNITS.items() if seconds[-1] >= 3 * size), "Microseconds")
+    times = seconds / UNITS[unit]
     end = axes.get_xlim()[1]
     ticks: dict[float, float] = {}  # time: where
     for nbins in (5, 10, 20, 40):  # round ones first, finer ones where these are few
@@ -285,13 +297,23 @@ def _seconds_above(axes: Axes, history: History) -> None:
             break
         for tick in MaxNLocator(nbins=nbins, steps=[1, 2, 5, 10]).tick_values(0, times[-1]):
             at = float(np.interp(tick, times, trainings))
-            if tick <= times[-1] and all(abs(at - other) >= TICK_GAP * end for other in ticks.values()):
+            gap = max(TICK_GAP, tick_room(tick)) * end
+            if tick <= times[-1] and all(abs(at - other) >= gap for other in ticks.values()):
                 ticks[float(tick)] = at
     above = axes.twiny()
     above.set(xlim=axes.get_xlim(), xlabel=f"{unit} of training, {history.threads} at a time")
     above.spines["top"].set_visible(True)
     above.xaxis.set_major_locator(FixedLocator(sorted(ticks.values())))
-    above.xaxis.set_major_formatter(FixedFormatter([f"{tick:,.6g}" for tick in sorted(ticks)]))
+    above.xaxis.set_major_formatter(FixedFormatter(tick_texts(sorted(ticks), same_decimals=True)))
+
+
+def _first_stage(first: History | None, ranking: Sequence[ConfigurationResult]) -> list[str]:
+    """From how many configurations the first stage chose those of the second, and what that took."""
+    if first is None:
+        return []
+    chosen = len({layers_of(c.config) for c in ranking})
+    took = f"{STRATEGIES[first.strategy].lower()}, {_number(first.steps[-1].trainings)}"
+    return [f"Crossed: the best {chosen:,} of {first.tried:,} configurations tried before ({took})"]
 
 
 def _caption(history: History, course: Course) -> list[str]:
@@ -304,21 +326,24 @@ def _caption(history: History, course: Course) -> list[str]:
     return [", ".join(parts), *(["Rungs: " + ", then ".join(rungs)] if rungs else [])]
 
 
-def _name_the_best(
-    axes: Axes, history: History, course: Course, best: ConfigurationResult, avoiding: Sequence[float]
-) -> None:
-    """A ring around the best, its name, and after how many trainings it was there. `avoiding`: losses with a line."""
+def _name_the_best(axes: Axes, history: History, course: Course, verdict: Verdict) -> None:
+    """A ring around the best, its name, and after how many trainings it was there."""
+    best = verdict.best
     x, y = next((step.trainings, step.loss) for step in history.steps if step.config == best.config and step.loss)
     ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": INK, "markersize": 11, "clip_on": False}
     axes.plot(x, y, marker="o", zorder=2.9, **ring)
     to_pixels = axes.transData.transform
     line = np.concatenate([_corners(course.leads), [[course.end, course.leads[-1, 1]]]])
-    across = [np.array([(0, height), (course.end, height)]) for height in avoiding]
-    lines = [points_along(to_pixels(some)) for some in (line, *across)]
+    lines = [points_along(to_pixels(line)), points_across(axes, verdict)]
     drawn = np.concatenate([to_pixels(course.losses), to_pixels(course.paused), *lines])
-    after = f"{x:,.0f}" if x >= 100 else f"{x:.3g}"
-    words = f"Best: {short_name(best.config)}\n{loss_text(y)} after {after} training{'s' if after != '1' else ''}"
+    words = f"Best: {short_name(best.config)}\n{loss_text(y)} after {_number(x)}"
     place_label(axes, to_pixels((x, y)), words, drawn, np.empty((0, 4)), required=True)
+
+
+def _number(trainings: float) -> str:
+    """`1 training`, `12.5 trainings`."""
+    figure = f"{trainings:,.0f}" if trainings >= 100 else f"{trainings:.3g}"
+    return f"{figure} training{'s' if figure != '1' else ''}"
 
 
 def _corners(leads: np.ndarray) -> np.ndarray:

@@ -45,10 +45,10 @@ def draw_axes(axes: Axes, names: Sequence[str], *, title: str, note: str | None 
     """
     rows = axes.order(MOST_COLUMNS)
     values = axes.correlations[rows]  # [R, D]
-    words = [shortened(names[f], NAME_INCHES) for f in rows]
     with mpl.rc_context(STYLE), any_script():
+        words = [shortened(names[f], NAME_INCHES) for f in rows]
         title = title_lines(title, WIDTH)
-        note, foot = note_lines([_note(axes, len(rows)), note], WIDTH)
+        note, foot = note_lines([_note(axes, rows), note], WIDTH)
         left, right, head, below = 0.25 + max(map(text_width, words)), 0.95, 0.42 + 0.19 * title.count("\n"), 0.55
         body = max(ROW * len(rows), 1.2)
         height = foot + below + body + head
@@ -62,11 +62,13 @@ def draw_axes(axes: Axes, names: Sequence[str], *, title: str, note: str | None 
     return figure
 
 
-def _note(axes: Axes, n_shown: int) -> str:
+def _note(axes: Axes, rows: np.ndarray) -> str:
     """What is shown, and what is left out."""
-    notes = ["Pearson correlation over all rows, of the values as scaled for the model. Grey: does not vary."]
-    if n_shown < len(axes.columns):
-        notes.append(f"Shown are the {n_shown} of {len(axes.columns):,} columns that correlate most.")
+    notes = ["Pearson correlation over all rows, of the values as scaled for the model."]
+    if np.isnan(axes.correlations[rows]).any():
+        notes.append("Grey: does not vary.")
+    if len(rows) < len(axes.columns):
+        notes.append(f"Shown are the {len(rows)} of {len(axes.columns):,} columns that correlate most.")
     if len(axes.dimensions) < axes.n_dimensions:
         shown, all_of = len(axes.dimensions), axes.n_dimensions
         notes.append(f"Shown are the {shown} of {all_of:,} latent dimensions that vary most.")

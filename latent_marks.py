@@ -24,7 +24,7 @@ from matplotlib.textpath import TextToPath
 
 from copus import PROFILES
 from labels import UNLABELLED, categories
-from plot_style import DPI, FAINT, HARD_SPACE, INK, MARKERS, wrapped
+from plot_style import DPI, FAINT, HARD_SPACE, INK, MARKERS, STYLE, any_script, wrapped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,9 +190,9 @@ def point_size(count: int) -> float:
 
 def text_width(text: str) -> float:
     """In inches, at 8 points."""
-    width: float = TextToPath().get_text_width_height_descent(
-        text, FontProperties(family="DejaVu Sans", size=8), False
-    )[0]
+    font = FontProperties(family=STYLE["font.family"], size=8)
+    with any_script():
+        width: float = TextToPath().get_text_width_height_descent(text, font, False)[0]
     return width / 72
 
 

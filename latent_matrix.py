@@ -46,8 +46,9 @@ def draw_matrix(samples: Samples, title: str, notes: list[str | None]) -> Figure
     """
     size = samples.points.shape[1]
     title = title_lines(title, WIDTH - 2.4 if samples.names else WIDTH)  # beside it are keys
-    note, foot = note_lines([samples.subset_note, *notes], WIDTH)
     words = samples.key_words if samples.names else []
+    which = "Test samples are triangles above the diagonal only; below it markers are labels." if words else ""
+    note, foot = note_lines([which, samples.subset_note, *notes], WIDTH)
     widest = max(map(text_width, words), default=0.0)
     columns = max(1, min(3, int((WIDTH - 3.2) / (widest + 0.35))))
     below = max(0.62, 0.2 + 0.165 * math.ceil(len(words) / columns)) if words else 0.05
@@ -68,10 +69,10 @@ def draw_matrix(samples: Samples, title: str, notes: list[str | None]) -> Figure
     corner = panels[size - 1, 0]
     if words:
         _keys_below(figure, corner, samples, words, columns, axis_label)
-        density_bar(corner, coloured, (square - 3.0, -axis_label - 0.16, 3.0, 0.09))
+        density_bar(corner, coloured, (square - 3.1, -axis_label - 0.16, 3.0, 0.09))
         place: dict[str, Any] = {"loc": "upper right", "bbox_to_anchor": (1 - right / WIDTH, 1 - 0.06 / height)}
     else:
-        density_bar(corner, coloured, (square - 3.0, square - 0.5, 3.0, 0.09))
+        density_bar(corner, coloured, (square - 3.1, square - 0.5, 3.0, 0.09))
         place = {"loc": "upper right", "bbox_to_anchor": (1 - right / WIDTH, 1 - (head + 0.02) / height)}
     keys = split_keys(corner, samples)
     figure.legend(handles=keys, ncols=2, columnspacing=1.0, handletextpad=0.0, **place)
@@ -89,6 +90,8 @@ def _set_panel(axes: Axes, row: int, column: int, low: np.ndarray, high: np.ndar
         set_scale(axes.yaxis, low[row], high[row], log=False, margin=0.0, most_ticks=4)
         axes.grid()
     axes.tick_params(length=2, labelbottom=row == size - 1, labelleft=column == 0 and row > 0)
+    if row == 0:  # its first panel has a density along that axis, so there is no place for numbers
+        axes.tick_params(axis="y", length=0)
     if row == size - 1:
         axes.set_xlabel(f"Latent dimension {column + 1}")
     if column == 0:

@@ -26,14 +26,15 @@ import numpy as np
 from matplotlib.axis import Axis, XAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
 from files import replacing
-from report import config_text, loss_text, percent
-from search import Configuration, Layers, Variant, Widths, decoder_dims, encoder_dims
+from report import config_text, loss_text, options_text, percent
+from search import Configuration, Layers, Variant, Widths, decoder_dims, encoder_dims, layers_of
 from selection import ConfigurationResult, Drop
 from study_plan import level_text
 
@@ -52,8 +53,21 @@ NAMED_LAYERS = 6  # a longer configuration is shortened in pictures
 LONGEST_NAME = 34  # characters, of one whose decoder has widths of its own
 LEVELS: dict[Any, str] = {"layer": "LN", "none": "–"}  # of a variant's options, in its name
 
+OTHER_SCRIPTS = (  # fonts for what DejaVu Sans lacks: of Linux, macOS and Windows
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback"),
+    *("Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo", "Arial Unicode MS"),
+    *("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Nirmala UI", "Segoe UI Symbol"),
+)
+
+
+def font_families() -> list[str]:
+    """DejaVu Sans, which comes with Matplotlib, so that pictures are the same everywhere; then what is installed."""
+    installed = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in OTHER_SCRIPTS if name in installed)]
+
+
 STYLE: Any = {  # rcParams; Matplotlib's stubs want each key as a literal
-    "font.family": "DejaVu Sans",  # comes with Matplotlib: the same picture everywhere
+    "font.family": font_families(),
     "font.size": 8.5,
     "text.color": INK,
     "text.parse_math": False,  # a "$" in a label is a "$"
@@ -100,7 +114,7 @@ def save(figure: Figure, file: Path | IO[bytes]) -> None:
 
 @contextmanager
 def any_script() -> Iterator[None]:
-    """Labels may be in a script that the font lacks: boxes then, but no warnings on the console."""
+    """Labels may be in a script that no font has: boxes then, but no warnings on the console."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
@@ -120,8 +134,12 @@ def set_scale(
     margin: float = 0.04,
     lowest_tick: float = -math.inf,
     most_ticks: int = 7,
+    whole: bool = False,
 ) -> None:
-    """Limits around low..high, round ticks in plain numbers. A range of next to nothing is widened to 1 %."""
+    """Limits around low..high, round ticks in plain numbers. A range of next to nothing is widened to 1 %.
+
+    `whole`: no ticks between whole numbers, unless there are none.
+    """
     if high - low <= 0.01 * abs(high):
         spare = 0.005 * abs(high) if not log else 0.2 * abs(high)
         low, high = low - (spare or 0.5), high + (spare or 0.5)
@@ -131,7 +149,8 @@ def set_scale(
         ticks = _log_ticks(low, high)
     else:
         low, high = low - margin * (high - low), high + margin * (high - low)
-        ticks = list(MaxNLocator(nbins=most_ticks, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
+        locator = MaxNLocator(nbins=most_ticks, steps=[1, 2, 2.5, 5, 10], integer=whole)
+        ticks = list(locator.tick_values(low, high))
     name = "x" if isinstance(axis, XAxis) else "y"
     axis.axes.set(**{f"{name}scale": "log" if log else "linear", f"{name}lim": (low, high)})
     kept = [float(tick) for tick in ticks if max(low, lowest_tick) <= tick <= high]
@@ -139,7 +158,7 @@ def set_scale(
         kept = _apart(kept, low, high)
     axis.set_major_locator(FixedLocator(kept))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FixedFormatter(_tick_texts(kept, same_decimals=not log)))
+    axis.set_major_formatter(FixedFormatter(tick_texts(kept, same_decimals=not log)))
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
@@ -154,16 +173,21 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _apart(ticks: Sequence[float], low: float, high: float) -> list[float]:
-    """Those whose texts, side by side on a logarithmic axis of 4 inches, do not touch."""
+    """Those whose texts, side by side on a logarithmic axis, do not touch."""
     kept: list[float] = []
     for tick in ticks:
-        inches = len(f"{tick:,.6g}") * 0.065 + 0.05
-        if not kept or 4 * math.log(tick / kept[-1]) >= inches * math.log(high / low):
+        if not kept or math.log(tick / kept[-1]) >= tick_room(tick) * math.log(high / low):
             kept.append(tick)
     return kept
 
 
-def _tick_texts(values: Sequence[float], *, same_decimals: bool) -> list[str]:
+def tick_room(tick: float) -> float:
+    """How much of an axis of 4 inches its text takes, as a share."""
+    return (len(f"{tick:,.6g}") * 0.065 + 0.05) / 4
+
+
+def tick_texts(values: Sequence[float], *, same_decimals: bool) -> list[str]:
+    """In plain numbers; `same_decimals`: all to as many as one of them needs."""
     texts = [f"{value:,.6g}" for value in values]
     if same_decimals and not any("e" in text for text in texts):
         decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
@@ -226,29 +250,37 @@ def survey(ranking: Sequence[ConfigurationResult], space_size: int | None = None
 def short_name(config: Configuration) -> str:
     """`[64, 32]`; of many layers only the first and the last.
 
-    Of a pair encoder and decoder, `[64] -> [16, 64]`. A long one loses its spaces first, then the layers between.
-    Of a variant the values of its options follow, `[64, 32] 0.1/LN/–`, as `report.VARIANTS` explains.
+    Of a pair encoder and decoder, `[64] → [16, 64]`. A long one loses its spaces first, then the layers between.
+    Of a variant with one option that follows, `[64, 32] (dropout 0.1)`; of more only their values do,
+    `[64, 32] 0.1/LN/–`, as `report.short_options_note` explains.
     """
+    if isinstance(config, Variant) and len(config.options) == 1:
+        return _short_layers(config.layers) + options_text(config)
     if isinstance(config, Variant):
         values = (LEVELS.get(value, level_text(value)).replace("e-0", "e-") for _, value in config.options)
         return f"{_short_layers(config.layers)} {'/'.join(values)}"
     encoder, decoder = encoder_dims(config), decoder_dims(config)
     if config == encoder:
         return config_text(encoder) if len(encoder) <= NAMED_LAYERS else f"{_ends(encoder)} ({len(encoder)} layers)"
-    full = f"{config_text(encoder)} -> {config_text(decoder)}"
+    full = f"{config_text(encoder)} → {config_text(decoder)}"
     for name in (full, full.replace(" ", "")):
         if len(name) <= LONGEST_NAME:
             return name
-    return f"{_ends(encoder, 1)} -> {_ends(decoder, 1)} ({len(encoder)} + {len(decoder)} layers)"
+    return f"{_ends(encoder, 1)} → {_ends(decoder, 1)} ({len(encoder)} + {len(decoder)} layers)"
+
+
+def name_in_words(config: Configuration) -> str:
+    """For titles: as `short_name`, with all options of a variant in words, `[64] (dropout 0.1, normalization none)`."""
+    return short_name(layers_of(config)) + options_text(config)
 
 
 def _short_layers(layers: Layers) -> str:
-    """As `short_name`; of a pair less, since options follow: `[64,32]->[16,64]`, or the ends of both."""
+    """As `short_name`; of a pair less, since options follow: `[64,32]→[16,64]`, or the ends of both."""
     name = short_name(layers)
     if layers == encoder_dims(layers):
         return name
     tight = name.replace(" ", "")
-    ends = "->".join(f"[{half[0]}…{half[-1]}]" for half in (encoder_dims(layers), decoder_dims(layers)))
+    ends = "→".join(f"[{half[0]}…{half[-1]}]" for half in (encoder_dims(layers), decoder_dims(layers)))
     return tight if len(tight) <= LONGEST_NAME // 2 else ends
 
 
@@ -420,6 +452,18 @@ def points_along(line: np.ndarray, spacing: float = 8.0) -> np.ndarray:
     return np.concatenate(pieces)
 
 
+def points_across(axes: Axes, verdict: Verdict) -> np.ndarray:
+    """Points [n, 2] in pixels on what crosses the whole axes: the baselines and the edges of the tied band."""
+    heights = [baseline.loss for baseline in verdict.baselines]
+    if len(verdict.tied) > 1:
+        tied = [c.final_test_loss for c in verdict.tied]
+        heights += [min(tied), max(tied)]
+    frame = axes.get_window_extent()
+    levels = [axes.transData.transform((axes.get_xlim()[0], height))[1] for height in heights]
+    lines = [np.array([(frame.x0, y), (frame.x1, y)]) for y in levels if frame.y0 <= y <= frame.y1]
+    return np.concatenate([np.empty((0, 2)), *map(points_along, lines)])
+
+
 def place_label(
     axes: Axes, point: np.ndarray, words: str, drawn: np.ndarray, taken: np.ndarray, *, required: bool
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -452,9 +496,9 @@ def free_box(
     None if it would cover another label, leave the axes or hide a point, unless it is `required`.
     """
     unit = pixels(1)
-    angles = np.deg2rad(np.arange(0, 360, 22.5))
-    directions = np.column_stack([np.cos(angles), np.sin(angles)])  # [16, 2]
-    distances = unit * np.array([7.0, 12.0, 20.0, 32.0, 48.0, 70.0])
+    angles = np.deg2rad(np.arange(0, 360, 11.25))
+    directions = np.column_stack([np.cos(angles), np.sin(angles)])  # [32, 2]
+    distances = unit * np.array([7.0, 12.0, 20.0, 32.0, 48.0, 70.0] + [100.0] * required)
     to_border = directions / np.abs(directions).max(axis=1, keepdims=True)  # of a square; `size` makes it the label's
     centres = (point + distances[:, None, None] * directions + to_border * size / 2).reshape(-1, 2)  # [C, 2]
     low, high = centres - size / 2, centres + size / 2

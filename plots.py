@@ -45,6 +45,7 @@ from plot_style import (
     off_axis_text,
     pixels,
     place_label,
+    points_across,
     points_along,
     save,
     set_scale,
@@ -70,6 +71,7 @@ CROWDED = 60  # with more configurations than this, only those on the Pareto fro
 CAPTION = 0.88 * WIDTH  # inches that a line under the title may take
 DROPPED_DRAWN = 300  # at most so many of the curves that were dropped
 DROPPED = "#B4B4B4"
+FLOOR = 0.1  # of the lowest mean: what reaches further down leaves the axis at its foot
 FRONT_EDGE = 1.2  # points: the outline of those on the front
 NAMED_ON_FRONT = 8  # at most so many of the Pareto front are named
 
@@ -116,7 +118,7 @@ def draw_search(
         figure = new_figure(max(3.9, 1.4 + 0.5 * (len(shown) + len(verdict.baselines))), title, note)
         axes = figure.add_subplot()
         high = max([float((curve.mean + curve.spread).max()) for curve in curves] + _nearly_all(grey))
-        loss_scale(axes, min(float(curve.low.min()) for curve in curves), high, shown[0], verdict)
+        loss_scale(axes, _lowest(curves), high, shown[0], verdict)
         _epoch_axis(axes, epochs, [drop.epoch for _, drop in dropped])
         _draw_dropped(axes, grey)
         ends = [_draw_curve(axes, curve, epochs, len(shown)) for curve in reversed(curves)]  # the best on top
@@ -143,17 +145,16 @@ class _Curve(NamedTuple):
     rank: int
     mean: np.ndarray
     spread: np.ndarray
-    low: np.ndarray  # mean - spread, but above zero
 
 
 def _curves_of(shown: Sequence[ConfigurationResult]) -> list[_Curve]:
-    means = [c.test_curves.mean(axis=0) for c in shown]
-    floor = min(mean.min() for mean in means) / 2  # a band may reach below zero, a log axis cannot
-    spreads = [_spread(c) for c in shown]
-    return [
-        _Curve(c, rank, mean, spread, np.maximum(mean - spread, floor))
-        for rank, (c, mean, spread) in enumerate(zip(shown, means, spreads, strict=True))
-    ]
+    return [_Curve(c, rank, c.test_curves.mean(axis=0), _spread(c)) for rank, c in enumerate(shown)]
+
+
+def _lowest(curves: Sequence[_Curve]) -> float:
+    """Down to where the loss axis must reach: a band may go on below zero, where a logarithmic axis cannot follow."""
+    floor = min(float(curve.mean.min()) for curve in curves) * FLOOR
+    return max(floor, min(float((curve.mean - curve.spread).min()) for curve in curves))
 
 
 def _which(n_shown: int, searched: Survey) -> str:
@@ -241,7 +242,8 @@ def _epoch_axis(axes: Axes, epochs: int, drops: Sequence[int]) -> None:
 
 
 def _draw_curve(axes: Axes, curve: _Curve, epochs: int, n_curves: int) -> _LineEnd:
-    c, rank, mean, sd, low = curve
+    c, rank, mean, sd = curve
+    low = np.maximum(mean - sd, axes.get_ylim()[0])
     at = np.arange(1.0, len(mean) + 1) if epochs > 1 else np.array([1 + 0.06 * (rank - (n_curves - 1) / 2)])
     colour, dashes = _line_style(rank)
     width = 2.0 if rank == 0 else 1.4
@@ -338,7 +340,7 @@ def draw_configurations(
         axes = figure.add_subplot()
         caption = [_what_a_point_is(finished, bool(len(bars))), searched.left_out]
         axes.set_title("\n".join(filter(None, caption)), loc="left", pad=8)
-        axes.set_xlabel("Trainable parameters (log scale)")
+        axes.set_xlabel("Parameters (log scale)")
         axes.set_ylabel(f"{name} (weighted mean squared error)")
         axes.grid()
         set_scale(axes.xaxis, params.min(), params.max(), log=True, margin=0.08)
@@ -353,6 +355,7 @@ def draw_configurations(
         fix_layout(figure)
         spans = [axes.transData.transform([[x, y - sd], [x, y + sd]]) for x, y, sd in bars]
         lines = [points_along(span) for span in [axes.transData.transform(steps), *spans]]
+        lines.append(points_across(axes, verdict))
         places = dict(zip((c.config for c in finished), points, strict=True))
         _name_points(axes, verdict, places, np.concatenate([axes.transData.transform(points), *lines]))
     return figure
@@ -387,8 +390,8 @@ def _heights(
             min(high + spare, max(high, (bars[:, 1] + bars[:, 2]).max())),
         )
     low, high = make_room(low, high, [loss for loss in baselines if loss <= ceiling])
-    low -= 0.18 * (high - low)  # room for the name of the best
-    set_scale(axes.yaxis, low, high, log=False, margin=0.08, lowest_tick=0.0)  # no loss is below 0
+    low = max(low - 0.18 * (high - low), min(low, 0.0))  # room for the name of the best; no loss is below 0
+    set_scale(axes.yaxis, low, high, log=False, margin=0.08, lowest_tick=0.0)
     if not off.any():
         return losses, []
     bottom, top = axes.get_ylim()

@@ -42,8 +42,8 @@ def plot_reconstruction(
 def draw_reconstruction(kept: Reconstruction, names: Sequence[str], *, title: str, note: str | None = None) -> Figure:
     """A row for each column, under its name of `names` [F], best kept first; of more than 40 every so many-th."""
     rows = kept.order(MOST_COLUMNS)
-    words = [shortened(names[f], NAME_INCHES) for f in rows]
     with mpl.rc_context(STYLE), any_script():
+        words = [shortened(names[f], NAME_INCHES) for f in rows]
         title = title_lines(title, WIDTH)
         note, foot = note_lines([_note(kept, len(rows)), note], WIDTH)
         left, head, below = 0.25 + max(map(text_width, words), default=0.2), 0.7 + 0.19 * title.count("\n"), 0.52
@@ -55,7 +55,8 @@ def draw_reconstruction(kept: Reconstruction, names: Sequence[str], *, title: st
         panel.set_yticks(-np.arange(len(rows)), words)
         panel.set_ylim(-len(rows) + 0.2, 0.8)
         keys = [panel.scatter([], [], **LOOKS["model"]), panel.scatter([], [], **LOOKS["pca"])]
-        panel.legend(keys, _key_words(kept), ncols=2, loc="lower left", bbox_to_anchor=(-0.01, 1.0), columnspacing=1.5)
+        words = _key_words(kept)  # to the left, above the names, there is room
+        panel.legend(keys, words, ncols=2, loc="lower right", bbox_to_anchor=(1.01, 1.0), columnspacing=1.5)
     return figure
 
 
@@ -98,7 +99,7 @@ def _draw_rows(panel: Axes, model: np.ndarray, pca: np.ndarray) -> None:
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
     if lowest < 0:
         panel.axvline(0, color=FAINT, linewidth=0.8, zorder=1)
-    panel.set_xlabel("Share of the variance that is kept (0: no better than the training mean)")
+    panel.set_xlabel("Share of the variance kept (0: no better than the mean)")
     panel.grid(axis="x")
     panel.tick_params(axis="y", length=0)
     panel.spines["left"].set_visible(False)

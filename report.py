@@ -45,7 +45,6 @@ METHOD = (
 )
 FULL_GRID = "grid"  # the strategy that trains every configuration to its end
 RULE = "=" * 70
-VARIANTS = "Behind the hidden layers: {} (LN: LayerNorm, –: none)"  # in pictures, whose names are short
 ANNOUNCED = {  # files that the closing summary names, in its order: field of `reporting.OutputFiles` -> words
     "search_plot": "Performance plot",
     "configurations_plot": "Configuration scatter",
@@ -74,8 +73,22 @@ def config_text(config: Configuration) -> str:
     layers = layers_of(config)
     halves = layers if isinstance(layers[0], tuple) else (layers,)
     text = " -> ".join(f"[{', '.join(map(str, widths))}]" for widths in halves)
+    return text + options_text(config)
+
+
+def options_text(config: Configuration) -> str:
+    """Of a variant ` (dropout 0.3, normalization none)`; else nothing."""
     options = ", ".join(f"{name} {level_text(value)}" for name, value in options_of(config).items())
-    return f"{text} ({options})" if options else text
+    return f" ({options})" if options else ""
+
+
+def short_options_note(config: Configuration) -> str | None:
+    """What the options in `plot_style.short_name` are; None where they need no words."""
+    names = options_of(config)
+    if len(names) < 2:
+        return None
+    levels = " (LN: LayerNorm, –: none)" if names.keys() & {"normalization", "input_normalization"} else ""
+    return f"Names: layers, then {' / '.join(names)}{levels}"
 
 
 def loss_text(loss: float, sd: float | None = None) -> str:

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from console import Console, Stopwatch, UsageError, count
-from search import options_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -303,8 +302,15 @@ def draw_pictures(
         plots.plot_configurations(ranking, drawn["configurations_plot"], verdict=verdict, **about)
         verdict_plot.plot_verdict(verdict, ranking, drawn["verdict_plot"], **about)
         if history.steps:
+            first = search.first.history if search.first else None
             history_plot.plot_history(
-                history, drawn["history_plot"], latent_dim=latent_dim, verdict=verdict, ranking=ranking, note=note
+                history,
+                drawn["history_plot"],
+                latent_dim=latent_dim,
+                verdict=verdict,
+                ranking=ranking,
+                first=first,
+                note=note,
             )
         if verdict.study and verdict.study.main_effects:
             import study_plot
@@ -316,12 +322,10 @@ def draw_pictures(
 
 def _note(loaded: Loaded, ranking: Sequence[ConfigurationResult]) -> str | None:
     """What all pictures of the search say below: that the data are none, and how variants are named."""
-    notes = [SAMPLE_NOTE] if loaded.is_sample else []
-    options = list(options_of(ranking[0].config))
-    if options:
-        from report import VARIANTS
+    from report import short_options_note
 
-        notes.append(VARIANTS.format(" / ".join(options)))
+    notes = [SAMPLE_NOTE] if loaded.is_sample else []
+    notes += filter(None, [short_options_note(ranking[0].config)])
     return "\n".join(notes) or None
 
 
@@ -369,7 +373,7 @@ def look_at_latent_space(
 
     found = examine(arguments, loaded, trained_model(trained, loaded.table, training.settings))
     drawn.wait()
-    title = f"the {SELECTED[arguments.select]} configuration, {config_text(chosen.config)}"
+    title = f"the {SELECTED[arguments.select]} configuration, {config_text(chosen.config).replace('->', '→')}"
     with headless(drafts):
         from latent_report import draw
 

@@ -35,6 +35,7 @@ from plot_style import (
     loss_ceiling,
     loss_name,
     make_room,
+    name_in_words,
     save,
     set_scale,
     short_name,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 20
 ROW, TITLE_LINE, LINE = 0.175, 0.18, 0.145  # inches: a row, a line of the title, a line of anything else
 MARGIN, GAP, AXIS = 0.085, 0.16, 0.42  # inches: around the picture, between columns, what the axis takes
-TICK = 0.4  # inches: what a number below the axis takes of its length
+TICK = 0.5  # inches: what a number below the axis takes of its length
 
 TIED: dict[str, Any] = {"color": COLOURS[0], "marker": "o", "markersize": 5.5}
 RECOMMENDED: dict[str, Any] = {"color": COLOURS[2], "marker": "D", "markersize": 5.5}
@@ -164,7 +165,7 @@ def limits(verdict: Verdict, rows: Sequence[Row]) -> tuple[float, float]:
 
 def title_of(verdict: Verdict, searched: Survey) -> str:
     """The verdict in a sentence, and of which configurations it speaks."""
-    name, sure = short_name(verdict.best.config), f"({percent(verdict.confidence)})"
+    name, sure = name_in_words(verdict.best.config), f"({percent(verdict.confidence)})"
     others, tied = len(verdict.standings) - 1, len(verdict.tied) - 1
     which = searched.which or ("that finished" if searched.failed else "")
     which = f" {which}" if which else ""

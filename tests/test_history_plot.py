@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import random
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from builders import halve, make_configuration, make_history, make_ranking, make_verdict
+from builders import halve, make_configuration, make_history, make_ranking, make_study_ranking, make_verdict
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -21,6 +22,7 @@ from history import History
 from history_plot import FAILED, FAR, LEADS, LOSS, PAUSED, follow
 from search import Space, enumerate_configurations
 from selection import ConfigurationResult
+from study_plan import read_factors
 from verdict import Verdict
 
 ONE_TO_THREE = enumerate_configurations([16, 32, 64], 3)
@@ -139,12 +141,28 @@ def test_the_axis_above_tells_when_in_seconds() -> None:
     assert shown == pytest.approx({0: 0, 20: 3, 40: 4 + 2 / 3, 60: 6, 80: 7, 100: 8})
 
 
+UNITS = [(1e-6, "Microseconds"), (0.01, "Milliseconds"), (1, "Seconds"), (600, "Minutes"), (60_000, "Hours")]
+
+
+def slowed(name: str, factor: float) -> History:
+    history = history_of(name)
+    return dataclasses.replace(history, steps=[s._replace(seconds=factor * s.seconds) for s in history.steps])
+
+
 def test_seconds_turn_to_minutes_and_hours() -> None:
-    for factor, unit in [(1, "Seconds"), (600, "Minutes"), (60_000, "Hours")]:
-        history = dataclasses.replace(
-            history_of("grid"), steps=[s._replace(seconds=factor * s.seconds) for s in history_of("grid").steps]
-        )
-        assert f"{unit} of training, 2 at a time" in words_in(draw("grid", history))
+    for factor, unit in UNITS:
+        assert f"{unit} of training, 2 at a time" in words_in(draw("grid", slowed("grid", factor)))
+
+
+@pytest.mark.parametrize("factor", [factor for factor, _ in UNITS])
+@pytest.mark.parametrize("name", ["grid", "five, once", "halving"])
+def test_times_above_do_not_touch_and_none_is_in_powers_of_ten(name: str, factor: float) -> None:
+    figure = draw(name, slowed(name, factor))
+    labels = {text: box for text, box in texts_of(figure).items() if text in figure.axes[1].get_xticklabels()}
+    boxes = sorted(labels.values(), key=lambda box: box.x0)
+    assert len(boxes) >= 3
+    assert all(left.x1 + 5 < right.x0 for left, right in pairwise(boxes))
+    assert not any("e" in text.get_text() for text in labels)
 
 
 def test_without_times_there_is_no_axis_for_them() -> None:
@@ -220,6 +238,39 @@ def test_the_best_is_ringed_and_named_where_it_was_found() -> None:
     assert np.asarray(ring.get_xydata()).tolist() == [[found.trainings, best.final_test_loss]]
     name = f"Best: {list(best.config)}\n{best.final_test_loss:.4f} after {found.trainings:.0f} trainings"
     assert name in words_in(figure)
+
+
+@pytest.mark.parametrize(("name", "tried"), [("five, once", 2), ("random", 8), ("grid", 19)])
+def test_trainings_are_counted_in_whole_numbers(name: str, tried: int) -> None:
+    ranking = SEARCHES[name][0][:tried]
+    history = make_history(ranking)
+    figure = history_plot.draw_history(history, latent_dim=3, verdict=make_verdict(ranking), ranking=ranking)
+    assert all(tick.is_integer() for tick in figure.axes[0].get_xticks().tolist())
+
+
+def test_the_key_shows_circles_only_where_some_are_to_be_seen() -> None:
+    assert "Another configuration\n(mean over 5 repeats)" in words_in(draw("grid"))
+    falling = [make_configuration((width,), [8 / width, 9 / width]) for width in (8, 16, 32)]
+    history = History("grid", 3, 20, 1)
+    for c in falling:
+        history.add(c)
+    figure = history_plot.draw_history(history, latent_dim=3, verdict=make_verdict(falling[::-1]), ranking=falling)
+    assert "Another configuration" not in words_in(figure)
+    assert "Lowest so far\n(mean over 2 repeats)" in words_in(figure)
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert legend.get_lines()[0].get_marker() == LEADS["marker"]
+
+
+def test_a_second_stage_says_what_the_first_one_chose_from() -> None:
+    first = make_history(make_ranking(WIDE[:34], repeats=2), "random", space_size=125)
+    ranking = make_study_ranking([(64,), (32,), (16,)], read_factors("dropout=0,0.1"), repeats=2)
+    known: dict[str, Any] = {"ranking": ranking, "verdict": make_verdict(ranking)}
+    figure = history_plot.draw_history(make_history(ranking), latent_dim=3, first=first, **known)
+    words = words_in(figure)
+    assert "Second stage of the study: test loss against training done, latent size 3" in words
+    assert "Crossed: the best 3 of 34 configurations tried before (random search, 68 trainings)\n6 of 6" in words
+    assert_readable(figure)
 
 
 def test_of_equals_the_ring_is_around_the_best_of_the_verdict() -> None:

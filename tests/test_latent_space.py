@@ -19,6 +19,7 @@ from latent_axes_plot import draw_axes
 from latent_space import Axes, Reconstruction, correlate, reconstruction_by_column
 from lifecycle import SplitTable
 from models import DynamicAutoencoder
+from plot_style import any_script
 from reconstruction_plot import draw_reconstruction
 
 N, F, L = 80, 6, 3
@@ -63,7 +64,9 @@ def test_what_does_not_vary_has_no_correlation_and_no_warning() -> None:
     assert known.tolist() == [[True, False, True]] * 4 + [[False] * 3] * 2
     assert axes.entry()["collapsed_dimensions"] == [2]
     assert set(axes.order(40)[-2:]) == {4, 5}, "last, since they go with none"
-    assert_readable(draw_axes(axes, COLUMNS, title="x"))
+    figure = draw_axes(axes, COLUMNS, title="x")
+    assert_readable(figure)
+    assert "Grey: does not vary" in words_in(figure)
 
 
 def test_of_many_dimensions_those_that_vary_most_are_told() -> None:
@@ -90,6 +93,7 @@ def test_the_picture_of_the_axes_is_readable(size: int) -> None:
     assert_readable(figure)
     words = words_in(figure)
     assert "Listening, taking notes (L)" in words
+    assert "Grey" not in words
     assert (f"{correlations[0, 0]:+.2f}".replace("-", "−") in words) is (size <= 10), "printed where there is room"
 
 
@@ -166,6 +170,13 @@ def test_any_share_can_be_drawn(kept: Reconstruction) -> None:
     if len(kept.columns) == 4:
         assert "model −7.3, PCA −0.7" in words_in(figure)
         assert "all together: −0.30" in words_in(figure)
+
+
+def test_long_names_leave_the_key_and_the_axis_title_whole() -> None:
+    names = ["a very long column name about the weather in the northern hemisphere", "naïve — 列"]
+    figure = draw_reconstruction(made_up([0.4, -1.0], [0.9, 0.6]), names, title="x", note=NOTE)
+    with any_script():
+        assert_readable(figure)
 
 
 def test_of_many_columns_some_from_best_to_worst_are_drawn_and_said_so() -> None:

@@ -8,9 +8,24 @@ import numpy as np
 import pytest
 from builders import make_ranking
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontEntry, fontManager
 from matplotlib.transforms import Bbox
 
-from plot_style import DPI, LONGEST_NAME, free_box, loss_ceiling, make_room, set_scale, short_name, spread_out, survey
+from latent_marks import text_width
+from plot_style import (
+    DPI,
+    LONGEST_NAME,
+    font_families,
+    free_box,
+    loss_ceiling,
+    make_room,
+    name_in_words,
+    set_scale,
+    short_name,
+    spread_out,
+    survey,
+)
+from report import short_options_note
 from search import Configuration, Variant, enumerate_configurations
 
 
@@ -76,10 +91,10 @@ def test_room_is_made_for_what_is_at_most_half_the_range_away(wanted: list[float
         ((64, 32), "[64, 32]"),
         ((128,) * 6, "[128, 128, 128, 128, 128, 128]"),
         ((128, 64, 32, 16, 16, 16, 8), "[128, 64, 32, …, 8] (7 layers)"),
-        (((64,), (16, 64)), "[64] -> [16, 64]"),
-        (((128, 128, 128, 64), (32, 64, 128, 128)), "[128,128,128,64]->[32,64,128,128]"),
-        (((128,) * 5, (64, 64, 128, 128, 128)), "[128, …, 128] -> [64, …, 128] (5 + 5 layers)"),
-        (((1024, 1024, 1024, 1024, 512, 512, 512), (64, 1024)), "[1024, …, 512] -> [64, 1024] (7 + 2 layers)"),
+        (((64,), (16, 64)), "[64] → [16, 64]"),
+        (((128, 128, 128, 64), (32, 64, 128, 128)), "[128,128,128,64]→[32,64,128,128]"),
+        (((128,) * 5, (64, 64, 128, 128, 128)), "[128, …, 128] → [64, …, 128] (5 + 5 layers)"),
+        (((1024, 1024, 1024, 1024, 512, 512, 512), (64, 1024)), "[1024, …, 512] → [64, 1024] (7 + 2 layers)"),
     ],
 )
 def test_names_fit(config: Configuration, name: str) -> None:
@@ -112,8 +127,48 @@ def test_numbers_on_a_log_axis_do_not_touch(low: float, high: float) -> None:
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
+OPTIONS = (("dropout", 0.1), ("weight_decay", 1e-6), ("normalization", "none"), ("input_normalization", "layer"))
+
+
 def test_a_variant_is_named_by_its_layers_and_the_values_of_its_options() -> None:
-    options = (("dropout", 0.1), ("weight_decay", 1e-6), ("normalization", "none"), ("input_normalization", "layer"))
-    assert short_name(Variant((64, 32), options)) == "[64, 32] 0.1/1e-6/–/LN"
-    assert short_name(Variant(((64,), (16, 64)), options[:1])) == "[64]->[16,64] 0.1"
-    assert short_name(Variant(((64, 32, 16), (16, 32, 64, 64)), options[:1])) == "[64…16]->[16…64] 0.1"
+    assert short_name(Variant((64, 32), OPTIONS)) == "[64, 32] 0.1/1e-6/–/LN"
+    assert short_name(Variant(((64,), (16, 64)), OPTIONS[:2])) == "[64]→[16,64] 0.1/1e-6"
+    assert short_name(Variant(((64, 32, 16), (16, 32, 64, 64)), OPTIONS[:2])) == "[64…16]→[16…64] 0.1/1e-6"
+
+
+def test_a_single_option_is_named_in_words_that_need_no_key() -> None:
+    assert short_name(Variant((64, 32), OPTIONS[:1])) == "[64, 32] (dropout 0.1)"
+    assert short_options_note(Variant((64, 32), OPTIONS[:1])) is None
+    assert short_options_note((64, 32)) is None
+
+
+def test_the_key_to_short_names_explains_what_varies_and_nothing_else() -> None:
+    note = short_options_note(Variant((64, 32), OPTIONS[:2]))
+    assert note == "Names: layers, then dropout / weight_decay"
+    note = short_options_note(Variant((64, 32), OPTIONS[1:3]))
+    assert note == "Names: layers, then weight_decay / normalization (LN: LayerNorm, –: none)"
+
+
+def test_a_title_names_all_options_in_words() -> None:
+    variant = Variant((64, 32), OPTIONS[::2])
+    assert name_in_words(variant) == "[64, 32] (dropout 0.1, normalization none)"
+    assert name_in_words(((64,), (16, 64))) == "[64] → [16, 64]"
+
+
+def test_fonts_for_other_scripts_are_asked_for_only_where_they_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = [FontEntry(name=name) for name in ("DejaVu Sans", "Malgun Gothic", "Comic Sans")]
+    monkeypatch.setattr(fontManager, "ttflist", here)
+    assert font_families() == ["DejaVu Sans", "Malgun Gothic"]
+
+
+def test_the_width_of_a_text_that_no_font_has_is_measured_without_a_warning() -> None:
+    assert text_width("naïve — \U0010fffd") > text_width("naïve — ")
+
+
+@pytest.mark.parametrize(
+    ("high", "ticks"), [(1, [0, 1]), (2, [0, 1, 2]), (16, [0, 5, 10, 15]), (0.7, [0, 0.2, 0.4, 0.6])]
+)
+def test_whole_ticks_lie_at_whole_numbers_if_there_are_any(high: float, ticks: list[float]) -> None:
+    axes = Figure().add_subplot()
+    set_scale(axes.xaxis, 0, high, log=False, margin=0.0, whole=True, most_ticks=4)
+    assert axes.get_xticks().tolist() == pytest.approx(ticks)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from builders import BASELINES, make_configuration, make_ranking, make_study_ranking, make_verdict
 from conftest import ROOT
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -45,6 +46,9 @@ STUDIED = read_factors(
 )
 RANKINGS: dict[str, list[ConfigurationResult]] = {
     "variants": make_study_ranking([(64, 64, 64), ((64, 32, 16), (16, 32, 64))], STUDIED, repeats=2),
+    "one option": make_study_ranking(
+        [(128,) * 6, ((64, 32, 16), (16, 32, 64))], read_factors("input_normalization=layer,none"), repeats=2
+    ),
     "19 × 5": make_ranking(enumerate_configurations([16, 32, 64], 3)),
     "34 × 5, one failed": make_ranking(enumerate_configurations([16, 32, 64, 128], 3), failed=[(64, 16, 16)]),
     "3 × 1": make_ranking(enumerate_configurations([16, 32, 64], 1), repeats=1),
@@ -185,11 +189,25 @@ def test_search_takes_a_log_axis_where_the_range_asks_for_it(name: str, scale: s
     assert ("log scale" in words_in(figure)) == (scale == "log")
 
 
-def test_a_band_that_reaches_below_zero_fits_a_log_axis() -> None:
+def lowest_of_band(axes: Axes) -> float:
+    return float(np.asarray(axes.collections[-1].get_paths()[0].vertices)[:, 1].min())
+
+
+def test_a_band_that_reaches_below_zero_is_cut_at_the_foot_of_the_log_axis() -> None:
     ranking = [make_configuration((64,), [0.001, 0.5, 0.001])]
     axes = plots.draw_search(ranking, latent_dim=3, verdict=make_verdict(ranking)).axes[0]
     assert axes.get_ylim()[0] > 0
+    assert lowest_of_band(axes) == axes.get_ylim()[0]
     assert_readable(axes.figure)  # type: ignore[arg-type]
+
+
+def test_a_wide_band_above_zero_is_drawn_to_its_true_edge() -> None:
+    ranking = [make_configuration((64,), [0.15, 0.65])]
+    axes = plots.draw_search(ranking, latent_dim=3, verdict=make_verdict(ranking)).axes[0]
+    mean, sd = ranking[0].final_test_loss, ranking[0].final_test_loss_sd or 0
+    assert axes.get_yscale() == "log"
+    assert lowest_of_band(axes) == pytest.approx(mean - sd)
+    assert axes.get_ylim()[0] < mean - sd < 0.2 * mean
 
 
 # All configurations
@@ -310,6 +328,31 @@ def test_the_best_that_is_recommended_has_one_label() -> None:
     words = words_in(draw_configurations("19 × 5", verdict=verdict))
     assert "Best and recommended:\n[64, 64, 64]\n" in words
     assert words.count("parameters\n") + words.endswith("parameters") == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["19 × 5", "34 × 5, one failed", "125 × 2", "400 × 1", "folds", "outlier", "one option", "large losses"]
+)
+def test_no_line_across_the_axes_strikes_a_name_through(name: str) -> None:
+    figure = draw_configurations(name)
+    axes = figure.axes[0]
+    lines = [*heights_of_baselines(figure), *(band_of(figure) or [])]
+    across = [axes.transData.transform((1, height))[1] for height in lines]
+    names = [box for text, box in texts_of(figure).items() if text in axes.texts]
+    assert across
+    assert names
+    assert not any(box.y0 < y < box.y1 for box in names for y in across)
+
+
+def test_the_axis_does_not_reach_below_zero_to_make_room_for_a_name() -> None:
+    ranking = ranked(*(make_configuration((w,), [loss, 2 * loss]) for w, loss in ((8, 0.3), (16, 0.5), (32, 0.4))))
+    verdict = make_verdict(ranking, baselines={"column means": 0.05, "PCA": 0.005})
+    low, high = plots.draw_configurations(ranking, latent_dim=3, verdict=verdict).axes[0].get_ylim()
+    assert low > -0.1 * high
+
+
+def test_sizes_are_not_called_trainable_since_an_encoder_may_be_frozen() -> None:
+    assert "rainable" not in words_in(draw_configurations("3 × 1"))
 
 
 # Baselines, in both
