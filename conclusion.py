@@ -52,6 +52,7 @@ def reach_verdict(
         {name: [t.bundled(e[name].numpy()) for t, e in zip(tables, by_fold, strict=True)] for name in by_fold[0]},
         confidence=arguments.confidence,
         seed=arguments.seed,
+        components=min(arguments.latent_dim, loaded.table.input_dim),
         objectives=read_objectives(arguments.objectives),
         grouped=loaded.dataset.groups is not None,
     )
@@ -137,15 +138,14 @@ def conclude(
         model_info=build_model(chosen.trials[0].trial, loaded.table.input_dim, training.settings).get_model_info(),
         is_complete=not training.stops(),
     )
-    return replace(findings, statement=state_findings(findings, loaded, arguments.latent_dim))
+    return replace(findings, statement=state_findings(findings, loaded))
 
 
-def state_findings(findings: Findings, loaded: Loaded, latent_dim: int, time: str = "") -> list[str]:
+def state_findings(findings: Findings, loaded: Loaded, time: str = "") -> list[str]:
     """The verdict in words; `time`: how long the suggested number of epochs takes."""
     assert findings.verdict is not None
     lines = state(
         findings.verdict,
-        latent_dim=latent_dim,
         probe=findings.probe,
         honest=findings.honest,
         n_test=len(loaded.table.test),

@@ -123,7 +123,7 @@ def draw_history(
         axes.set_xlim(0, 1.02 * course.end)
         axes.set_xlabel(f"Trainings done, in trainings of {history.epochs:,} epoch{'s' if history.epochs > 1 else ''}")
         keys: list[Artist] = [*_draw_points(axes, course, best, verdict), *_draw_rungs(axes, course)]
-        keys += [*draw_tied(axes, course.losses[:, 1], verdict), *baseline_keys(axes, verdict, latent_dim)]
+        keys += [*draw_tied(axes, course.losses[:, 1], verdict), *baseline_keys(axes, verdict)]
         axes.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.03, 1.0), labelspacing=0.7)
         _seconds_above(axes, history)
         caption = [*_first_stage(first, ranking), *_caption(history, course)]

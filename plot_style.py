@@ -306,16 +306,16 @@ def trainings_text(configuration: ConfigurationResult) -> str | None:
     return " × ".join(f"{count} {what}" for count, what in counts if count > 1) or None
 
 
-def baseline_name(baseline: Baseline, latent_dim: int) -> str:
+def baseline_name(baseline: Baseline) -> str:
     """`Column means`; of PCA how many components."""
-    if baseline.name == "PCA":
-        return f"PCA, {latent_dim} component{'s' if latent_dim > 1 else ''}"
+    if baseline.components is not None:
+        return f"{baseline.name}, {baseline.components} component{'s' * (baseline.components > 1)}"
     return baseline.name[:1].upper() + baseline.name[1:]
 
 
-def baseline_text(baseline: Baseline, latent_dim: int) -> str:
+def baseline_text(baseline: Baseline) -> str:
     """Its name and loss."""
-    return f"{baseline_name(baseline, latent_dim)}: {loss_text(baseline.loss)}"
+    return f"{baseline_name(baseline)}: {loss_text(baseline.loss)}"
 
 
 def loss_ceiling(losses: np.ndarray) -> float:
@@ -356,17 +356,17 @@ def draw_baselines(axes: Axes, verdict: Verdict) -> tuple[list[tuple[Baseline, d
     return inside, outside
 
 
-def off_axis_text(baseline: Baseline, latent_dim: int, axes: Axes) -> str:
+def off_axis_text(baseline: Baseline, axes: Axes) -> str:
     """Its name and loss, and that it is not to be seen."""
     where = "above" if baseline.loss > axes.get_ylim()[1] else "below"
-    return f"{baseline_text(baseline, latent_dim)} ({where} the axis)"
+    return f"{baseline_text(baseline)} ({where} the axis)"
 
 
-def baseline_keys(axes: Axes, verdict: Verdict, latent_dim: int) -> list[Line2D]:
+def baseline_keys(axes: Axes, verdict: Verdict) -> list[Line2D]:
     """Draws the baselines; returns their legend keys, without a line where they are off the axis."""
     inside, outside = draw_baselines(axes, verdict)
-    keys = [Line2D([], [], label=baseline_text(baseline, latent_dim), **look) for baseline, look in inside]
-    absent = [off_axis_text(baseline, latent_dim, axes).replace(" (", "\n(") for baseline in outside]
+    keys = [Line2D([], [], label=baseline_text(baseline), **look) for baseline, look in inside]
+    absent = [off_axis_text(baseline, axes).replace(" (", "\n(") for baseline in outside]
     return keys + [Line2D([], [], linestyle="none", label=words) for words in absent]
 
 

@@ -124,9 +124,9 @@ def draw_search(
         ends = [_draw_curve(axes, curve, epochs, len(shown)) for curve in reversed(curves)]  # the best on top
         inside, outside = draw_baselines(axes, verdict)
         for baseline, look in inside:
-            words = f"{baseline_name(baseline, latent_dim)}\n{loss_text(baseline.loss)}"
+            words = f"{baseline_name(baseline)}\n{loss_text(baseline.loss)}"
             ends.append(_LineEnd(words, axes.get_xlim()[1], baseline.loss, look))
-        absent = [off_axis_text(baseline, latent_dim, axes) for baseline in outside]
+        absent = [off_axis_text(baseline, axes) for baseline in outside]
         caption = [
             _what_a_line_is(shown[0], epochs),
             *_what_stopped(shown),
@@ -350,7 +350,7 @@ def draw_configurations(
             axes.errorbar(bars[:, 0], bars[:, 1], bars[:, 2], fmt="none", ecolor="#A0A0A0", elinewidth=0.8, zorder=1.5)
         steps, front_key = _draw_front(axes, verdict)
         keys: list[Artist] = [*_scatter_by_depth(axes, finished, points, verdict.front), front_key]
-        keys += [*draw_tied(axes, losses, verdict), *baseline_keys(axes, verdict, latent_dim), *off_scale]
+        keys += [*draw_tied(axes, losses, verdict), *baseline_keys(axes, verdict), *off_scale]
         axes.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.03, 1.0), labelspacing=0.7)
         fix_layout(figure)
         spans = [axes.transData.transform([[x, y - sd], [x, y + sd]]) for x, y, sd in bars]

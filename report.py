@@ -282,6 +282,7 @@ def _tied_options(verdict: Verdict) -> dict[str, Any]:
 def _baseline_entry(baseline: Baseline) -> dict[str, Any]:
     return {
         "name": baseline.name,
+        "components": baseline.components,
         "loss": baseline.loss,
         "difference": baseline.difference,
         "difference_interval": baseline.difference_interval,

@@ -127,7 +127,7 @@ def _summarize(findings: Findings, loaded: Loaded, training: Training, saved: Pa
 
     assert findings.chosen is not None
     assert findings.verdict is not None
-    statement = state_findings(findings, loaded, training.settings.latent_dim, _time_text(findings, training))
+    statement = state_findings(findings, loaded, _time_text(findings, training))
     study = findings.verdict.study
     statement += ["", *state_study(study)] if study else []
     line = search_line(findings)

@@ -1,6 +1,6 @@
 """The verdict in words, for the closing summary and the JSON.
 
-    for line in state(verdict, latent_dim=3, probe=probe, honest=honest, n_test=401):
+    for line in state(verdict, probe=probe, honest=honest, n_test=401):
         print(line)
 
 Only what is certain is said flatly; what may be luck is said to be so.
@@ -32,7 +32,6 @@ def scope_of(history: History | None, ranking: Sequence[ConfigurationResult]) ->
 def state(
     verdict: Verdict,
     *,
-    latent_dim: int,
     probe: Probe | None,
     honest: Estimate | None,
     n_test: int,
@@ -53,7 +52,7 @@ def state(
     if len(verdict.tied) > 1:
         details.append(_settling(verdict))
     details += _trust(verdict, honest, n_test, scope)
-    details += [_baselines(verdict, latent_dim, scope)] if verdict.baselines else []
+    details += [_baselines(verdict, scope)] if verdict.baselines else []
     details += [_length(probe, time)] if probe else []
     return lines + [f"  {detail}" for detail in details]
 
@@ -142,17 +141,15 @@ def _trust(verdict: Verdict, honest: Estimate | None, n_test: int, scope: str) -
     ]
 
 
-def _baselines(verdict: Verdict, latent_dim: int, scope: str) -> str:
-    texts = [
-        f"{baseline_name(b, latent_dim)} {loss_text(b.loss)} ({_beaten(b, verdict, scope)})" for b in verdict.baselines
-    ]
+def _baselines(verdict: Verdict, scope: str) -> str:
+    texts = [f"{baseline_name(b)} {loss_text(b.loss)} ({_beaten(b, verdict, scope)})" for b in verdict.baselines]
     return f"Baselines: {', '.join(texts)}."
 
 
-def baseline_name(baseline: Baseline, latent_dim: int) -> str:
+def baseline_name(baseline: Baseline) -> str:
     """`PCA with 3 components`; the others by their own name."""
-    components = f"{latent_dim} component{'s' * (latent_dim > 1)}"
-    return f"PCA with {components}" if baseline.name == "PCA" else baseline.name
+    n = baseline.components
+    return baseline.name if n is None else f"{baseline.name} with {n} component{'s' * (n > 1)}"
 
 
 def _beaten(baseline: Baseline, verdict: Verdict, scope: str) -> str:

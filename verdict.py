@@ -68,6 +68,7 @@ class Baseline:
     difference: float  # the best measured configuration's loss - this one
     difference_interval: Interval | None  # None where each configuration was trained only once
     not_beaten_by: int  # so many configurations have no lower loss
+    components: int | None = None  # of PCA
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,14 @@ def judge(
     *,
     confidence: float,
     seed: int,
+    components: int | None = None,
     objectives: Sequence[str] = ("loss", "params"),
     grouped: bool = False,
 ) -> Verdict:
     """The verdict over a ranking, best first, of which at least one configuration finished.
 
     `parts`: the scored rows, one part per fold, or one part. `baselines`: row errors [N_part, 2] per part.
+    `components`: how many the baseline "PCA" has.
     `objectives`: what the Pareto front weighs: "loss" and any of "params" and "time". `grouped`: units are groups.
     """
     finished = [c for c in ranking if c.failure is None]
@@ -130,7 +133,7 @@ def judge(
         standings=_standings(finished, evidence, total, is_tied, front, confidence),
         front=tuple(front),
         objectives=tuple(objectives),
-        baselines=_compare_baselines(baselines, fixed, evidence, errors, confidence),
+        baselines=_compare_baselines(baselines, fixed, evidence, errors, confidence, components),
         optimism=estimate_optimism(finished, parts[0], evidence, own) if is_known and len(parts) == 1 else None,
         repeats_to_settle=_repeats_to_settle(evidence, is_tied, finished[0].repeats, confidence),
         is_known=is_known,
@@ -278,6 +281,7 @@ def _compare_baselines(
     evidence: Evidence,
     errors: Errors,
     confidence: float,
+    components: int | None,
 ) -> tuple[Baseline, ...]:
     losses = np.array([loss for loss, _ in fixed])
     differences = evidence.losses[0] - losses
@@ -289,6 +293,7 @@ def _compare_baselines(
             difference=float(differences[i]),
             difference_interval=Interval(*bounds[i].tolist()) if evidence.is_known else None,
             not_beaten_by=int((evidence.losses >= losses[i]).sum()),
+            components=components if name == "PCA" else None,
         )
         for i, name in enumerate(baselines)
     )

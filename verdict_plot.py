@@ -105,7 +105,7 @@ def draw_verdict(
     rows = choose_rows(verdict, finished)
     low, high = limits(verdict, rows)
     near = [baseline for baseline in verdict.baselines if low <= -baseline.difference <= high]
-    absent = "; ".join(baseline_text(b, latent_dim) for b in verdict.baselines if b not in near)
+    absent = "; ".join(baseline_text(b) for b in verdict.baselines if b not in near)
     title = wrapped(title_of(verdict, searched), 0.8 * WIDTH)
     off_axis = f"Off the axis: {absent}" if absent else ""
     small_print = [*_explanation(verdict), searched.left_out, off_axis, note or ""]
@@ -128,7 +128,7 @@ def draw_verdict(
             _draw_row(axes, row, _look(verdict, row.configuration))
         for baseline, level in zip(near, levels, strict=True):
             dashes = BASELINE_DASHES[verdict.baselines.index(baseline) % len(BASELINE_DASHES)]
-            _draw_baseline(axes, -baseline.difference, baseline_name(baseline, latent_dim), level, dashes)
+            _draw_baseline(axes, -baseline.difference, baseline_name(baseline), level, dashes)
         if has_legend:
             _draw_legend(figure, verdict, rows, corner=(MARGIN / WIDTH, (below - AXIS) / total))
     return figure

@@ -290,7 +290,8 @@ def make_verdict(
     errors = {
         name: [make_row_errors(loss, fold, list(name.encode())) for fold in numbers] for name, loss in baselines.items()
     }
-    return judge(ranking, make_parts(folds), errors, confidence=confidence, seed=0, objectives=objectives)
+    parts = make_parts(folds)
+    return judge(ranking, parts, errors, confidence=confidence, seed=0, components=3, objectives=objectives)
 
 
 MODEL_INFO = {

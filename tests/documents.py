@@ -233,7 +233,7 @@ def _stated(findings: Findings, strategy: str = "grid") -> Findings:
     found = replace(make_findings(findings.ranking), history=history, n_configurations=len(findings.ranking))
     found = replace(found, latent_space=LATENT_SPACE)
     assert found.verdict is not None
-    lines = state(found.verdict, latent_dim=3, probe=PROBE, honest=found.honest, n_test=401)
+    lines = state(found.verdict, probe=PROBE, honest=found.honest, n_test=401)
     return replace(found, statement=lines)
 
 

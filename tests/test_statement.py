@@ -20,7 +20,7 @@ BEST, SIMPLEST = (64, 64, 64), (64,)
 LOSSES = {BEST: 0.0376, (64, 64): 0.0379, SIMPLEST: 0.0384, (64, 64, 32): 0.0385, (16, 16, 16): 0.065}
 RANKING = [make_configuration(config, [0.999 * loss, 1.001 * loss]) for config, loss in LOSSES.items()]
 MEANS = Baseline("column means", 0.0753, -0.0377, None, not_beaten_by=0)
-PCA = Baseline("PCA", 0.0393, -0.0017, None, not_beaten_by=1)
+PCA = Baseline("PCA", 0.0393, -0.0017, None, not_beaten_by=1, components=3)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def probe_of(
 
 
 def said(verdict: Verdict, **given: Any) -> list[str]:
-    return state(verdict, **({"latent_dim": 3, "probe": None, "honest": None, "n_test": 401} | given))
+    return state(verdict, **({"probe": None, "honest": None, "n_test": 401} | given))
 
 
 def line(start: str, lines: Sequence[str]) -> str:
@@ -159,8 +159,8 @@ def test_an_honest_loss_takes_the_place_of_optimism(tied: Verdict) -> None:
     ],
 )
 def test_a_baseline_says_who_beats_it(tied: Verdict, not_beaten_by: int, text: str) -> None:
-    baselines = (replace(PCA, not_beaten_by=not_beaten_by),)
-    lines = said(replace(tied, baselines=baselines), latent_dim=1)
+    baselines = (replace(PCA, not_beaten_by=not_beaten_by, components=1),)
+    lines = said(replace(tied, baselines=baselines))
     assert line("  Baselines", lines) == f"  Baselines: PCA with 1 component 0.0393 ({text})."
 
 
