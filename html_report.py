@@ -32,7 +32,7 @@ from html_table import configurations_table
 from methods import changed_arguments, command_line, methods_text
 from report import percent
 from search import OPTIONS
-from sources import bibtex, cited
+from sources import Source, bibtex, cited
 from statement import difference_text, interval_text
 from verdict import Interval
 
@@ -325,7 +325,7 @@ def _methods(document: Document, pictures: Mapping[str, bytes]) -> str:
     paragraphs = methods_text(document)
     sources = cited(paragraphs)
     text = "\n".join(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs)
-    entries = "\n".join(f"<li>{_linked(source.entry)}</li>" for source in sources)
+    entries = "\n".join(f"<li>{_reference(source)}</li>" for source in sources)
     return (
         "<p>For the methods section of a paper; every number is from the results.</p>\n"
         f'<div class="methods" id="methods-text">\n{text}\n</div>\n{_copy_button("methods-text", "Copy the text")}\n'
@@ -335,10 +335,12 @@ def _methods(document: Document, pictures: Mapping[str, bytes]) -> str:
     )
 
 
-def _linked(entry: str) -> str:
-    """An entry of the references, whose last word is its address."""
-    text, _, address = entry.rpartition(" ")
-    return f'{escape(text)} <a href="{escape(address)}">{escape(address.removeprefix("https://"))}</a>'
+def _reference(source: Source) -> str:
+    """An entry of the references, with its address where it has one."""
+    if not source.link:
+        return escape(source.entry)
+    address = escape(source.link)
+    return f'{escape(source.entry)} <a href="{address}">{address.removeprefix("https://")}</a>'
 
 
 def _copy_button(name: str, words: str) -> str:

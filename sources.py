@@ -1,7 +1,7 @@
 """The publications that `methods.py` may cite, as a list of references and as BibTeX.
 
 for source in cited(paragraphs):
-    print(source.entry, source.bibtex)
+    print(source.entry, source.link, source.bibtex)
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 
 class Source(NamedTuple):
-    """A publication: `cited` stands in the text, `entry` in the list of references."""
+    """A publication: `cited` stands in the text, `entry` and `link`, which may be empty, in the list of references."""
 
     cited: str
     entry: str
+    link: str
     bibtex: str
 
 
@@ -27,12 +28,12 @@ def _source(kind: str, cited: str, title: str, doi: str, **fields: str) -> Sourc
     parts = [where, place, fields.get("pages", "").replace("--", "–")]
     link = doi if doi.startswith("http") or not doi else f"https://doi.org/{doi}"
     names = authors.replace(" and others", " et al.").replace(" and ", "; ")
-    entry = f"{names} ({year}). {title}. {', '.join(part for part in parts if part)}. {link}".strip()
+    entry = f"{names} ({year}). {title}. {', '.join(part for part in parts if part)}."
     key = re.sub(r"\W", "", authors.partition(",")[0]).lower() + year
     pairs = {"author": authors, "title": f"{{{title}}}", "year": year, **fields}
     pairs |= {} if not doi else {"url": doi} if doi.startswith("http") else {"doi": doi}
     lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in pairs.items())
-    return Source(cited, entry, f"@{kind}{{{key},\n{lines}\n}}")
+    return Source(cited, entry, link, f"@{kind}{{{key},\n{lines}\n}}")
 
 
 SOURCES = (

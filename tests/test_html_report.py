@@ -20,6 +20,7 @@ from html_pictures import PICTURES
 from html_report import html_report
 from html_table import COLUMNS, ROWS_SHOWN
 from reporting import output_files
+from sources import SOURCES
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -198,6 +199,18 @@ def test_the_page_may_fetch_nothing_and_run_nothing_but_its_own() -> None:
             address = str(attributes.get(name) or "data:")
             assert address.startswith(("data:", "#")) or (tag, name) == ("a", "href")
         assert not any(name.startswith("on") or name == "style" for name in attributes)
+
+
+def test_a_reference_is_a_link_to_its_address_or_no_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("html_report.cited", lambda paragraphs: SOURCES)
+    text = html_report(make_document(), {}).partition('id="references">')[2].partition("</ol>")[0]
+    entries = text.strip().split("\n")
+    assert len(entries) == len(SOURCES)
+    for source, entry in zip(SOURCES, entries, strict=True):
+        addresses = re.findall('href="([^"]*)"', entry)
+        assert addresses == ([escape(source.link)] if source.link else [])
+        assert all(address.startswith("https://") for address in addresses)
+        assert entry.startswith(f"<li>{escape(source.entry)}")
 
 
 def test_pictures_are_in_the_file_with_their_size() -> None:
