@@ -19,6 +19,11 @@ class Source(NamedTuple):
     link: str
     bibtex: str
 
+    @property
+    def named(self) -> str:
+        """`Ba et al. (2016)`: as a part of the sentence rather than in brackets."""
+        return re.sub(r", (\d+)$", r" (\1)", self.cited)
+
 
 def _source(kind: str, cited: str, title: str, doi: str, **fields: str) -> Source:
     """From BibTeX's fields; `doi` may be a web address, or empty. Authors are joined by " and "."""
@@ -37,6 +42,17 @@ def _source(kind: str, cited: str, title: str, doi: str, **fields: str) -> Sourc
 
 
 SOURCES = (
+    _source(
+        "article",
+        "Stains et al., 2018",
+        "Anatomy of STEM teaching in North American universities",
+        "10.1126/science.aap8892",
+        author="Stains, M. and others",
+        journal="Science",
+        volume="359",
+        number="6383",
+        pages="1468--1470",
+    ),
     _source(
         "article",
         "Smith et al., 2013",
@@ -287,9 +303,10 @@ SOURCES = (
 
 
 def cited(paragraphs: Iterable[str]) -> list[Source]:
-    """The sources that these texts name, by author and year."""
+    """The sources that these texts name, by author and year, in the order of a list of references."""
     text = "\n".join(paragraphs)
-    return sorted((source for source in SOURCES if source.cited in text), key=lambda source: source.entry)
+    found = (source for source in SOURCES if source.cited in text or source.named in text)
+    return sorted(found, key=lambda source: source.entry)
 
 
 def bibtex(sources: Sequence[Source]) -> str:
