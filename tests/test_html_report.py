@@ -246,7 +246,7 @@ def test_ten_thousand_configurations_are_all_in_the_data_and_the_first_hundred_i
     assert "The first 100 of 10,000." in text
     assert len(text) < 3_000_000
     cells, tied, layers, status = rows[1234]
-    assert len(cells) == len(COLUMNS)
+    assert len(cells) == len(COLUMNS) - 1  # all have finished: there is no status
     assert cells[:3] == [["1,235", 1235], ["[1235, 8]", "1235, 8"], ["98,766", 98766]]
     assert (layers, status) == (document["all_results"][1234]["num_layers"], "ok")
     assert tied == document["all_results"][1234]["tied"]
@@ -267,8 +267,41 @@ def test_rows_hold_what_the_results_say() -> None:
 
 
 def test_without_a_verdict_none_is_recommended() -> None:
-    rows = page_of(make_document("one repeat")).rows()
-    assert [row[0][7][0] for row in rows] == ["best measured"] + [""] * 8
+    document = make_document("one repeat")
+    standing = headings_of(document).index("Standing")
+    rows = page_of(document).rows()
+    assert [row[0][standing][0] for row in rows] == ["best measured"] + [""] * 8
+
+
+def headings_of(document: dict[str, Any]) -> list[str]:
+    return re.findall('<th scope="col"[^>]*>([^<]*)</th>', html_report(document, {}))
+
+
+KEPT = ["Rank", "Configuration", "Parameters"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "headings"),
+    [
+        ("whole", list(COLUMNS)),
+        ("proven", [title for title in COLUMNS if title != "Status"]),
+        ("one repeat", [*KEPT, "Loss ± SD", "Standing"]),
+        ("failed", [*KEPT, "Status"]),
+    ],
+)
+def test_a_column_that_says_nothing_is_left_out(kind: str, headings: list[str]) -> None:
+    document = make_document(kind)
+    assert headings_of(document) == headings
+    assert {len(row[0]) for row in page_of(document).rows()} == {len(headings)}
+    note = html_report(document, {}).partition('id="configurations-note">')[2].partition("</p>")[0]
+    for word in ("SD", "Difference", "interval", "P(best)"):
+        assert (word in note) == any(word.lower() in heading.lower() for heading in headings)
+
+
+def test_a_share_of_the_resamples_is_never_told_to_be_zero() -> None:
+    rows = page_of(make_document("proven")).rows()
+    place = headings_of(make_document("proven")).index("P(best)")
+    assert [row[0][place][0] for row in rows] == ["100.0 %"] + ["< 0.1 %"] * 8
 
 
 def test_a_study_has_a_section_and_its_picture_words() -> None:
