@@ -310,7 +310,7 @@ def _outcome(document: Mapping[str, Any], verdict: Mapping[str, Any], n: int) ->
         return f"{best}, and was the only one not ruled out as the best."
     thing = "variant" if _crossed(document) else "configuration"
     tied = f"{len(verdict['tied'])} of {whole(n)} {thing}s were not ruled out as the best"
-    if recommended["config"] == measured["config"]:
+    if name_of(recommended) == name_of(measured):
         return f"{best}; {tied}, of which it was the smallest."
     smallest = f"{name_of(recommended)} ({count_of(recommended['model_params'], 'parameter')}, loss "
     return f"{best}; {tied}, of which {smallest}{figure(recommended['final_test_loss'])}) was the smallest."

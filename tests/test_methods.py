@@ -323,6 +323,13 @@ def test_a_study_compares_variants() -> None:
     assert "of 8 variants were not ruled out" in text
 
 
+def test_the_smallest_of_the_tied_may_differ_from_the_best_in_its_options_alone() -> None:
+    document = make_mode("study")
+    best, smallest = (document["verdict"][name] for name in ("best_measured", "recommended"))
+    smallest |= {"config": best["config"], "options": {"normalization": "none"}}
+    assert "of which [64, 64] (normalization none) (" in text_of(document)
+
+
 def test_what_cannot_be_told_in_a_study_is_not_told() -> None:
     document = copy.deepcopy(make_mode("study"))
     document["study"]["strongest_interaction"] |= {"effect": 0.00001, "interval": [-0.00004, 0.00006]}
