@@ -30,9 +30,8 @@ COLUMNS = {  # heading -> whether it holds numbers
     "Interval": True,
     "P(best)": True,
     "Standing": False,
-    "Status": False,
 }
-SAYS_NOTHING = {"", "–", "ok"}  # a column of nothing else is left out
+SAYS_NOTHING = {"", "–"}  # a column of nothing else is left out
 Document = Mapping[str, Any]
 
 
@@ -109,7 +108,6 @@ def _row(entry: Mapping[str, Any], document: Document) -> Row:
         Cell(shown, interval and interval[1]),
         Cell(_share_text(share), share),
         Cell(standing, standing or None),
-        Cell(entry["status"], entry["status"]),
     ]
     return Row(cells, bool(entry["tied"]), entry["num_layers"], entry["status"].partition(":")[0].partition(" ")[0])
 
@@ -122,7 +120,9 @@ def _share_text(share: float | None) -> str:
 
 
 def _standing(entry: Mapping[str, Any], verdict: Mapping[str, Any] | None) -> str:
-    """`tied, recommended`; nothing where there is no verdict on it."""
+    """`tied, recommended`; why it has none, if it did not finish; nothing where there is no verdict on it."""
+    if entry["status"] != "ok":
+        return str(entry["status"])
     if verdict is None:
         return ""
     standing = {True: ["tied"], False: ["ruled out"], None: []}[entry["tied"]]
