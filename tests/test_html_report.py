@@ -139,7 +139,7 @@ def test_synthetic_data_and_unbeaten_baselines_are_said() -> None:
     assert "<b>Not beaten: PCA with 3 components</b>" in text
     document["verdict"]["baselines"][1]["not_beaten_by"] = 5
     assert "Not beaten:" not in html_report(document, {})
-    assert "not beaten by 5 of 8" in html_report(document, {})
+    assert "<dd>beaten by 3 of 8</dd>" in html_report(document, {})
 
 
 def texts_replaced(value: Any, text: str, *, keep: Any = ("config", "status", "timestamp", "kind", "strategy")) -> Any:
@@ -246,7 +246,7 @@ def test_ten_thousand_configurations_are_all_in_the_data_and_the_first_hundred_i
     assert "The first 100 of 10,000." in text
     assert len(text) < 3_000_000
     cells, tied, layers, status = rows[1234]
-    assert len(cells) == len(COLUMNS) - 1  # all have finished: there is no status
+    assert len(cells) == len(COLUMNS)
     assert cells[:3] == [["1,235", 1235], ["[1235, 8]", "1235, 8"], ["98,766", 98766]]
     assert (layers, status) == (document["all_results"][1234]["num_layers"], "ok")
     assert tied == document["all_results"][1234]["tied"]
@@ -262,7 +262,7 @@ def test_rows_hold_what_the_results_say() -> None:
     assert standings["[64, 64]"] == "tied, best measured"
     assert standings["[64]"] == "tied, recommended"
     assert standings["[16]"] == "ruled out"
-    assert rows[-1][0][7][0] == ""
+    assert rows[-1][0][7][0] == document["all_results"][-1]["status"]
     assert rows[-1][3] == "failed"
 
 
@@ -284,9 +284,8 @@ KEPT = ["Rank", "Configuration", "Parameters"]
     ("kind", "headings"),
     [
         ("whole", list(COLUMNS)),
-        ("proven", [title for title in COLUMNS if title != "Status"]),
         ("one repeat", [*KEPT, "Loss ± SD", "Standing"]),
-        ("failed", [*KEPT, "Status"]),
+        ("failed", [*KEPT, "Standing"]),
     ],
 )
 def test_a_column_that_says_nothing_is_left_out(kind: str, headings: list[str]) -> None:
@@ -313,6 +312,28 @@ def test_a_study_has_a_section_and_its_picture_words() -> None:
         "the loss after 4 epochs: dropout 0 by -0.0049, weight_decay 0.01 by +0.0011 and normalization none by" in text
     )
     assert 'id="study"' not in html_report({**document, "study": None}, {})
+
+
+def test_every_effect_stands_out_and_no_sentence_does() -> None:
+    lines = [
+        "  input_normalization none instead of layer: +0.0009 [-0.0011, +0.0029]",
+        "  No interaction can be told (the strongest: dropout 0 with normalization none, +0.0031).",
+    ]
+    document = {**make_document(), "study": {**STUDY, "statement": ["Study", *lines]}}
+    text = html_report(document, {})
+    assert "<li><b>input_normalization none instead of layer:</b> +0.0009 [-0.0011, +0.0029]</li>" in text
+    assert "<li>No interaction can be told (the strongest: dropout 0" in text
+
+
+def test_a_card_has_the_layers_large_and_the_options_as_details() -> None:
+    document = make_document()
+    measured, recommended = (document["verdict"][name] for name in ("best_measured", "recommended"))
+    measured["options"] = {"weight_decay": 1e-06, "input_normalization": "layer"}
+    recommended |= {"config": measured["config"], "options": {**measured["options"], "input_normalization": "none"}}
+    text = html_report(document, {})
+    assert '<dd class="main">[64, 64]</dd><dd>weight_decay 1e-06</dd><dd>input_normalization layer</dd><dd>loss' in text
+    assert "Recommended: smallest of the tied" in text
+    assert "<dd>input_normalization none</dd>" in text
 
 
 def test_pictures_of_the_latent_space_are_put_into_words() -> None:
