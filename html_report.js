@@ -1,4 +1,5 @@
-// The table of html_report.py: sorted, filtered, a page of rows at a time; and the buttons that copy.
+// The table of html_report.py: sorted, filtered, a page of rows at a time; pictures that open at their full size; and
+// the buttons that copy.
 "use strict";
 
 const table = document.getElementById("configurations-table"); // null where nothing was trained
@@ -12,11 +13,17 @@ const filters = {
 };
 const view = { column: 0, descending: false, page: 0 };
 
+// As shown, or with numbers as people type them: 12491 finds 12,491.
+function holds(shown, text) {
+  const lower = shown.toLowerCase();
+  return lower.includes(text) || lower.replace(/(\d),(?=\d{3})/g, "$1").includes(text);
+}
+
 // A row is [cells, is tied, layers, status]; a cell is [text, what it is sorted by].
 function isWanted([cells, tied, layers, status]) {
   const text = filters.text.value.trim().toLowerCase();
   return (
-    (!text || cells.some(([shown]) => shown.toLowerCase().includes(text))) &&
+    (!text || cells.some(([shown]) => holds(shown, text))) &&
     (!filters.tied.checked || tied) &&
     (!filters.layers.value || String(layers) === filters.layers.value) &&
     (!filters.status.value || status === filters.status.value)
@@ -99,6 +106,32 @@ function startTable() {
   show();
 }
 
+// Fades the table out at the right while there is more of it there.
+function hintAtMore() {
+  const scroller = table.parentElement;
+  const mark = () => {
+    scroller.classList.toggle("more", scroller.scrollLeft + scroller.clientWidth < scroller.scrollWidth - 1);
+  };
+  const sizes = new ResizeObserver(mark);
+  for (const element of [scroller, table]) sizes.observe(element);
+  scroller.addEventListener("scroll", mark);
+}
+
+// A button around the picture opens it in a dialog, which Escape closes too, and is scrolled where it is too large.
+function makeEnlargeable(image) {
+  const dialog = document.getElementById("enlarged");
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "enlarge";
+  button.title = "Show at full size";
+  button.addEventListener("click", () => {
+    dialog.querySelector("div").replaceChildren(image.cloneNode());
+    dialog.showModal();
+  });
+  image.replaceWith(button);
+  button.append(image);
+}
+
 // Where the clipboard is out of reach, as it may be for a local file, the text is at least selected.
 async function copy(button) {
   const source = document.getElementById(button.dataset.copies);
@@ -112,9 +145,14 @@ async function copy(button) {
   }
 }
 
+for (const image of document.querySelectorAll("figure img")) makeEnlargeable(image);
+document.getElementById("enlarged")?.addEventListener("click", (event) => event.currentTarget.close());
 for (const button of document.querySelectorAll("button[data-copies]")) {
   button.addEventListener("click", () => copy(button));
 }
 for (const element of document.querySelectorAll("[data-scripted]")) element.hidden = false;
 for (const element of document.querySelectorAll("[data-unscripted]")) element.hidden = true;
-if (table) startTable();
+if (table) {
+  startTable();
+  hintAtMore();
+}

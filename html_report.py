@@ -32,11 +32,16 @@ from html_table import configurations_table
 from methods import changed_arguments, command_line, methods_text
 from report import percent
 from search import OPTIONS
-from sources import bibtex, cited
+from sources import Source, bibtex, cited
 from statement import difference_text, interval_text
+from study_plan import level_text
 from verdict import Interval
 
 ENDING = re.compile(r"; (--epochs \d+\.)$")  # of a statement without the time that its advice takes
+ENLARGED = """<dialog id="enlarged" aria-label="Picture at its full size">
+<button type="button">Close</button>
+<div></div>
+</dialog>"""  # filled by the script
 NAMED = 6  # failed configurations, by name
 Document = Mapping[str, Any]
 
@@ -137,10 +142,10 @@ def _verdict(document: Document, pictures: Mapping[str, bytes]) -> str:
 
 
 def _statement_line(line: str) -> str:
-    """With its lead-in, up to a colon, made to stand out."""
+    """With its lead-in, up to a colon that stands in no brackets, made to stand out."""
     line = ENDING.sub(r"; give \1", line.strip())
     lead, colon, rest = line.partition(": ")
-    if not colon or len(lead) > 40:
+    if not colon or lead.count("(") > lead.count(")"):
         return with_flags(line)
     return f"<b>{escape(_capitalised(lead))}:</b> {with_flags(rest)}"
 
@@ -156,12 +161,10 @@ def _cards(document: Document, verdict: Document) -> list[tuple[str, ...]]:
     measured, recommended, best = verdict["best_measured"], verdict["recommended"], document["best_configuration"]
     first = document["all_results"][0]
     loss = f"loss {figure(first['final_test_loss'], first['final_test_loss_sd'])}"
-    cards: list[tuple[str, ...]] = [
-        ("Best measured", name_of(measured), loss, count_of(measured["model_params"], "parameter"))
-    ]
-    if verdict["tied"] is not None and recommended["config"] != measured["config"]:
-        details = (f"loss {figure(recommended['final_test_loss'])}", count_of(recommended["model_params"], "parameter"))
-        cards.append(("Recommended: smallest of the tied", name_of(recommended), *details))
+    cards: list[tuple[str, ...]] = [("Best measured", *_model(measured, loss))]
+    if verdict["tied"] is not None and name_of(recommended) != name_of(measured):
+        loss = f"loss {figure(recommended['final_test_loss'])}"
+        cards.append(("Recommended: smallest of the tied", *_model(recommended, loss)))
     n = sum(entry["status"] == "ok" for entry in document["all_results"])
     if verdict["tied"] is not None and n > 1:
         proven = "proven best" if verdict["proven"] else "not proven: any of them may be the best"
@@ -180,6 +183,12 @@ def _cards(document: Document, verdict: Document) -> list[tuple[str, ...]]:
     return cards
 
 
+def _model(entry: Document, loss: str) -> tuple[str, ...]:
+    """Its layers, and as details its options, its loss and its size."""
+    options = (f"{name} {level_text(level)}" for name, level in (entry.get("options") or {}).items())
+    return name_of({"config": entry["config"]}), *options, loss, count_of(entry["model_params"], "parameter")
+
+
 def _baseline_name(document: Document, baseline: Document) -> str:
     components = count_of(document["args"]["latent_dim"], "component")
     return f"PCA with {components}" if baseline["name"] == "PCA" else str(baseline["name"])
@@ -188,7 +197,7 @@ def _baseline_name(document: Document, baseline: Document) -> str:
 def _beaten(baseline: Document, n: int) -> str:
     if baseline["not_beaten_by"] in (0, n):
         return "beaten by every configuration" if baseline["not_beaten_by"] == 0 else "beaten by no configuration"
-    return f"not beaten by {whole(baseline['not_beaten_by'])} of {whole(n)}"
+    return f"beaten by {whole(n - baseline['not_beaten_by'])} of {whole(n)}"
 
 
 # What to keep in mind
@@ -302,7 +311,7 @@ def _pictures(document: Document, pictures: Mapping[str, bytes]) -> str:
         for name, picture in PICTURES.items()
         if name in pictures
     )
-    return f'<div class="pictures">{figures}</div>' if figures else ""
+    return f'<div class="pictures">{figures}</div>\n{ENLARGED}' if figures else ""
 
 
 def _image(png: bytes, alt: str) -> str:
@@ -325,7 +334,7 @@ def _methods(document: Document, pictures: Mapping[str, bytes]) -> str:
     paragraphs = methods_text(document)
     sources = cited(paragraphs)
     text = "\n".join(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs)
-    entries = "\n".join(f"<li>{_linked(source.entry)}</li>" for source in sources)
+    entries = "\n".join(f"<li>{_reference(source)}</li>" for source in sources)
     return (
         "<p>For the methods section of a paper; every number is from the results.</p>\n"
         f'<div class="methods" id="methods-text">\n{text}\n</div>\n{_copy_button("methods-text", "Copy the text")}\n'
@@ -335,10 +344,12 @@ def _methods(document: Document, pictures: Mapping[str, bytes]) -> str:
     )
 
 
-def _linked(entry: str) -> str:
-    """An entry of the references, whose last word is its address."""
-    text, _, address = entry.rpartition(" ")
-    return f'{escape(text)} <a href="{escape(address)}">{escape(address.removeprefix("https://"))}</a>'
+def _reference(source: Source) -> str:
+    """An entry of the references, with its address where it has one."""
+    if not source.link:
+        return escape(source.entry)
+    address = escape(source.link)
+    return f'{escape(source.entry)} <a href="{address}">{address.removeprefix("https://")}</a>'
 
 
 def _copy_button(name: str, words: str) -> str:

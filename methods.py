@@ -15,8 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from argument_values import DEFAULT_DATA_PATH
 from arguments import PROG, build_parser
 from document_words import change_text, count_of, figure, is_told, listed, name_of, readable, short, whole
+from download import N_ROWS
 from report import percent
 from statement import difference_text, interval_text
 from study_plan import read_factors
@@ -42,6 +44,7 @@ def _data(document: Mapping[str, Any]) -> list[str]:
     data, args = document["data"], document["args"]
     kind = "COPUS codes (Smith et al., 2013)" if args["columns"] == COPUS else "variables"
     table = f"{readable(PurePath(data['path']).name)}, SHA-256 {data['sha256'][:SHOWN]}…"
+    table += "; Stains et al., 2018" if _is_published(data) else ""
     sentences = [f"The data were {whole(data['rows'])} observations of {len(data['columns'])} {kind} ({table})."]
     sentences += [SAMPLE] if data["synthetic"] else []
     if data.get("missing_cells"):
@@ -58,6 +61,11 @@ def _data(document: Mapping[str, Any]) -> list[str]:
         split += f"; the shares of the values of “{readable(data['stratify_column'])}” were kept alike"
     sentences.append(f"{split} (seed {args['seed']}).")
     return sentences + _scaling(data["scaling"], document.get("init_from"))
+
+
+def _is_published(data: Mapping[str, Any]) -> bool:
+    """Whether this is what `dataset.py --download` writes, as far as its name and its rows tell."""
+    return PurePath(data["path"]).name == PurePath(DEFAULT_DATA_PATH).name and data["rows"] == N_ROWS
 
 
 def _scaling(scaling: Mapping[str, Any], start: Mapping[str, Any] | None) -> list[str]:
@@ -132,7 +140,7 @@ def _architecture(args: Mapping[str, Any], crossed: Mapping[str, Sequence[float 
     sentence = f"The models were autoencoders with a latent space of {count_of(args['latent_dim'], 'dimension')}: "
     sentence += f"{before}hidden layers that were {listed(hidden, 'and')}, and a linear latent layer"
     is_normalised = any(has_norm.values()) or {"normalization", "input_normalization"} & crossed.keys()
-    return sentence + ("; layer normalisation was that of Ba et al., 2016." if is_normalised else ".")
+    return sentence + ("; layer normalisation was that of Ba et al. (2016)." if is_normalised else ".")
 
 
 def _one_of(args: Mapping[str, Any], crossed: Mapping[str, Sequence[float | str]], name: str) -> str:
@@ -236,11 +244,11 @@ def _training(document: Mapping[str, Any]) -> list[str]:
 def _initial_weights(document: Mapping[str, Any]) -> list[str]:
     start, best = document.get("init_from"), document["best_configuration"]
     if not start:
-        return ["Initial weights were uniform, scaled as by Glorot & Bengio, 2010."]
+        return ["Initial weights were uniform, scaled as by Glorot & Bengio (2010)."]
     file = f"{readable(PurePath(start['file']).name)}, SHA-256 {start['sha256'][:SHOWN]}…"
     sentences = [
         f"Trainings started from the weights of an earlier model ({file}); weights without a counterpart there were "
-        "drawn uniformly, scaled as by Glorot & Bengio, 2010."
+        "drawn uniformly, scaled as by Glorot & Bengio (2010)."
     ]
     if best and start.get("taken"):
         sentences.append(f"{name_of(best)} took {count_of(start['taken'], 'parameter')} from there.")
@@ -302,7 +310,7 @@ def _outcome(document: Mapping[str, Any], verdict: Mapping[str, Any], n: int) ->
         return f"{best}, and was the only one not ruled out as the best."
     thing = "variant" if _crossed(document) else "configuration"
     tied = f"{len(verdict['tied'])} of {whole(n)} {thing}s were not ruled out as the best"
-    if recommended["config"] == measured["config"]:
+    if name_of(recommended) == name_of(measured):
         return f"{best}; {tied}, of which it was the smallest."
     smallest = f"{name_of(recommended)} ({count_of(recommended['model_params'], 'parameter')}, loss "
     return f"{best}; {tied}, of which {smallest}{figure(recommended['final_test_loss'])}) was the smallest."

@@ -1,7 +1,7 @@
 """The publications that `methods.py` may cite, as a list of references and as BibTeX.
 
 for source in cited(paragraphs):
-    print(source.entry, source.bibtex)
+    print(source.entry, source.link, source.bibtex)
 """
 
 from __future__ import annotations
@@ -12,11 +12,17 @@ from typing import NamedTuple
 
 
 class Source(NamedTuple):
-    """A publication: `cited` stands in the text, `entry` in the list of references."""
+    """A publication: `cited` stands in the text, `entry` and `link`, which may be empty, in the list of references."""
 
     cited: str
     entry: str
+    link: str
     bibtex: str
+
+    @property
+    def named(self) -> str:
+        """`Ba et al. (2016)`: as a part of the sentence rather than in brackets."""
+        return re.sub(r", (\d+)$", r" (\1)", self.cited)
 
 
 def _source(kind: str, cited: str, title: str, doi: str, **fields: str) -> Source:
@@ -27,15 +33,26 @@ def _source(kind: str, cited: str, title: str, doi: str, **fields: str) -> Sourc
     parts = [where, place, fields.get("pages", "").replace("--", "–")]
     link = doi if doi.startswith("http") or not doi else f"https://doi.org/{doi}"
     names = authors.replace(" and others", " et al.").replace(" and ", "; ")
-    entry = f"{names} ({year}). {title}. {', '.join(part for part in parts if part)}. {link}".strip()
+    entry = f"{names} ({year}). {title}. {', '.join(part for part in parts if part)}."
     key = re.sub(r"\W", "", authors.partition(",")[0]).lower() + year
     pairs = {"author": authors, "title": f"{{{title}}}", "year": year, **fields}
     pairs |= {} if not doi else {"url": doi} if doi.startswith("http") else {"doi": doi}
     lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in pairs.items())
-    return Source(cited, entry, f"@{kind}{{{key},\n{lines}\n}}")
+    return Source(cited, entry, link, f"@{kind}{{{key},\n{lines}\n}}")
 
 
 SOURCES = (
+    _source(
+        "article",
+        "Stains et al., 2018",
+        "Anatomy of STEM teaching in North American universities",
+        "10.1126/science.aap8892",
+        author="Stains, M. and others",
+        journal="Science",
+        volume="359",
+        number="6383",
+        pages="1468--1470",
+    ),
     _source(
         "article",
         "Smith et al., 2013",
@@ -286,9 +303,10 @@ SOURCES = (
 
 
 def cited(paragraphs: Iterable[str]) -> list[Source]:
-    """The sources that these texts name, by author and year."""
+    """The sources that these texts name, by author and year, in the order of a list of references."""
     text = "\n".join(paragraphs)
-    return sorted((source for source in SOURCES if source.cited in text), key=lambda source: source.entry)
+    found = (source for source in SOURCES if source.cited in text or source.named in text)
+    return sorted(found, key=lambda source: source.entry)
 
 
 def bibtex(sources: Sequence[Source]) -> str:

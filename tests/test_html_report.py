@@ -20,6 +20,7 @@ from html_pictures import PICTURES
 from html_report import html_report
 from html_table import COLUMNS, ROWS_SHOWN
 from reporting import output_files
+from sources import SOURCES
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -138,7 +139,7 @@ def test_synthetic_data_and_unbeaten_baselines_are_said() -> None:
     assert "<b>Not beaten: PCA with 3 components</b>" in text
     document["verdict"]["baselines"][1]["not_beaten_by"] = 5
     assert "Not beaten:" not in html_report(document, {})
-    assert "not beaten by 5 of 8" in html_report(document, {})
+    assert "<dd>beaten by 3 of 8</dd>" in html_report(document, {})
 
 
 def texts_replaced(value: Any, text: str, *, keep: Any = ("config", "status", "timestamp", "kind", "strategy")) -> Any:
@@ -200,6 +201,18 @@ def test_the_page_may_fetch_nothing_and_run_nothing_but_its_own() -> None:
         assert not any(name.startswith("on") or name == "style" for name in attributes)
 
 
+def test_a_reference_is_a_link_to_its_address_or_no_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("html_report.cited", lambda paragraphs: SOURCES)
+    text = html_report(make_document(), {}).partition('id="references">')[2].partition("</ol>")[0]
+    entries = text.strip().split("\n")
+    assert len(entries) == len(SOURCES)
+    for source, entry in zip(SOURCES, entries, strict=True):
+        addresses = re.findall('href="([^"]*)"', entry)
+        assert addresses == ([escape(source.link)] if source.link else [])
+        assert all(address.startswith("https://") for address in addresses)
+        assert entry.startswith(f"<li>{escape(source.entry)}")
+
+
 def test_pictures_are_in_the_file_with_their_size() -> None:
     page = page_of(make_document(), ["verdict_plot"])
     (image,) = [attributes for tag, attributes in page.attributes if tag == "img"]
@@ -249,13 +262,45 @@ def test_rows_hold_what_the_results_say() -> None:
     assert standings["[64, 64]"] == "tied, best measured"
     assert standings["[64]"] == "tied, recommended"
     assert standings["[16]"] == "ruled out"
-    assert rows[-1][0][7][0] == ""
+    assert rows[-1][0][7][0] == document["all_results"][-1]["status"]
     assert rows[-1][3] == "failed"
 
 
 def test_without_a_verdict_none_is_recommended() -> None:
-    rows = page_of(make_document("one repeat")).rows()
-    assert [row[0][7][0] for row in rows] == ["best measured"] + [""] * 8
+    document = make_document("one repeat")
+    standing = headings_of(document).index("Standing")
+    rows = page_of(document).rows()
+    assert [row[0][standing][0] for row in rows] == ["best measured"] + [""] * 8
+
+
+def headings_of(document: dict[str, Any]) -> list[str]:
+    return re.findall('<th scope="col"[^>]*>([^<]*)</th>', html_report(document, {}))
+
+
+KEPT = ["Rank", "Configuration", "Parameters"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "headings"),
+    [
+        ("whole", list(COLUMNS)),
+        ("one repeat", [*KEPT, "Loss ± SD", "Standing"]),
+        ("failed", [*KEPT, "Standing"]),
+    ],
+)
+def test_a_column_that_says_nothing_is_left_out(kind: str, headings: list[str]) -> None:
+    document = make_document(kind)
+    assert headings_of(document) == headings
+    assert {len(row[0]) for row in page_of(document).rows()} == {len(headings)}
+    note = html_report(document, {}).partition('id="configurations-note">')[2].partition("</p>")[0]
+    for word in ("SD", "Difference", "interval", "P(best)"):
+        assert (word in note) == any(word.lower() in heading.lower() for heading in headings)
+
+
+def test_a_share_of_the_resamples_is_never_told_to_be_zero() -> None:
+    rows = page_of(make_document("proven")).rows()
+    place = headings_of(make_document("proven")).index("P(best)")
+    assert [row[0][place][0] for row in rows] == ["100.0 %"] + ["< 0.1 %"] * 8
 
 
 def test_a_study_has_a_section_and_its_picture_words() -> None:
@@ -267,6 +312,28 @@ def test_a_study_has_a_section_and_its_picture_words() -> None:
         "the loss after 4 epochs: dropout 0 by -0.0049, weight_decay 0.01 by +0.0011 and normalization none by" in text
     )
     assert 'id="study"' not in html_report({**document, "study": None}, {})
+
+
+def test_every_effect_stands_out_and_no_sentence_does() -> None:
+    lines = [
+        "  input_normalization none instead of layer: +0.0009 [-0.0011, +0.0029]",
+        "  No interaction can be told (the strongest: dropout 0 with normalization none, +0.0031).",
+    ]
+    document = {**make_document(), "study": {**STUDY, "statement": ["Study", *lines]}}
+    text = html_report(document, {})
+    assert "<li><b>input_normalization none instead of layer:</b> +0.0009 [-0.0011, +0.0029]</li>" in text
+    assert "<li>No interaction can be told (the strongest: dropout 0" in text
+
+
+def test_a_card_has_the_layers_large_and_the_options_as_details() -> None:
+    document = make_document()
+    measured, recommended = (document["verdict"][name] for name in ("best_measured", "recommended"))
+    measured["options"] = {"weight_decay": 1e-06, "input_normalization": "layer"}
+    recommended |= {"config": measured["config"], "options": {**measured["options"], "input_normalization": "none"}}
+    text = html_report(document, {})
+    assert '<dd class="main">[64, 64]</dd><dd>weight_decay 1e-06</dd><dd>input_normalization layer</dd><dd>loss' in text
+    assert "Recommended: smallest of the tied" in text
+    assert "<dd>input_normalization none</dd>" in text
 
 
 def test_pictures_of_the_latent_space_are_put_into_words() -> None:

@@ -15,7 +15,7 @@ from sources import SOURCES, bibtex, cited
 from statement import difference_text
 
 NUMBER = re.compile(r"[0-9][0-9,]*(?:\.[0-9]+)?(?:e-?[0-9]+)?")
-CITED = re.compile("|".join(re.escape(source.cited) for source in SOURCES))
+CITED = re.compile("|".join(re.escape(words) for source in SOURCES for words in (source.cited, source.named)))
 
 
 def text_of(document: dict[str, Any]) -> str:
@@ -154,6 +154,26 @@ def test_what_is_cited_is_listed_and_nothing_else() -> None:
     assert cited(["nobody, 1999"]) == []
 
 
+@pytest.mark.parametrize("kind", [*KINDS, *MODES])
+def test_a_year_stands_in_brackets(kind: str) -> None:
+    text = text_of(make_mode(kind) if kind in MODES else make_document(kind))
+    for source in cited([text]):
+        for found in re.finditer(re.escape(source.cited), text):
+            before = text[: found.start()]
+            assert before.count("(") > before.count(")"), source.cited
+    assert "scaled as by Glorot & Bengio (2010)." in text
+    assert "that of Ba et al. (2016)." in text
+
+
+def test_the_published_table_is_cited_where_the_data_are_it() -> None:
+    document = make_document()
+    assert "Stains" not in text_of(document)
+    document["data"]["path"] = "data/stains.csv"
+    assert "(stains.csv, SHA-256 abababababab…; Stains et al., 2018)." in text_of(document)
+    document["data"]["rows"] = 2007
+    assert "Stains" not in text_of(document)
+
+
 def test_every_source_is_cited_by_some_search() -> None:
     document = make_document()
     texts = []
@@ -162,6 +182,8 @@ def test_every_source_is_cited_by_some_search() -> None:
         texts += methods_text(document)
     for mode in MODES:
         texts += methods_text(make_mode(mode))
+    document["data"]["path"] = "data/stains.csv"
+    texts += methods_text(document)
     assert {source.cited for source in cited(texts)} == {source.cited for source in SOURCES}
 
 
@@ -185,7 +207,7 @@ def test_the_command_is_what_was_given() -> None:
 def test_a_start_from_a_saved_model_is_told_as_one() -> None:
     text = text_of(make_mode("start"))
     assert "Trainings started from the weights of an earlier model (b.pth, SHA-256 cdcdcdcdcdcd…)" in text
-    assert "weights without a counterpart there were drawn uniformly, scaled as by Glorot & Bengio, 2010" in text
+    assert "weights without a counterpart there were drawn uniformly, scaled as by Glorot & Bengio (2010)" in text
     assert "took 2,468 parameters from there" in text
     assert "Initial weights were uniform" not in text
     assert "different initial weights" not in text
@@ -299,6 +321,13 @@ def test_a_study_compares_variants() -> None:
     text = text_of(make_mode("study"))
     assert "Which variant may be the best" in text
     assert "of 8 variants were not ruled out" in text
+
+
+def test_the_smallest_of_the_tied_may_differ_from_the_best_in_its_options_alone() -> None:
+    document = make_mode("study")
+    best, smallest = (document["verdict"][name] for name in ("best_measured", "recommended"))
+    smallest |= {"config": best["config"], "options": {"normalization": "none"}}
+    assert "of which [64, 64] (normalization none) (" in text_of(document)
 
 
 def test_what_cannot_be_told_in_a_study_is_not_told() -> None:
