@@ -176,7 +176,7 @@ def _cards(document: Document, verdict: Document) -> list[tuple[str, ...]]:
         rows = f"on {count_of(document['data']['test_rows'], 'row')} that chose nothing"
         cards.append((f"Honest test loss of {name_of(best)}", figure(best["honest_test_loss"]), interval, rows))
     cards += [
-        (f"Baseline: {_baseline_name(document, baseline)}", figure(baseline["loss"]), _beaten(baseline, n))
+        (f"Baseline: {_baseline_name(baseline)}", figure(baseline["loss"]), _beaten(baseline, n))
         for baseline in verdict["baselines"]
         if baseline["name"] == "PCA"
     ]
@@ -189,9 +189,9 @@ def _model(entry: Document, loss: str) -> tuple[str, ...]:
     return name_of({"config": entry["config"]}), *options, loss, count_of(entry["model_params"], "parameter")
 
 
-def _baseline_name(document: Document, baseline: Document) -> str:
-    components = count_of(document["args"]["latent_dim"], "component")
-    return f"PCA with {components}" if baseline["name"] == "PCA" else str(baseline["name"])
+def _baseline_name(baseline: Document) -> str:
+    components = baseline["components"]
+    return str(baseline["name"]) if components is None else f"PCA with {count_of(components, 'component')}"
 
 
 def _beaten(baseline: Document, n: int) -> str:
@@ -245,7 +245,7 @@ def _about_the_verdict(document: Document) -> list[tuple[str, str]]:
         found.append(("Not proven", text))
     found += [
         (
-            f"Not beaten: {_baseline_name(document, baseline)}",
+            f"Not beaten: {_baseline_name(baseline)}",
             f"Its loss is {figure(baseline['loss'])}: on these rows, autoencoders trained so gain nothing over it.",
         )
         for baseline in verdict["baselines"]

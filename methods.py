@@ -291,7 +291,7 @@ def _selection(document: Mapping[str, Any]) -> list[str]:
         )
     sentences += [_outcome(document, verdict, n), *_honesty(document, verdict, best)]
     if verdict["baselines"]:
-        texts = [f"{_baseline(b['name'], args)} reached {figure(b['loss'])}" for b in verdict["baselines"]]
+        texts = [f"{_baseline(b)} reached {figure(b['loss'])}" for b in verdict["baselines"]]
         sentences.append(f"As baselines, scored alike, {listed(texts, 'and')}.")
     return sentences + _probe(verdict["probe"])
 
@@ -350,8 +350,9 @@ def _probe(probe: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def _baseline(name: str, args: Mapping[str, Any]) -> str:
-    return f"PCA with {count_of(args['latent_dim'], 'component')}" if name == "PCA" else f"the {name}"
+def _baseline(baseline: Mapping[str, Any]) -> str:
+    components = baseline["components"]
+    return f"the {baseline['name']}" if components is None else f"PCA with {count_of(components, 'component')}"
 
 
 def _effects(document: Mapping[str, Any]) -> list[str]:
