@@ -326,7 +326,7 @@ def loading_weights(path: Path, content: bytes, remedy: str = SAVE_AGAIN) -> Ite
 
 
 def _read_weights(path: Path, content: bytes, remedy: str) -> Mapping[str, Tensor]:
-    fault = "no file of PyTorch, or cut off"
+    fault = "not a PyTorch file, or cut off"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about archives of other kinds, which are refused anyway

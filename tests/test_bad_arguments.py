@@ -137,7 +137,7 @@ ARGUMENTS |= {
     "a model's name that is not text": (["--init_from", "\udcff"], "--init_from '\\udcff': not valid UTF-8", "rename"),
     "something else for a model": (
         ["--init_from", str(SAMPLE_PATH)],
-        f"--init_from {str(SAMPLE_PATH)!r}: no file of PyTorch",
+        f"--init_from {str(SAMPLE_PATH)!r}: not a PyTorch file",
         "give a .pth that this program wrote",
     ),
     "a frozen encoder of its own scaling": (

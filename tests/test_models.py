@@ -238,7 +238,7 @@ def test_a_pth_of_another_kind_is_refused(tmp_path: Path, fault: str) -> None:
 def test_a_truncated_pth_is_refused(tmp_path: Path, size: int) -> None:
     path = leave_behind(tmp_path)
     path.write_bytes(path.read_bytes()[:size])
-    assert "no file of PyTorch, or cut off" in refusal(tmp_path, path)
+    assert "not a PyTorch file, or cut off" in refusal(tmp_path, path)
 
 
 def test_values_of_other_columns_are_refused(tmp_path: Path) -> None:

@@ -282,7 +282,7 @@ def test_weights_of_another_kind_are_refused(tmp_path: Path, fault: str) -> None
 def test_a_truncated_file_is_refused(tmp_path: Path, size: int) -> None:
     path = save(model_of((5,)), tmp_path)
     path.write_bytes(path.read_bytes()[:size])
-    assert "no file of PyTorch, or cut off" in refusal(path)
+    assert "not a PyTorch file, or cut off" in refusal(path)
 
 
 def test_a_file_larger_than_any_model_is_refused_before_it_is_read(
