@@ -164,7 +164,7 @@ def _which(n_shown: int, searched: Survey) -> str:
         return f"the {count} {searched.which} (of {all_:,})"
     if n_shown < all_:
         return f"the best {n_shown} of {all_:,} configurations"
-    return f"all {all_} configurations" if all_ > 1 else "the one configuration"
+    return {1: "the one configuration", 2: "both configurations"}.get(all_, f"all {all_} configurations")
 
 
 def _spread(c: ConfigurationResult) -> np.ndarray:

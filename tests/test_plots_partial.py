@@ -28,6 +28,7 @@ MANY = list(Space([8, 16, 24, 32, 64, 128, 256], 6).configurations())
 RANKINGS: dict[str, list[ConfigurationResult]] = {
     "19": make_ranking(enumerate_configurations([16, 32, 64], 3)),
     "3 × 1": make_ranking(enumerate_configurations([16, 32, 64], 1), repeats=1),
+    "2 × 1": make_ranking([(16,), (32,)], repeats=1),
     "halving": halve(make_ranking(WIDE, repeats=2), [2, 6, 18]),
     "halving from epoch 1, one left": halve(make_ranking(WIDE[:20], repeats=2, failed=WIDE[:1]), [1, 2, 4, 8, 16], 2),
     "stopped": make_ranking(enumerate_configurations([16, 32, 64], 3), stopped=STOPPED),
@@ -160,6 +161,8 @@ def test_survivors_are_not_taken_for_everything(
         ("halving from epoch 1, one left", None, "the one trained to the end (of 20)"),
         ("19", 125, "the best 5 of 19 tried (of 125)"),
         ("3 × 1", 125, "the 3 tried (of 125)"),
+        ("2 × 1", None, "both configurations"),
+        ("3 × 1", None, "all 3 configurations"),
         ("pairs", 256, "the best 5 of 38 that finished (of 256)"),
     ],
 )
