@@ -142,11 +142,11 @@ def choose_rows(labels: pd.Series[Any], groups: np.ndarray | None, *, most_colum
     kept = np.flatnonzero(counts >= LEAST_ROWS)
     column = str(labels.name)
     if len(kept) < 2:
-        raise LabelError(f"fewer than two values of '{column}' have {LEAST_ROWS} rows")
+        raise LabelError(f"fewer than two values of '{column}' have {LEAST_ROWS} rows or more")
     if len(kept) > MOST_LABELS:
         raise LabelError(
-            f"{len(kept):,} values of '{column}' have {LEAST_ROWS} rows; more than {MOST_LABELS} are taken for "
-            "identifiers, not for labels"
+            f"{len(kept):,} values of '{column}' have {LEAST_ROWS} rows or more; more than {MOST_LABELS} such values "
+            "are taken for identifiers, not for labels"
         )
     n_drawn, rows = len(rows), rows[np.isin(number[rows], kept)]
     units = np.arange(len(rows)) if groups is None else np.unique(groups[rows], return_inverse=True)[1]

@@ -23,6 +23,7 @@ from dataset import COPUSDataset, DataError, Scaling, fit_scaling
 from lifecycle import SplitTable
 from splits import Split
 from start import find_source, stored_scaling
+from study_plan import factors_of
 from uncertainty import ScoredPart, bundle_rows, scored_part
 from weights import Source
 
@@ -143,7 +144,7 @@ def tell_odd_sizes(arguments: argparse.Namespace, loaded: Loaded, console: Conso
     columns = count(n_columns, "column")
     if arguments.latent_dim >= n_columns:
         console.notice(f"--latent_dim {arguments.latent_dim} does not compress {columns}")
-    is_crossed = "input_normalization" in (arguments.study or "")
+    is_crossed = "input_normalization" in {factor.name for factor in factors_of(arguments)}
     if n_columns <= 2 and arguments.input_normalization == "layer" and not is_crossed:
         left = "nothing of a single column" if n_columns == 1 else "only the order of two columns"
         console.warn(f"LayerNorm on the input leaves {left}; give --input_normalization none")

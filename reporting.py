@@ -368,15 +368,15 @@ def look_at_latent_space(
     after.wait()
     from headless import headless
     from latent_findings import examine
-    from report import config_text
     from training import trained_model
 
     found = examine(arguments, loaded, trained_model(trained, loaded.table, training.settings))
     drawn.wait()
-    title = f"the {SELECTED[arguments.select]} configuration, {config_text(chosen.config).replace('->', '→')}"
     with headless(drafts):
         from latent_report import draw
+        from plot_style import name_in_words
 
+        title = f"the {SELECTED[arguments.select]} configuration, {name_in_words(chosen.config)}"
         return Look(found, draw(found, loaded, title=title, note=SAMPLE_NOTE if loaded.is_sample else None))
 
 

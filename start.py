@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,7 +44,7 @@ def find_source(arguments: argparse.Namespace) -> Source | None:
     try:
         source = read_source(arguments.init_from, freezes=arguments.freeze_encoder)
     except (OSError, ValueError) as error:
-        fault = str(error).removeprefix(f"{arguments.init_from}: ")
+        fault = str(error).removeprefix(f"{Path(arguments.init_from)}: ")
         raise UsageError(f"--init_from {arguments.init_from!r}: {fault}") from None
     if arguments.freeze_encoder:
         _check_frozen(arguments, source)

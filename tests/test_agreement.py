@@ -122,9 +122,13 @@ def test_neighbours_and_folds_are_as_many_as_the_smallest_label_allows() -> None
 @pytest.mark.parametrize(
     ("labels", "groups", "words"),
     [
-        (np.zeros(N), None, "fewer than two values of 'x' have 5 rows"),
-        (np.arange(N), None, "fewer than two values of 'x' have 5 rows"),
-        (np.arange(N) // 5, None, "24 values of 'x' have 5 rows; more than 20 are taken for identifiers"),
+        (np.zeros(N), None, "fewer than two values of 'x' have 5 rows or more"),
+        (np.arange(N), None, "fewer than two values of 'x' have 5 rows or more"),
+        (
+            np.arange(N) // 5,
+            None,
+            "24 values of 'x' have 5 rows or more; more than 20 such",
+        ),
         (np.arange(N) % 2, np.zeros(N, int), "all rows with a value of 'x' are one group"),
     ],
     ids=["one", "all different", "identifiers", "one group"],

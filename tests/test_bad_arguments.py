@@ -140,6 +140,11 @@ ARGUMENTS |= {
         f"--init_from {str(SAMPLE_PATH)!r}: not a PyTorch file",
         "give a .pth that this program wrote",
     ),
+    "something else for a model, in a roundabout way": (
+        ["--init_from", f"{SAMPLE_PATH.parent}/./sample.csv"],
+        f"--init_from '{SAMPLE_PATH.parent}/./sample.csv': not a PyTorch file",
+        "give a .pth that this program wrote",
+    ),
     "a frozen encoder of its own scaling": (
         ["--init_from", str(SAMPLE_PATH), "--freeze_encoder", "--scaling", "robust"], "--scaling: with", "leave it out",
     ),

@@ -85,7 +85,7 @@ def test_ten_rows_without_labels_are_clustered_instead(size: int, tmp_path: Path
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        ([f"row {k}" for k in range(10)], "fewer than two values of 'x' have 5 rows"),
+        ([f"row {k}" for k in range(10)], "fewer than two values of 'x' have 5 rows or more"),
         ([None] * 10, None),
         (["=1+1", "\u202e$x_1$"] * 5, None),
         ([True, False] * 5, None),

@@ -214,7 +214,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_pictures(
     assert not list(tmp_path.glob("*.json"))
 
 
-def test_in_somebody_elses_process_it_does(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_ctrl_c_in_a_notebook_does(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     impatient(monkeypatch)
     before_call(monkeypatch, plots, "draw_search", lambda: time.sleep(0.2))
     before_call(monkeypatch, reporting, "write_report", press_twice)
