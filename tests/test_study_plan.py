@@ -19,6 +19,7 @@ def test_factors_come_in_the_order_of_options_with_levels_as_given() -> None:
         Factor("normalization", ("none", "layer")),
     )
     assert [factor.name for factor in read_factors(ALL)] == list(OPTIONS)
+    assert read_factors(f"{ALL}; ") == read_factors(ALL), "what ends with a ; is no further factor"
 
 
 def test_every_configuration_comes_with_every_combination_once() -> None:
