@@ -40,7 +40,6 @@ from plot_style import (
     save,
     set_scale,
     short_name,
-    tick_room,
     tick_texts,
     trainings_text,
     wrapped,
@@ -297,8 +296,7 @@ def _seconds_above(axes: Axes, history: History) -> None:
             break
         for tick in MaxNLocator(nbins=nbins, steps=[1, 2, 5, 10]).tick_values(0, times[-1]):
             at = float(np.interp(tick, times, trainings))
-            gap = max(TICK_GAP, tick_room(tick)) * end
-            if tick <= times[-1] and all(abs(at - other) >= gap for other in ticks.values()):
+            if tick <= times[-1] and all(abs(at - other) >= TICK_GAP * end for other in ticks.values()):
                 ticks[float(tick)] = at
     above = axes.twiny()
     above.set(xlim=axes.get_xlim(), xlabel=f"{unit} of training, {history.threads} at a time")

@@ -173,17 +173,13 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _apart(ticks: Sequence[float], low: float, high: float) -> list[float]:
-    """Those whose texts, side by side on a logarithmic axis, do not touch."""
+    """Those whose texts, side by side on a logarithmic axis of 4 inches, do not touch."""
     kept: list[float] = []
     for tick in ticks:
-        if not kept or math.log(tick / kept[-1]) >= tick_room(tick) * math.log(high / low):
+        inches = len(f"{tick:,.6g}") * 0.065 + 0.05
+        if not kept or 4 * math.log(tick / kept[-1]) >= inches * math.log(high / low):
             kept.append(tick)
     return kept
-
-
-def tick_room(tick: float) -> float:
-    """How much of an axis of 4 inches its text takes, as a share."""
-    return (len(f"{tick:,.6g}") * 0.065 + 0.05) / 4
 
 
 def tick_texts(values: Sequence[float], *, same_decimals: bool) -> list[str]:

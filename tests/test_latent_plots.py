@@ -153,6 +153,8 @@ def test_every_two_dimensions_are_shown_by_label_below_and_by_density_above_the_
             if row != column:
                 assert len(drawn) == (3 if row > column else 2), "labels, or training and test rows"
                 assert sorted(np.concatenate(drawn).tolist()) == sorted(codes[:, [column, row]].tolist())
+    for axes in grid[0]:
+        assert not any(tick.tick1line.get_markersize() for tick in axes.yaxis.get_major_ticks()), "they have no numbers"
 
 
 def test_many_dimensions_are_shown_by_the_two_principal_components_and_said_so() -> None:

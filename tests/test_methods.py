@@ -414,3 +414,12 @@ def test_the_text_leaves_the_document_alone() -> None:
     before = copy.deepcopy(document)
     methods_text(document)
     assert document == before
+
+
+@pytest.mark.parametrize(("components", "words"), [(1, "PCA with 1 component reached"), (24, "PCA with 24 components")])
+def test_pca_has_the_components_that_the_results_say(components: int, words: str) -> None:
+    document = make_document("whole")
+    (pca,) = (baseline for baseline in document["verdict"]["baselines"] if baseline["name"] == "PCA")
+    pca["components"] = components
+    assert words in text_of(document)
+    assert "the column means reached" in text_of(document)

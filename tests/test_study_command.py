@@ -14,6 +14,8 @@ from commands import SCHEMA, Run, but_for_time, make_diverge, run
 from journals import journal_path, line_ends
 from resumption import goes_on_from, outputs
 
+import history_plot
+from history import History
 from models import load_best
 from search import Trial, Variant, options_of
 
@@ -30,6 +32,24 @@ def whole(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     done = run(tmp_path_factory.mktemp("study") / "whole", "--data_path", table, *FIELD, pictures=True)
     assert (done.status, done.err) == (0, "")
     return done
+
+
+def test_the_second_stages_picture_knows_of_the_first(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    firsts: list[History | None] = []
+    plot = history_plot.plot_history
+
+    def plot_and_note(*arguments: Any, **named: Any) -> None:
+        firsts.append(named["first"])
+        plot(*arguments, **named)
+
+    monkeypatch.setattr(history_plot, "plot_history", plot_and_note)
+    done = run(tmp_path, "--data_path", table, *TWO_STAGES, pictures=True)
+    assert (done.status, done.err) == (0, "")
+    (first,) = firsts
+    assert first is not None
+    assert first.tried == N_LAYERS
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from builders import halve, make_configuration, make_ranking, make_study_ranking, make_verdict
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from pictures import NOTE, assert_readable, assert_sharp_and_small, words_in
+from matplotlib.text import Text
+from pictures import NOTE, assert_readable, assert_sharp_and_small, texts_of, words_in
 
 import verdict_plot
 from plot_style import survey
@@ -164,6 +166,10 @@ def test_names_sizes_losses_and_words_stand_beside_the_rows() -> None:
             "[128, 128, 128] is the best measured; 2 of 33 configurations that finished are tied",
         ),
         ("proven", "[32, 32] is proven better than all 4 others (95 %)"),
+        (
+            "variants",
+            "[64, 64, 64] (dropout 0.1, weight_decay 0.01, normalization layer, input_normalization none) is",
+        ),
         ("two", "[64, 64] is proven better than the other one (95 %)"),
         ("large losses", "[8] is the best measured; all 3 configurations are tied for best (95 %)"),
         ("once", "[64] is the best measured; whether it is better, one training each cannot tell"),
@@ -304,3 +310,14 @@ def test_one_configuration_alone_is_set_against_the_baselines() -> None:
     assert (low, high) == pytest.approx((-0.1 * loss, 0.1 * loss))
     assert len(baselines(figure)) == 1  # PCA
     assert "tied" not in words_in(figure).lower()
+
+
+@pytest.mark.parametrize("name", RANKINGS)
+def test_numbers_below_the_axis_are_apart(name: str) -> None:
+    figure = draw(name)
+    boxes = sorted((box for text, box in texts_of(figure).items() if is_tick(text, figure)), key=lambda box: box.x0)
+    assert all(left.x1 + 20 < right.x0 for left, right in pairwise(boxes))
+
+
+def is_tick(text: Text, figure: Figure) -> bool:
+    return any(text in axes.get_xticklabels() for axes in figure.axes)
