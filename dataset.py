@@ -31,10 +31,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from copus import PROFILE_COLUMN
-from splits import Split, fold_rows, leak_notice, mark_rows, split_rows, validation_rows
-from tables import DataError as DataError  # offered here too, since COPUSDataset raises it
-from tables import Sheet, Table, listing, one_line, read_table, shortened, with_header
+from layersearch.table.copus import PROFILE_COLUMN
+from layersearch.table.formats import DataError as DataError  # offered here too, since COPUSDataset raises it
+from layersearch.table.formats import Sheet, Table, listing, one_line, read_table, shortened, with_header
+from layersearch.table.splits import Split, fold_rows, leak_notice, mark_rows, split_rows, validation_rows
 
 # The 24 features, in the order of the published table; T_O is a code and a column there, but no feature.
 STUDENT_CODES = ("L", "Ind", "CG", "WG", "OG", "S_Anq", "SQ", "WC", "PRD", "SP", "TQ", "S_W", "S_O")
@@ -562,6 +562,6 @@ def fit_scaling(kind: str, data: Tensor, rows: Tensor, columns: Sequence[str]) -
 if __name__ == "__main__":
     import sys
 
-    from download import main
+    from layersearch.command.download import main
 
     sys.exit(main())

@@ -23,25 +23,25 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from arguments import PROG, n_to_try, parse_arguments, read_space
-from console import Console, Stopwatch, UsageError, any_text, count
-from interruption import Interrupted, Interruption
-from overhead import Aside, hurrying
-from search import Space
-from study_plan import CrossedSpace, count_options, factors_of
-from workers import is_out_of_memory
+from layersearch.background import Aside, hurrying
+from layersearch.command.arguments import PROG, n_to_try, parse_arguments, read_space
+from layersearch.command.interruption import Interrupted, Interruption
+from layersearch.console import Console, Stopwatch, UsageError, any_text, count
+from layersearch.engines.workers import is_out_of_memory
+from layersearch.space.configurations import Space
+from layersearch.space.factors import CrossedSpace, count_options, factors_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
 
-    from library import SearchResults
-    from loading import Loaded
-    from reporting import Report
-    from search import TrialResult
-    from selection import ConfigurationResult
-    from training import Training
+    from layersearch.command.library import SearchResults
+    from layersearch.engines.training import Training
+    from layersearch.loading.loaded import Loaded
+    from layersearch.report.publish import Report
+    from layersearch.space.configurations import TrialResult
+    from layersearch.space.ranking import ConfigurationResult
 
 
 NO_MEMORY = "out of memory; narrow the search, or give fewer --threads"
@@ -84,7 +84,7 @@ def search(**keywords: Any) -> SearchResults:
         OSError: the results could not be written; what was there before is as it was.
         MemoryError: the search does not fit.
     """
-    from library import read_keywords, results_of
+    from layersearch.command.library import read_keywords, results_of
 
     stopwatch = Stopwatch()
     arguments = read_keywords(keywords)
@@ -122,7 +122,7 @@ def execute(arguments: argparse.Namespace, stopwatch: Stopwatch, interruption: I
     """Does what checked arguments ask for."""
     console = Console(arguments.quiet, on_gone=interruption.request)
     if arguments.encode is not None:
-        from encoding import encode
+        from layersearch.latent.encoding import encode
 
         return Outcome(encode(arguments, console, interruption))
     space = read_space(arguments)
@@ -159,16 +159,16 @@ def run(
     interruption: Interruption,
 ) -> Outcome:
     """From checked arguments to results on disk."""
-    from files import HeldError, drafting, exclusive
+    from layersearch.files import HeldError, drafting, exclusive
 
     with hurrying():
-        from engine_choice import choose_device, choose_engine, plan_training
-        from environment import machine_identity, search_identity
-        from journal import open_journal
-        from loading import announce, load
-        from machines import connected
-        from reporting import make_folder
-        from start import behind_encoder
+        from layersearch.engines.choice import choose_device, choose_engine, plan_training
+        from layersearch.engines.machines import connected
+        from layersearch.journal.identity import machine_identity, search_identity
+        from layersearch.journal.journal import open_journal
+        from layersearch.loading.loaded import announce, load
+        from layersearch.loading.start import behind_encoder
+        from layersearch.report.publish import make_folder
 
         device = choose_device("cpu" if arguments.distributed else arguments.device)
         stopwatch.lap("start_up")
@@ -218,11 +218,11 @@ def train_and_report(
 
     `drafts`: a folder for what Matplotlib cannot keep elsewhere.
     """
-    from conclusion import conclude, reach_verdict
-    from environment import describe_environment
-    from loading import tell_changes
-    from reporting import draw_pictures, import_late, look_at_latent_space, write_report
-    from searching import carry_out
+    from layersearch.journal.identity import describe_environment
+    from layersearch.loading.loaded import tell_changes
+    from layersearch.report.publish import draw_pictures, import_late, look_at_latent_space, write_report
+    from layersearch.search.running import carry_out
+    from layersearch.verdict.conclusion import conclude, reach_verdict
 
     described = Aside(partial(describe_environment, device, training.engine, training.threads))
     imported = Aside(partial(import_late, arguments, drafts))
@@ -273,11 +273,11 @@ def _tell_fewer(console: Console) -> Callable[[int], None]:
 
 def print_configurations(arguments: argparse.Namespace, space: Space, console: Console) -> int:
     """The space, with sizes and estimated times; returns the exit status."""
-    from engine_choice import choose_device, choose_room, threads_of, training_settings
-    from lifecycle import nominal_seconds
-    from listing import list_configurations
-    from loading import load
-    from start import behind_encoder
+    from layersearch.command.listing import list_configurations
+    from layersearch.engines.choice import choose_device, choose_room, threads_of, training_settings
+    from layersearch.engines.lifecycle import nominal_seconds
+    from layersearch.loading.loaded import load
+    from layersearch.loading.start import behind_encoder
 
     device = choose_device("cpu" if arguments.distributed else arguments.device)
     loaded = load(arguments, device)
@@ -309,7 +309,7 @@ def print_configurations(arguments: argparse.Namespace, space: Space, console: C
 
 
 def _first_failure(ranking: Sequence[ConfigurationResult]) -> str:
-    from report import config_text
+    from layersearch.report.results import config_text
 
     remedy = "narrow the search" if ranking[0].trials[0].out_of_memory else "try a lower --initial_lr"
     return f"{config_text(ranking[0].config)} {ranking[0].status}; {remedy}"

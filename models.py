@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from layersearch.space.configurations import NORMALIZATIONS
 from losses import squared_error_sums
-from search import NORMALIZATIONS
 
 if TYPE_CHECKING:
     from dataset import Scaling

@@ -30,12 +30,13 @@ import make_sample  # noqa: E402 - the project's modules lie one folder up
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from argument_values import SAMPLE_PATH  # noqa: E402
 from dataset import COPUS_CODES, COPUSDataset, fit_scaling  # noqa: E402
-from environment import describe_environment  # noqa: E402
-from lifecycle import SplitTable, TrainingSettings  # noqa: E402
-from losses import sum_weights  # noqa: E402
-from search import (  # noqa: E402
+from layersearch.command.values import SAMPLE_PATH  # noqa: E402
+from layersearch.engines.lifecycle import SplitTable, TrainingSettings  # noqa: E402
+from layersearch.engines.training import Training, try_out  # noqa: E402
+from layersearch.engines.workers import available_cores  # noqa: E402
+from layersearch.journal.identity import describe_environment  # noqa: E402
+from layersearch.space.configurations import (  # noqa: E402
     Configuration,
     Trial,
     TrialResult,
@@ -43,12 +44,11 @@ from search import (  # noqa: E402
     enumerate_configurations,
     plan_trials,
 )
-from selection import rank_configurations  # noqa: E402
-from splits import fold_rows  # noqa: E402
-from training import Training, try_out  # noqa: E402
-from uncertainty import scored_part  # noqa: E402
-from verdict import Verdict, judge  # noqa: E402
-from workers import available_cores  # noqa: E402
+from layersearch.space.ranking import rank_configurations  # noqa: E402
+from layersearch.table.splits import fold_rows  # noqa: E402
+from layersearch.verdict.uncertainty import scored_part  # noqa: E402
+from layersearch.verdict.verdict import Verdict, judge  # noqa: E402
+from losses import sum_weights  # noqa: E402
 
 SETTINGS = TrainingSettings(
     latent_dim=3, epochs=20, batch_size=32, initial_lr=0.001, eta_min=1e-6, weight_decay=1e-4, dropout=0.1, seed=42

@@ -31,11 +31,11 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402 - the project's modules lie one folder up
 
 from dataset import COPUSDataset, fit_scaling  # noqa: E402
-from environment import describe_environment  # noqa: E402
-from lifecycle import SplitTable, TrainingSettings  # noqa: E402
-from search import Trial, count_parameters, enumerate_configurations, plan_trials  # noqa: E402
-from training import make_trainer, try_out  # noqa: E402
-from workers import available_cores, run_trials  # noqa: E402
+from layersearch.engines.lifecycle import SplitTable, TrainingSettings  # noqa: E402
+from layersearch.engines.training import make_trainer, try_out  # noqa: E402
+from layersearch.engines.workers import available_cores, run_trials  # noqa: E402
+from layersearch.journal.identity import describe_environment  # noqa: E402
+from layersearch.space.configurations import Trial, count_parameters, enumerate_configurations, plan_trials  # noqa: E402
 
 SETTINGS = TrainingSettings(
     latent_dim=3, epochs=20, batch_size=32, initial_lr=0.001, eta_min=1e-6, weight_decay=1e-4, dropout=0.1, seed=42

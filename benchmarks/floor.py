@@ -26,10 +26,9 @@ import numpy as np  # noqa: E402 - the project's modules lie one folder up
 import torch  # noqa: E402
 from numba import int64, uint64  # noqa: E402
 
-import jit  # noqa: E402
-import kernel  # noqa: E402
-from environment import describe_environment  # noqa: E402
-from kernel import (  # noqa: E402
+from layersearch.engines.kernel import jit  # noqa: E402
+from layersearch.engines.kernel import step as kernel  # noqa: E402
+from layersearch.engines.kernel.step import (  # noqa: E402
     GAIN,
     HIDDEN_BACKWARD,
     N_IN,
@@ -41,9 +40,10 @@ from kernel import (  # noqa: E402
     call_normalize,
     call_transpose,
 )
-from randomness import dropout_threshold  # noqa: E402
-from search import Configuration  # noqa: E402
-from vectors import address  # noqa: E402
+from layersearch.engines.kernel.vectors import address  # noqa: E402
+from layersearch.journal.identity import describe_environment  # noqa: E402
+from layersearch.randomness import dropout_threshold  # noqa: E402
+from layersearch.space.configurations import Configuration  # noqa: E402
 
 CONFIGURATIONS: list[Configuration] = [(16, 16, 16), (32,), (64,), (64, 64), (64, 64, 64)]
 TRAIN_ROWS, TEST_ROWS, FEATURES, LATENT, BATCH = 1607, 401, 24, 3, 32

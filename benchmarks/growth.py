@@ -38,8 +38,8 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402 - the project's modules lie one folder up
 
-from search import Configuration, count_parameters  # noqa: E402
-from workers import available_cores  # noqa: E402
+from layersearch.engines.workers import available_cores  # noqa: E402
+from layersearch.space.configurations import Configuration, count_parameters  # noqa: E402
 
 LATENT, ROWS, COLUMNS = 3, 2000, 24
 TRAIN_SHARE = 0.8
@@ -142,8 +142,8 @@ def write_table(rows: int, path: Path) -> None:
 
 def run_command(job: dict[str, Any]) -> list[dict[str, Any]]:
     """Runs the command in this process; its stages, by the clock and by processor time."""
-    import console
     import hyperparam_optimizer
+    from layersearch import console
 
     processor: dict[str, float] = {}
 
@@ -190,9 +190,9 @@ def run_training(job: dict[str, Any], runs: int) -> list[dict[str, Any]]:
     """Trains some times over; seconds per epoch of one training."""
     import torch
 
-    from lifecycle import SplitTable, TrainingSettings, nominal_seconds
-    from search import Trial
-    from training import make_trainer, try_out
+    from layersearch.engines.lifecycle import SplitTable, TrainingSettings, nominal_seconds
+    from layersearch.engines.training import make_trainer, try_out
+    from layersearch.space.configurations import Trial
 
     try_out("compiled")
     config = tuple(job["config"])
@@ -224,7 +224,7 @@ def compare_threads(
     train: Callable[..., Any], trials: Sequence[Any], threads: int, runs: int, epochs: int
 ) -> list[dict[str, Any]]:
     """By the clock, so many at a time; with two also one at a time in turn, and how a plain loop fares meanwhile."""
-    from workers import run_trials
+    from layersearch.engines.workers import run_trials
 
     def search(at_a_time: int) -> float:
         started = time.perf_counter()
@@ -319,7 +319,7 @@ def hardware() -> str:
     """Processor, cores and versions, in a line."""
     import torch
 
-    from environment import describe_environment
+    from layersearch.journal.identity import describe_environment
 
     machine = describe_environment(torch.device("cpu"), "compiled", available_cores())
     return (

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.lines import Line2D  # noqa: E402
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator  # noqa: E402
 
-from plot_style import COLOURS, DPI, FAINT, STYLE, WIDTH, save, wrapped  # noqa: E402
+from layersearch.pictures.style import COLOURS, DPI, FAINT, STYLE, WIDTH, save, wrapped  # noqa: E402
 
 if TYPE_CHECKING:
     from growth import Row

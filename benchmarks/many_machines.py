@@ -36,14 +36,14 @@ import ray  # noqa: E402
 import torch  # noqa: E402
 from engines import SETTINGS, load_table, spread  # noqa: E402
 
-import machines  # noqa: E402
-from environment import describe_environment, machine_identity  # noqa: E402
-from journal import Key, open_journal  # noqa: E402
-from lifecycle import nominal_seconds  # noqa: E402
-from machines import batch_seconds  # noqa: E402
-from search import Trial  # noqa: E402
-from training import Training, make_trainer, try_out  # noqa: E402
-from workers import available_cores  # noqa: E402
+from layersearch.engines import machines  # noqa: E402
+from layersearch.engines.lifecycle import nominal_seconds  # noqa: E402
+from layersearch.engines.machines import batch_seconds  # noqa: E402
+from layersearch.engines.training import Training, make_trainer, try_out  # noqa: E402
+from layersearch.engines.workers import available_cores  # noqa: E402
+from layersearch.journal.identity import describe_environment, machine_identity  # noqa: E402
+from layersearch.journal.journal import Key, open_journal  # noqa: E402
+from layersearch.space.configurations import Trial  # noqa: E402
 
 FLAGS = ("--latent_dim", "3", "--hidden_dims_search", "16,32,64", "--max_layers", "3", "--no_probe", "--quiet")
 LENGTHS = (20, 100)  # epochs

@@ -23,9 +23,9 @@ import numba  # noqa: E402 - the project's modules lie one folder up
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-import jit  # noqa: E402
-from environment import describe_environment  # noqa: E402
-from product import BLOCKED_PRODUCTS, SCRATCH, multiply  # noqa: E402
+from layersearch.engines.kernel import jit  # noqa: E402
+from layersearch.engines.kernel.product import BLOCKED_PRODUCTS, SCRATCH, multiply  # noqa: E402
+from layersearch.journal.identity import describe_environment  # noqa: E402
 
 TIMINGS = 15
 SHAPES = [(16, 32), (64, 32), (128, 32), (64, 256), (256, 32), (128, 128), (256, 256), (512, 512), (1024, 1024)]

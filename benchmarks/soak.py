@@ -34,12 +34,12 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402 - the project's modules lie one folder up
 
-from environment import describe_environment  # noqa: E402
-from files import DRAFTS, HOLDER  # noqa: E402
-from journal import Records, read_records  # noqa: E402
-from search import TrialResult  # noqa: E402
-from training import try_out  # noqa: E402
-from workers import available_cores  # noqa: E402
+from layersearch.engines.training import try_out  # noqa: E402
+from layersearch.engines.workers import available_cores  # noqa: E402
+from layersearch.files import DRAFTS, HOLDER  # noqa: E402
+from layersearch.journal.identity import describe_environment  # noqa: E402
+from layersearch.journal.journal import Records, read_records  # noqa: E402
+from layersearch.space.configurations import TrialResult  # noqa: E402
 
 SEARCHES = MappingProxyType(
     {

@@ -27,18 +27,18 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402 - the project's modules lie one folder up
 import torch  # noqa: E402
 
-from bayesian import Values, bayesian, make_study  # noqa: E402
 from dataset import COPUSDataset, fit_scaling  # noqa: E402
-from environment import describe_environment  # noqa: E402
-from history import History  # noqa: E402
-from lifecycle import SplitTable, TrainingSettings  # noqa: E402
-from search import Configuration, ParameterCounts, Space, Trial, plan_trials  # noqa: E402
-from selection import ConfigurationResult, ResultCollector  # noqa: E402
-from strategies import Plan, draw_distinct, everything, follow, halving  # noqa: E402
-from training import Training, try_out  # noqa: E402
-from uncertainty import scored_part  # noqa: E402
-from verdict import judge  # noqa: E402
-from workers import available_cores  # noqa: E402
+from layersearch.engines.lifecycle import SplitTable, TrainingSettings  # noqa: E402
+from layersearch.engines.training import Training, try_out  # noqa: E402
+from layersearch.engines.workers import available_cores  # noqa: E402
+from layersearch.journal.identity import describe_environment  # noqa: E402
+from layersearch.search.bayesian import Values, bayesian, make_study  # noqa: E402
+from layersearch.search.history import History  # noqa: E402
+from layersearch.search.strategies import Plan, draw_distinct, everything, follow, halving  # noqa: E402
+from layersearch.space.configurations import Configuration, ParameterCounts, Space, Trial, plan_trials  # noqa: E402
+from layersearch.space.ranking import ConfigurationResult, ResultCollector  # noqa: E402
+from layersearch.verdict.uncertainty import scored_part  # noqa: E402
+from layersearch.verdict.verdict import judge  # noqa: E402
 
 SPACE = Space([8, 16, 32, 64, 128], 4)
 BASIC = Space([16, 32, 64], 3)

@@ -27,13 +27,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np  # the project's modules are found by what `calibration` does to the path
 from calibration import CONFIDENCE, SETTINGS, Population, draw_rows, share, train_population, trial_result
 
-from argument_values import SAMPLE_PATH
-from environment import describe_environment
-from search import Layers, Trial, TrialResult
-from selection import rank_configurations
-from study import Interaction, MainEffect, Study, analyse, make_contrasts
-from study_plan import Factors, Level, cross, read_factors
-from uncertainty import scored_part
+from layersearch.command.values import SAMPLE_PATH
+from layersearch.journal.identity import describe_environment
+from layersearch.space.configurations import Layers, Trial, TrialResult
+from layersearch.space.factors import Factors, Level, cross, read_factors
+from layersearch.space.ranking import rank_configurations
+from layersearch.verdict.study import Interaction, MainEffect, Study, analyse, make_contrasts
+from layersearch.verdict.uncertainty import scored_part
 
 STUDY = "dropout=0,0.1,0.3; normalization=layer,none; input_normalization=layer,none"
 OWN: dict[str, Level] = {"dropout": 0.1, "normalization": "layer", "input_normalization": "layer"}

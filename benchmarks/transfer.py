@@ -30,17 +30,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator  # noqa: E402
 
-from baselines import baseline_errors  # noqa: E402
-from compiled import compiled_trainer  # noqa: E402
 from dataset import COPUSDataset, Scaling, fit_scaling  # noqa: E402
-from environment import describe_environment  # noqa: E402
-from lifecycle import SplitTable, TrainingSettings  # noqa: E402
+from layersearch.engines.compiled import compiled_trainer  # noqa: E402
+from layersearch.engines.lifecycle import SplitTable, TrainingSettings  # noqa: E402
+from layersearch.engines.training import trained_model  # noqa: E402
+from layersearch.engines.weights import start_from  # noqa: E402
+from layersearch.journal.identity import describe_environment  # noqa: E402
+from layersearch.pictures.style import COLOURS, DPI, FAINT, STYLE, WIDTH, save, set_scale, wrapped  # noqa: E402
+from layersearch.space.configurations import Trial  # noqa: E402
+from layersearch.verdict.baselines import baseline_errors  # noqa: E402
 from losses import loss_of_sums, squared_error_sums  # noqa: E402
 from models import DynamicAutoencoder  # noqa: E402
-from plot_style import COLOURS, DPI, FAINT, STYLE, WIDTH, save, set_scale, wrapped  # noqa: E402
-from search import Trial  # noqa: E402
-from training import trained_model  # noqa: E402
-from weights import start_from  # noqa: E402
 
 CONFIG = (64, 64)
 SETTINGS = TrainingSettings(

@@ -1,0 +1,95 @@
+"""Being asked to stop: Ctrl-C, a terminal that closes, a system that shuts down.
+
+with Interruption() as interruption:
+    ...                             # a signal ends the process at once: there is nothing to lose yet
+    interruption.is_deferred = True
+    ...                             # now it only sets `status`: whoever trains stops and reports; a second one raises
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from layersearch.command.arguments import PROG
+
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # Windows has no SIGHUP, others have no SIGBREAK
+READER_GONE = 141  # the exit status that shells give for SIGPIPE
+ONCE_SECONDS = 0.3  # in which a second signal is the first: `timeout` and shells send it twice; a person is slower
+RETRY_SECONDS = 0.05
+WORDS = f"{PROG}: interrupted\n"
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run is to end at once, and the process with it."""
+
+
+class Interruption:
+    """Whether the run was asked to stop, and with which exit status it then ends: 128 and the signal's number."""
+
+    def __init__(self, *, is_guest: bool = False) -> None:
+        """`is_guest`: in somebody else's process, which is to go on: only Ctrl-C is taken."""
+        self._is_guest = is_guest
+        self.status: int | None = None
+        self.is_deferred = False
+        self._signalled: float | None = None  # when, by the monotonic clock
+        self._retry: threading.Timer | None = None
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+            names = ("SIGINT",) if self._is_guest else SIGNALS
+            for number in [getattr(signal, name) for name in names if hasattr(signal, name)]:
+                former = signal.getsignal(number)
+                if former not in (signal.SIG_IGN, None):  # as under nohup; None: somebody else's, not Python's
+                    self._former[number] = former
+                    signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._retry:
+            self._retry.cancel()
+        for number, former in self._former.items():
+            signal.signal(number, former)
+
+    def is_requested(self) -> bool:
+        """Whether the run is to come to an end."""
+        return self.status is not None
+
+    def request(self, status: int = READER_GONE) -> None:
+        """Asks the run to stop and to end with this exit status."""
+        self.status = self.status or status
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.request(128 + number)
+        if not self.is_deferred and self._is_guest:
+            raise KeyboardInterrupt
+        if not self.is_deferred:  # an exception would be lost, or worse, in the midst of an import
+            with suppress(OSError):
+                os.write(2, WORDS.encode())  # a handler may not print: that may be what it interrupts
+            os._exit(self.status or 1)
+        now = time.monotonic()
+        if self._signalled is None or now - self._signalled < ONCE_SECONDS:
+            self._signalled = self._signalled or now
+        elif _is_importing(frame):
+            self._retry = threading.Timer(RETRY_SECONDS, signal.raise_signal, [number])
+            self._retry.daemon = True
+            self._retry.start()
+        else:
+            self._signalled = now  # leaves time to clean up
+            raise KeyboardInterrupt if self._is_guest else Interrupted
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False

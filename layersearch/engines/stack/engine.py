@@ -1,0 +1,396 @@
+"""The stacked engine: many trials of one depth at a time, as one module (`stack_model.py`). For GPUs; runs on CPUs too.
+
+    train = stacked_trainer(table, settings)
+    for result in train(trials, room):            # one stack; None is an empty place
+        ...
+    check(device)                                  # is it right, on this device?
+
+A stack's places are alike, and members do not touch: a trial's bits depend on the `Room` alone, not on what else is in
+the stack, on its place, or on how often it was interrupted. On CUDA an epoch is a row of replays of one captured step
+(`stack_step.py`); what has to be known of it is read back once, at its end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from layersearch.engines.lifecycle import (
+    Checkpoints,
+    Clock,
+    InMemory,
+    SplitTable,
+    TrainingSettings,
+    build_model,
+    diverged_result,
+    finished_result,
+    first_state,
+    is_exhausted,
+    note_validation,
+    paused_result,
+    settings_of,
+    stream_name,
+)
+from layersearch.engines.reference import forward_with_masks, one_torch_thread, reference_trainer
+from layersearch.engines.stack.model import StackedAutoencoder, stack
+from layersearch.engines.stack.plan import EVALUATED_ROWS, Room, plan_stacks, room_of
+from layersearch.engines.stack.step import AT_REST, StackStep, Stream, adamw_rates, pad_targets, repeatable
+from layersearch.engines.workers import is_out_of_memory
+from layersearch.randomness import stream_key
+from layersearch.space.configurations import Trial, TrialResult, TrialState, no_memory_for
+from losses import squared_error_sums, weights_of
+from models import DynamicAutoencoder, flatten, load_flat
+
+# Of a loss, relative. Sums in another order differ by less than 1e-5 after a few steps; TF32 products by 1e-3.
+CHECK_TOLERANCE = 1e-4
+
+
+class StackTrainer(Protocol):
+    """Trains one stack."""
+
+    def __call__(
+        self, trials: Sequence[Trial | None], room: Room | None = None, stops: Callable[[], bool] = lambda: False
+    ) -> Iterator[TrialResult]:
+        """Yields results as they come; none of those that are unfinished once `stops`, asked each epoch, says so.
+
+        `room`: by default that of the settings, or as much as these need.
+        """
+
+
+def stacked_trainer(
+    table: SplitTable, settings: TrainingSettings, checkpoints: Checkpoints | None = None
+) -> StackTrainer:
+    """Trains stacks of trials on the table's device."""
+    states = InMemory() if checkpoints is None else checkpoints
+
+    def train(
+        trials: Sequence[Trial | None], room: Room | None = None, stops: Callable[[], bool] = lambda: False
+    ) -> Iterator[TrialResult]:
+        room = room or settings.room or room_of([trial for trial in trials if trial])
+        with _on(table.values.device):
+            run = _StackRun(table, settings, states, trials, room)
+            ended = run.settle()
+        yield from ended
+        while run.running and not stops():
+            with _on(table.values.device):
+                ended = run.train_epoch()
+            yield from ended
+
+    return train
+
+
+@dataclass
+class _Member:
+    """A trial in its place, and the stream of randomness that it follows."""
+
+    trial: Trial
+    place: int
+    state: TrialState
+    stream: int = 0
+
+
+class _Part(NamedTuple):
+    """Rows that members are scored on."""
+
+    targets: Tensor  # [N, F], with padding
+    weights: tuple[float, float]  # of the two sums of squared errors
+
+    def losses(self, totals: np.ndarray) -> np.ndarray:
+        """From both sums of squared errors, [..., 2]."""
+        losses: np.ndarray = self.weights[0] * totals[..., 0] + self.weights[1] * totals[..., 1]
+        return losses
+
+
+class _StackRun:
+    """One stack, from its members' states to their results. `running`: those that have not ended, by place."""
+
+    def __init__(
+        self,
+        table: SplitTable,
+        settings: TrainingSettings,
+        checkpoints: Checkpoints,
+        trials: Sequence[Trial | None],
+        room: Room,
+    ) -> None:
+        self.table, self.settings, self.checkpoints = table, settings, checkpoints
+        self.end = min(settings.epochs, settings.pause_after or settings.epochs)
+        self.clock = Clock()
+        device = table.values.device
+        self.running: dict[int, _Member] = {}
+        models: list[DynamicAutoencoder | None] = [None] * room.members
+        for place, trial in enumerate(trials):
+            if trial:
+                models[place] = model = build_model(trial, table.input_dim, settings)
+                state = checkpoints.load(trial) or first_state(flatten(model), settings)
+                load_flat(model, state.parameters)
+                self.running[place] = _Member(trial, place, state)
+        self.stacked = stack(models, room.width, device)
+        self.streams, stream_of = self._find_streams(room.members)
+        train = table.values[table.train]
+        batch_size = min(settings.batch_size, len(train))
+        self.step = StackStep(self.stacked, train, batch_size, stream_of, [stream.p for stream in self.streams])
+        self.repeat = repeatable(self.step, device)
+        for number, moments in enumerate(self.step.moments):
+            own = {member.place: member.state.moments[number] for member in self.running.values()}
+            moments.copy_(self.stacked.rows(own))
+        self.train, self.test = self._part(train), self._part(table.values[table.test])
+        has_validation = table.validation is not None and settings.stops_early
+        self.validation = self._part(table.values[table.validation]) if has_validation else None
+
+    def _find_streams(self, n_members: int) -> tuple[list[Stream], list[int]]:
+        """The streams of randomness that members follow, and which of them each place does; empty ones the first."""
+        streams: list[Stream] = []
+        stream_of = [0] * n_members
+        for member in self.running.values():
+            order, dropout = (
+                stream_key(self.settings.seed, *stream_name(what, member.trial)) for what in ("order", "dropout")
+            )
+            p = settings_of(member.trial, self.settings).dropout
+            stream = Stream(order, dropout, member.state.epoch, p)
+            if stream not in streams:
+                streams.append(stream)
+            stream_of[member.place] = member.stream = streams.index(stream)
+        return streams, stream_of
+
+    def _part(self, targets: Tensor) -> _Part:
+        return _Part(pad_targets(targets, self.stacked.input_dim), weights_of(targets))
+
+    def train_epoch(self) -> list[TrialResult]:
+        """Trains all that are running for an epoch; returns the results of those that end with it."""
+        losses = self._run_epoch()
+        seconds = self.clock.lap() / len(self.running)
+        failed = []
+        for member in list(self.running.values()):
+            state, (train_loss, test_loss) = member.state, losses[:2, member.place]
+            state.train_losses[state.epoch], state.test_losses[state.epoch] = train_loss, test_loss
+            state.seconds += seconds
+            if not np.isfinite([train_loss, test_loss]).all():
+                failed.append(diverged_result(member.trial, state))
+                del self.running[member.place]
+                continue
+            state.epoch += 1
+        if self.validation:
+            parameters = self.stacked.flat.cpu().numpy()
+            for member in self.running.values():
+                own = self.stacked.own(parameters, member.place)
+                note_validation(member.state, float(losses[2, member.place]), own, self.settings)
+        ended = failed + self.settle()
+        if self.running and self.clock.is_due():
+            self._bring_up_to_date(list(self.running.values()))
+            for member in self.running.values():
+                self.checkpoints.save(member.trial, member.state)
+        return ended
+
+    def _run_epoch(self) -> np.ndarray:
+        """Returns the losses of the training batches, the test rows and the validation rows, [2 or 3, M]."""
+        self.step.begin_epoch(self.streams, self._rates())
+        for _ in range(self.step.n_steps):
+            self.repeat()
+        last = self.settings.epochs - 1  # whoever is beyond it has ended
+        self.streams = [stream._replace(epoch=min(stream.epoch + 1, last)) for stream in self.streams]
+        parts = [self.test, self.validation] if self.validation else [self.test]
+        totals = torch.stack([add_up(self.stacked, part.targets) for part in parts])  # [parts, M, 2]
+        read = torch.cat([self.step.loss_sums.unsqueeze(0), totals.movedim(-1, 1).flatten(0, 1)]).cpu().numpy()
+        scored = read[1:].reshape(len(parts), 2, -1).transpose(0, 2, 1)
+        return np.stack([read[0] / self.step.n_steps, *map(_Part.losses, parts, scored)])
+
+    def _rates(self) -> np.ndarray:
+        """Of each step and member, [S, M, 3]; members that have ended stay as they are."""
+        n_steps, settings = self.step.n_steps, self.settings
+        rates = np.tile(np.array(AT_REST, dtype=np.float32), (n_steps, len(self.stacked.members), 1))
+        alike: dict[tuple[int, float], list[int]] = {}  # places, by epoch and weight decay
+        for member in self.running.values():
+            weight_decay = settings_of(member.trial, settings).weight_decay
+            alike.setdefault((member.state.epoch, weight_decay), []).append(member.place)
+        for (epoch, weight_decay), places in alike.items():
+            own = adamw_rates(float(settings.learning_rates[epoch]), weight_decay, epoch * n_steps + 1, n_steps)
+            rates[:, places] = own[:, None]
+        return rates
+
+    def settle(self) -> list[TrialResult]:
+        """The results of those that have come to their end, or to where they pause."""
+        ended = [m for m in self.running.values() if m.state.epoch >= self.end or is_exhausted(m.state, self.settings)]
+        for member in ended:
+            del self.running[member.place]
+        paused = [member for member in ended if self._pauses(member.state)]
+        finished = [member for member in ended if not self._pauses(member.state)]
+        self._bring_up_to_date(paused)
+        return [
+            *(paused_result(member.trial, member.state, self.end, self.checkpoints) for member in paused),
+            *self._finish(finished),
+        ]
+
+    def _pauses(self, state: TrialState) -> bool:
+        has_stopped = state.epoch <= self.end and is_exhausted(state, self.settings)
+        return self.end < self.settings.epochs and not has_stopped
+
+    def _finish(self, members: Sequence[_Member]) -> Iterator[TrialResult]:
+        """The results of members that are done, of their best weights where they stop early."""
+        if not members:
+            return
+        self._bring_up_to_date(members)
+        for member in members:
+            if (best := member.state.best_parameters) is not None:
+                self.stacked.flat[member.place].copy_(self.stacked.rows({member.place: best})[member.place])
+        test_totals, train_totals = (
+            add_up(self.stacked, part.targets).cpu().numpy() for part in (self.test, self.train)
+        )
+        row_errors = torch.cat(evaluate(self.stacked, self.test.targets), dim=1).cpu().numpy()  # [M, N_test, 2]
+        seconds = self.clock.lap() / len(members)
+        for member in members:
+            state, place = member.state, member.place
+            yield finished_result(
+                member.trial,
+                state,
+                final_train_loss=float(self.train.losses(train_totals[place])),
+                final_test_loss=float(self.test.losses(test_totals[place])),
+                row_errors=self.table.bundled(row_errors[place]).copy(),
+                parameters=state.parameters if state.best_parameters is None else state.best_parameters,
+                seconds=state.seconds + seconds,
+            )
+
+    def _bring_up_to_date(self, members: Sequence[_Member]) -> None:
+        """Reads back what these have come to."""
+        if not members:
+            return
+        parameters, moments = self.stacked.flat.cpu().numpy(), self.step.moments.cpu().numpy()
+        for member in members:
+            member.state.parameters = self.stacked.own(parameters, member.place)
+            member.state.moments = self.stacked.own(moments, member.place)
+
+
+@torch.no_grad()
+def evaluate(stacked: StackedAutoencoder, targets: Tensor) -> list[Tensor]:
+    """Every member's `squared_error_sums` of some rows after the others in eval mode, [N, F] -> [M, B, 2] each."""
+    return [_errors(stacked, target) for target in targets.split(EVALUATED_ROWS)]
+
+
+@torch.no_grad()
+def add_up(stacked: StackedAutoencoder, targets: Tensor) -> Tensor:
+    """Every member's sums of squared errors over all rows, in float64, [M, 2]."""
+    totals = torch.zeros(len(stacked.members), 2, dtype=torch.float64, device=targets.device)
+    for target in targets.split(EVALUATED_ROWS):
+        totals += _errors(stacked, target).double().sum(1)
+    return totals
+
+
+def _errors(stacked: StackedAutoencoder, target: Tensor) -> Tensor:
+    x = target.nan_to_num(nan=0.0).expand(len(stacked.members), -1, -1)  # [B, F] -> [M, B, F]
+    return squared_error_sums(forward_with_masks(stacked, x, ()), target)
+
+
+def _on(device: torch.device) -> AbstractContextManager[None]:
+    return one_torch_thread() if device.type == "cpu" else torch.cuda.device(device)
+
+
+def run_stacks(
+    trials: Sequence[Trial],
+    missing: Collection[Trial],
+    trainers: Mapping[int | None, StackTrainer],
+    room: Room,
+    *,
+    stops: Callable[[], bool] = lambda: False,
+    on_fewer: Callable[[int], None] = lambda members: None,
+) -> Iterator[TrialResult]:
+    """Trains those `missing` of all `trials`, one stack after the other, and yields results as they come.
+
+    `trainers`: by fold. The plan is that of all trials; places of what is not missing stay empty. Where memory does not
+    suffice, stacks of half as many go on, and `on_fewer` is told how many; one that does not even fit alone, without
+    padding, is a failed result. Once `stops`, asked each epoch, says so, what is unfinished is dropped.
+    """
+    missing, planned = frozenset(missing), plan_stacks(trials, room.members)
+    waiting = deque((tuple(t for t in places if t in missing), places, room) for places in planned)
+    most = room.members
+    while waiting and not stops():
+        left, places, own_room = waiting.popleft()
+        if not left:
+            continue
+        if own_room.members > most:
+            smaller = [(tuple(t for t in part if t in left), part) for part in plan_stacks(places, most)]
+            waiting.extendleft((*part, replace(own_room, members=most)) for part in reversed(smaller))
+            continue
+        train = trainers[left[0].fold]
+        for result in _unless_full(train([t if t in left else None for t in places], own_room, stops)):
+            if result:
+                left = tuple(trial for trial in left if trial != result.trial)
+                yield result
+            elif own_room.members > 1:
+                most = own_room.members // 2
+                on_fewer(most)
+                waiting.appendleft((left, places, own_room))
+            elif room_of(left) != own_room:
+                waiting.appendleft((left, left, room_of(left)))
+            else:
+                yield no_memory_for(left[0])
+
+
+def _unless_full(results: Iterator[TrialResult]) -> Iterator[TrialResult | None]:
+    """The results, and None at the end if that is where memory ran out."""
+    try:
+        yield from results
+    except (MemoryError, RuntimeError) as error:
+        if not _came_of_memory(error):
+            raise
+    else:
+        return
+    yield None  # here, where the error no longer holds on to what was allocated
+
+
+def _came_of_memory(error: BaseException | None) -> bool:
+    """Whether memory ran out: a capture that is cut short by it ends in another error."""
+    while error and not is_out_of_memory(error):
+        error = error.__context__
+    return error is not None
+
+
+class Check(NamedTuple):
+    """What a small training says of this engine on a device."""
+
+    deviation: float  # of its losses from those of the reference on the CPU, relative
+    digest: str | None  # of its bits; None where they depend on a trial's place in the stack
+
+    @property
+    def is_right(self) -> bool:
+        """Whether rounding explains the deviation."""
+        return self.deviation <= CHECK_TOLERANCE
+
+
+def check(device: torch.device) -> Check:
+    """Trains a small stack on the device, twice, and the same on the CPU with the reference."""
+    values = torch.arange(60 * 24).remainder(97).reshape(60, 24) / 97  # exact anywhere
+    values[values > 0.95] = torch.nan
+    table = SplitTable(values, torch.arange(45), torch.arange(45, 60))
+    settings = TrainingSettings(
+        latent_dim=3, epochs=3, batch_size=16, initial_lr=0.01, eta_min=1e-6, weight_decay=1e-4, dropout=0.1, seed=0
+    )
+    trials, room = [Trial((33, 17), 0), Trial((64, 64), 1), Trial((9, 40), 0)], Room(4, 64)
+    on_device = SplitTable(values.to(device), table.train.to(device), table.test.to(device))
+    train = stacked_trainer(on_device, settings)
+    results, others = (
+        {result.trial: result for result in train(places, room)} for places in (trials, [None, *reversed(trials)])
+    )
+    reference = reference_trainer(table, settings)
+    deviations = [_deviation(results[trial], reference(trial)) for trial in trials]
+    bits = [b"".join(_bits(some[trial]) for trial in trials) for some in (results, others)]
+    digest = hashlib.blake2b(bits[0], digest_size=8).hexdigest()
+    return Check(max(deviations), digest if bits[0] == bits[1] else None)
+
+
+def _deviation(result: TrialResult, reference: TrialResult) -> float:
+    """The largest of all losses, relative; infinite where one of them is not finite."""
+    pairs = [(result.train_losses, reference.train_losses), (result.test_losses, reference.test_losses)]
+    if result.has_failed or reference.has_failed:
+        return np.inf
+    return max(float(np.max(np.abs(one / other - 1))) for one, other in pairs)
+
+
+def _bits(result: TrialResult) -> bytes:
+    return result.parameters.tobytes() + result.row_errors.tobytes()

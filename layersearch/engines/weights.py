@@ -1,0 +1,225 @@
+"""Starting from a saved model: its weights, and what is known of the table that it was trained on.
+
+    source = read_source("output/best_model_latent3.pth", freezes=False)
+    source.start.give(model)                     # what fits, over the weights that were drawn
+
+Layers are matched from the table's side: the first hidden layer of the encoder takes the weights of the first, the
+second those of the second; the layer that makes the latent coordinates takes those of the one that makes them. The
+decoder is matched in the mirror: the output layer with the output layer, what lies before it with what lies before it,
+and the layer that reads the latent coordinates with the one that reads them. So of models of different depth the layers
+in between have no partner: those of the deeper saved model are left out, those of a deeper new one stay as drawn. Where
+two partners differ in shape, the first rows and columns that both have are copied. A LayerNorm's gain and bias go with
+the layer in front of it.
+
+Where depths differ no rule keeps what a layer has learnt, since its partner reads another layer's units. Leaving the
+layers next to the latent as drawn, or counting all layers from the table, gave the same losses within the noise (as in
+benchmarks/transfer.py, from [64, 64] to [64] and to [64, 64, 64], 6 seeds).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from layersearch.space.configurations import Configuration, Widths, join_dims
+from models import DynamicAutoencoder, assign_weights, loading_weights
+
+LARGEST_FILE = 2**30  # bytes; an autoencoder of this program has at most 10^8 parameters
+SLOTS = 4  # of a Sequential, for each hidden layer: Linear, LayerNorm, ReLU, Dropout
+REMEDY = "give a .pth that this program wrote with --save_models"
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The saved weights that trainings start from. Two of them are equal where all weights are.
+
+    `freezes`: the encoder is the saved one and stays as it is.
+    """
+
+    weights: Mapping[str, np.ndarray]  # float32, by their names in the state_dict
+    digest: str  # of the weights, hexadecimal
+    freezes: bool
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Start) and (self.digest, self.freezes) == (other.digest, other.freezes)
+
+    def __hash__(self) -> int:
+        return hash((self.digest, self.freezes))
+
+    def give(self, model: DynamicAutoencoder) -> int:
+        """Copies over the model's weights what fits, in place; returns how many numbers that are.
+
+        Raises:
+            ValueError: the encoder is to be the saved one and is of another shape.
+        """
+        own = dict(model.named_parameters())
+        if self.freezes and _encoder_of(own) != _encoder_of(self.weights):
+            raise ValueError("an encoder that stays as it is has the shape and the normalizations of the saved one")
+        n_taken = 0
+        for mine, theirs in _partners(own, self.weights):
+            values = torch.from_numpy(self.weights[theirs])
+            block = tuple(map(slice, map(min, own[mine].shape, values.shape)))
+            with torch.no_grad():
+                own[mine][block] = values[block]
+            n_taken += values[block].numel()
+        if self.freezes:
+            model.freeze_encoder()
+        return n_taken
+
+
+def _encoder_of(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shapes of its parameters, by name."""
+    return {n: tuple(w.shape) for n, w in weights.items() if n.startswith(("input_norm.", "encoder."))}
+
+
+def partners(n_saved: int, n_new: int) -> list[tuple[int, int]]:
+    """Which of two chains of layers belong together, (new, saved); both are counted from the table to the latent."""
+    return [*((i, i) for i in range(min(n_saved, n_new) - 1)), (n_new - 1, n_saved - 1)]
+
+
+def _partners(new: Mapping[str, Any], saved: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The names of the parameters that belong together, (new, saved)."""
+    names = [(f"input_norm.{kind}", f"input_norm.{kind}") for kind in ("weight", "bias")]
+    for half in ("encoder", "decoder"):
+        n_new, n_saved = (n_layers(weights, half) for weights in (new, saved))
+        for mine, theirs in partners(n_saved, n_new):
+            if half == "decoder":
+                mine, theirs = n_new - 1 - mine, n_saved - 1 - theirs
+            for slot in (0, 1):  # the Linear layer and its LayerNorm
+                new_layer, saved_layer = (f"{half}.{SLOTS * number + slot}" for number in (mine, theirs))
+                names += [(f"{new_layer}.{kind}", f"{saved_layer}.{kind}") for kind in ("weight", "bias")]
+    return ((mine, theirs) for mine, theirs in names if mine in new and theirs in saved)
+
+
+def n_layers(weights: Mapping[str, Any], half: str) -> int:
+    """How many Linear layers the "encoder" or the "decoder" of a state_dict has."""
+    number = 0
+    while f"{half}.{SLOTS * number}.weight" in weights:
+        number += 1
+    return number
+
+
+class Origin(NamedTuple):
+    """What the results beside a saved model say of the search that it is from."""
+
+    results: Mapping[str, Any]
+
+    @property
+    def columns(self) -> list[str]:
+        """The table's features, in the model's order."""
+        columns: list[str] = self.results["data"]["columns"]
+        return columns
+
+    def has_other_split(self, sha256: str, arguments: Mapping[str, Any]) -> bool:
+        """Whether it was trained on this very table, of which other rows may have trained than train now."""
+        ours = {name: arguments[name] for name in ("seed", "group_column", "stratify_column", "columns")}
+        theirs = {name: self.results["args"].get(name) for name in ours}
+        is_same_table = self.results["data"]["sha256"] == sha256
+        return is_same_table and (theirs != ours or arguments["cv_folds"] > 0)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A saved model's file, and what is known of it."""
+
+    path: Path
+    sha256: str  # of the file
+    start: Start
+    model: DynamicAutoencoder  # for its shape
+    origin: Origin | None  # None: no results beside it name it
+
+    @property
+    def encoder(self) -> Widths:
+        """The hidden widths of its encoder."""
+        return tuple(self.model.hidden_dims)
+
+    @property
+    def config(self) -> Configuration:
+        """Its hidden layers."""
+        return join_dims(self.encoder, tuple(self.model.decoder_dims))
+
+    @property
+    def n_parameters(self) -> int:
+        """Of the whole model."""
+        return sum(weights.size for weights in self.start.weights.values())
+
+
+def read_source(path: str | Path, *, freezes: bool) -> Source:
+    """The saved model in this file, a state_dict as `--save_models` writes it, and the results beside it, if any.
+
+    Nothing in the files is run, and no memory is taken that they do not fill.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged or holds something else; the message names the file.
+    """
+    path = Path(path)
+    if path.stat().st_size > LARGEST_FILE:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes, more than any model of this program has; {REMEDY}")
+    content = path.read_bytes()
+    with loading_weights(path, content, REMEDY) as tensors:
+        model = model_of_weights(tensors)
+        assign_weights(model, tensors)
+    start = start_from(model.eval(), freezes=freezes)
+    return Source(path, hashlib.sha256(content).hexdigest(), start, model, _origin_of(path, model))
+
+
+def start_from(model: DynamicAutoencoder, *, freezes: bool) -> Start:
+    """The weights that this model, on the CPU, has now."""
+    weights = {name: values.numpy().copy() for name, values in model.state_dict().items()}
+    digest = hashlib.blake2b(digest_size=16)
+    for name, values in weights.items():
+        digest.update(repr((name, values.shape)).encode() + values.tobytes())
+    return Start(weights, digest.hexdigest(), freezes)
+
+
+def model_of_weights(weights: Mapping[str, Tensor]) -> DynamicAutoencoder:
+    """The model, without memory, whose state_dict these weights are. Raises ValueError or KeyError where none is."""
+    if not all(values.is_contiguous() for values in weights.values()):  # a view may be larger than what it shows
+        raise ValueError("not plain tensors")
+    encoder, decoder = (
+        [_width(weights, half, n) for n in range(n_layers(weights, half))] for half in ("encoder", "decoder")
+    )
+    if len(encoder) < 2 or len(decoder) < 2:
+        raise ValueError("no encoder and decoder with hidden layers")
+    has = {name: f"{name}.weight" in weights for name in ("input_norm", "encoder.1")}
+    with torch.device("meta"):
+        return DynamicAutoencoder(
+            weights["encoder.0.weight"].shape[1],
+            encoder[-1],
+            encoder[:-1],
+            decoder_dims=decoder[:-1],
+            normalization="layer" if has["encoder.1"] else "none",
+            input_normalization="layer" if has["input_norm"] else "none",
+        )
+
+
+def _width(weights: Mapping[str, Tensor], half: str, number: int) -> int:
+    width, n_in = weights[f"{half}.{SLOTS * number}.weight"].shape
+    if not width * n_in:
+        raise ValueError("a layer without units")
+    return width
+
+
+def _origin_of(path: Path, model: DynamicAutoencoder) -> Origin | None:
+    """The results beside a model that name it, as far as they are what such results are."""
+    from dataset import Scaling
+
+    file = path.with_name(f"hyperparam_results_latent{model.latent_dim}.json")
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+        saved, data = results["best_configuration"]["saved_model"], results["data"]
+        scaling = Scaling.from_dict(data["scaling"])
+        is_sound = len(data["columns"]) == len(scaling.low) == len(scaling.high) == model.input_dim
+        is_sound = is_sound and isinstance(data["sha256"], str) and isinstance(results["args"], dict)
+        return Origin(results) if is_sound and saved["file"] == path.name else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None

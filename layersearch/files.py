@@ -1,0 +1,164 @@
+"""Writing files so that nothing is ever half there, and keeping a folder to oneself.
+
+with exclusive(folder):                     # no second process
+    with replacing(path) as temporary:      # on any fault the old file stays as it was
+        temporary.write_bytes(...)
+    with publishing(folder) as draft:       # several files: all of them, or none
+        (draft / "results.json").write_text(...)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+LOCK, HOLDER = ".lock", ".running"
+PROGRAM = Path(__file__).resolve().parent.parent  # the folder of hyperparam_optimizer.py
+INTERRUPTED = "interrupted"  # the folder for what an interrupted search reports beside complete results
+DRAFTS, REPLACED = ".hyperparam_drafts.", ".replaced"
+LEFTOVER = re.compile(r"\.(journal|checkpoint)_latent\d+\S*\.\d+\.tmp\.\w+")  # nothing that a user may have put there
+
+
+class HeldError(Exception):
+    """The folder cannot be had alone; the message says why, and what to do."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; on success it is synced to disk and moved onto `path`.
+
+    On any exception the temporary file is removed and what stood at `path` is untouched. The
+    temporary name keeps the suffix, since writers choose their format by it.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    folder = path.parent.parent if path.parent.name.startswith(DRAFTS) else path.parent
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):  # name the file that the user knows
+            raise OSError(error.errno, error.strerror or str(error), str(folder / path.name)) from error
+        raise
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Brings the names in it to the disk, where the system can."""
+    with suppress(OSError, AttributeError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def drafting(folder: Path) -> Iterator[Path]:
+    """Yields an empty folder in `folder`, which is made if need be; it is removed with all that is in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drafts = Path(tempfile.mkdtemp(prefix=DRAFTS, dir=folder))
+    try:
+        yield drafts
+    finally:
+        shutil.rmtree(drafts, ignore_errors=True)
+
+
+@contextmanager
+def publishing(folder: Path) -> Iterator[Path]:
+    """Yields an empty folder for drafts; on success all files in it are moved into `folder`, which is made if need be.
+
+    On any exception the drafts are removed and what is in `folder` is as it was. A process that is killed amid the
+    moving leaves them to `remove_leftovers`, which ends it.
+    """
+    with drafting(folder) as drafts:
+        yield drafts
+        _move_all(drafts, folder)
+
+
+def _move_all(drafts: Path, folder: Path) -> None:
+    """Moves all, or on any exception none."""
+    replaced = drafts / REPLACED
+    replaced.mkdir()  # from here on the drafts are known to be complete
+    begun: list[Path] = []
+    try:
+        for path in sorted(path for path in drafts.iterdir() if path.is_file()):
+            target = folder / path.name
+            if target.is_dir() and not target.is_symlink():
+                raise IsADirectoryError(f"{target} is a folder")
+            begun.append(target)
+            if os.path.lexists(target):
+                os.replace(target, replaced / path.name)
+            os.replace(path, target)
+        _sync_folder(folder)
+    except BaseException:
+        for target in begun:
+            if not os.path.lexists(drafts / target.name):
+                os.replace(target, drafts / target.name)
+            if os.path.lexists(replaced / target.name):
+                os.replace(replaced / target.name, target)
+        raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what a killed process left of `replacing` and `publishing`; to be called by who holds the folder."""
+    for left in list(folder.iterdir()):
+        if LEFTOVER.fullmatch(left.name):
+            left.unlink(missing_ok=True)
+        elif left.name.startswith(DRAFTS) and left.is_dir() and not left.is_symlink():
+            if (left / REPLACED).is_dir():  # it was killed amid the moving
+                for path in [path for path in left.iterdir() if path.is_file()]:
+                    os.replace(path, folder / path.name)
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _write_holder(path: Path) -> None:
+    try:
+        path.write_text(f"process {os.getpid()}, since {datetime.now():%Y-%m-%d %H:%M:%S}", encoding="utf-8")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Holds the folder against other processes, until it is left or the process ends, however it does.
+
+    Removes what a killed process has left half done.
+
+    Raises:
+        HeldError: another process holds it, or it cannot be locked.
+    """
+    from filelock import FileLock, Timeout
+
+    holder = folder / HOLDER
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        try:
+            who = holder.read_text(encoding="utf-8")
+        except OSError:  # it has only just come
+            who = "another process"
+        raise HeldError(f"another run is at work there ({who}); wait, or give another") from None
+    except OSError as error:
+        raise HeldError(f"it cannot be locked ({error}); give another") from None
+    try:
+        for place in (folder, folder / INTERRUPTED):
+            if place.is_dir():
+                remove_leftovers(place)
+        _write_holder(holder)
+        yield
+    finally:
+        with suppress(OSError):
+            holder.unlink()
+        lock.release()

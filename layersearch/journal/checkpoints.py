@@ -1,0 +1,60 @@
+"""The states of trials that are being trained, a file each, so that one that takes hours need not start again.
+
+    states = Checkpoints(folder, "checkpoint_latent3_5f0c…", epochs=20)
+    states.save(trial, state)
+    states.load(trial)                 # None if there is none, or it is damaged
+
+Each is an uncompressed .npz, whose parts carry checksums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from layersearch.files import replacing
+from layersearch.space.configurations import Trial, TrialState
+
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The states of trials of so many epochs. For any thread."""
+
+    folder: Path
+    prefix: str  # of the files' names, peculiar to the search
+    epochs: int
+
+    def load(self, trial: Trial) -> TrialState | None:
+        """The state that was saved last; None if there is none, or it is damaged."""
+        try:
+            with open(self._path(trial), "rb") as file, np.load(file, allow_pickle=False) as saved:
+                if saved["of"].item() != self._name(trial):
+                    return None
+                parts = {part.name: saved[part.name] for part in fields(TrialState) if part.name in saved}
+                return TrialState(**{name: part if part.ndim else part.item() for name, part in parts.items()})
+        except UNREADABLE:
+            return None
+
+    def save(self, trial: Trial, state: TrialState) -> None:
+        """Keeps it in place of the last. Raises OSError; the last one is then as it was."""
+        parts = {part.name: getattr(state, part.name) for part in fields(TrialState)}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(self._path(trial)) as temporary, open(temporary, "wb") as file:
+            np.savez(file, of=self._name(trial), **{name: part for name, part in parts.items() if part is not None})
+
+    def remove(self, trial: Trial) -> None:
+        """The trial is finished."""
+        self._path(trial).unlink(missing_ok=True)
+
+    def _name(self, trial: Trial) -> str:
+        return f"{self.prefix} {trial} {self.epochs}"
+
+    def _path(self, trial: Trial) -> Path:
+        digest = hashlib.blake2b(self._name(trial).encode(), digest_size=8).hexdigest()
+        return self.folder / f"{self.prefix}_{digest}.npz"

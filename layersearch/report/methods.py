@@ -1,0 +1,495 @@
+"""The methods section of a paper, from the results document.
+
+    print("\\n\\n".join(methods_text(document)))
+
+`document`: what `report.results_document` makes and the JSON holds. Every number comes from there. Only what was done
+is said: a search without folds says nothing of folds. `sources.py` has the sources that it cites: those that the
+modules name which do the work.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from layersearch.command.arguments import PROG, build_parser
+from layersearch.command.download import N_ROWS
+from layersearch.command.values import DEFAULT_DATA_PATH
+from layersearch.report.results import percent
+from layersearch.report.statement import difference_text, interval_text
+from layersearch.report.wording import change_text, count_of, figure, is_told, listed, name_of, readable, short, whole
+from layersearch.space.factors import read_factors
+from layersearch.verdict.verdict import Interval
+
+COPUS = "copus"
+SHOWN = 12  # digits of a digest
+DROPOUT = "Srivastava et al., 2014"
+DRAWN = "drawn at random (Bergstra & Bengio, 2012)"
+PROPOSED = "proposed by a tree-structured Parzen estimator (Bergstra et al., 2011; Optuna, Akiba et al., 2019)"
+SAMPLE = "The table is synthetic sample data, not real classes."
+
+
+def methods_text(document: Mapping[str, Any]) -> list[str]:
+    """Data, models and training, selection, study, what else was made, software: a paragraph each, plain text."""
+    models = _models(document) + _training(document)
+    more = [_effects(document), _ensemble(document) + _agreement(document) + _clusters(document)]
+    parts = [_data(document), models, _selection(document), *more, _software(document)]
+    return [" ".join(sentences) for sentences in parts if sentences]
+
+
+def _data(document: Mapping[str, Any]) -> list[str]:
+    data, args = document["data"], document["args"]
+    kind = "COPUS codes (Smith et al., 2013)" if args["columns"] == COPUS else "variables"
+    table = f"{readable(PurePath(data['path']).name)}, SHA-256 {data['sha256'][:SHOWN]}…"
+    table += "; Stains et al., 2018" if _is_published(data) else ""
+    sentences = [f"The data were {whole(data['rows'])} observations of {len(data['columns'])} {kind} ({table})."]
+    sentences += [SAMPLE] if data["synthetic"] else []
+    if data.get("missing_cells"):
+        n = whole(data["missing_cells"])
+        sentences.append(f"{n} missing cells entered the networks as 0 and counted in no loss.")
+    split = f"{whole(data['train_rows'])} were drawn at random for training and {whole(data['test_rows'])} for testing"
+    if data.get("validation_rows"):
+        split = split.replace(" and", f", {whole(data['validation_rows'])} to decide when to stop training, and")
+    split = f"Of these, {split}"
+    if data.get("group_column"):
+        column, groups = readable(data["group_column"]), whole(data["groups"])
+        split += f"; observations that share a value of “{column}” ({groups} groups) were kept on one side"
+    if data.get("stratify_column"):
+        split += f"; the shares of the values of “{readable(data['stratify_column'])}” were kept alike"
+    sentences.append(f"{split} (seed {args['seed']}).")
+    return sentences + _scaling(data["scaling"], document.get("init_from"))
+
+
+def _is_published(data: Mapping[str, Any]) -> bool:
+    """Whether this is what `dataset.py --download` writes, as far as its name and its rows tell."""
+    return PurePath(data["path"]).name == PurePath(DEFAULT_DATA_PATH).name and data["rows"] == N_ROWS
+
+
+def _scaling(scaling: Mapping[str, Any], start: Mapping[str, Any] | None) -> list[str]:
+    if scaling["kind"] == "percent":
+        sentence = f"Values were divided by {scaling['high'][0]:g}"
+    elif scaling["kind"] == "none":
+        sentence = "Values were not rescaled"
+    else:
+        low, high = scaling["percentiles"]
+        whose = "the earlier model's" if start and start["stored_scaling"] else "the"
+        sentence = (
+            f"Each variable was scaled linearly, its percentiles {low} and {high} among {whose} training observations "
+            "becoming zero and one, and clipped to that range"
+        )
+    if start and start["stored_scaling"]:
+        sentence += "; that scaling was the one of the earlier model from which trainings started, not fitted here"
+    return [f"{sentence}."]
+
+
+def _crossed(document: Mapping[str, Any]) -> dict[str, Sequence[float | str]]:
+    """By option the levels that a study crossed; what is not in there had one value for all that is ranked."""
+    study, args = document.get("study"), document["args"]
+    if study:
+        return {factor["name"]: factor["levels"] for factor in study["factors"]}
+    has_variants = any(entry.get("options") for entry in document["all_results"])
+    if args.get("study") and (has_variants or not args.get("study_configs")):  # nothing of it finished
+        return {factor.name: factor.levels for factor in read_factors(args["study"])}
+    return {}
+
+
+def _models(document: Mapping[str, Any]) -> list[str]:
+    args, search, start = document["args"], document["search"], document.get("init_from")
+    frozen, n = start is not None and start["frozen"], args["max_layers"]
+    mirrored = "" if args["arrangement"] == "asymmetric" else "The decoder mirrored the encoder."
+    if start and frozen:
+        mirrored = (
+            f"The encoder was that of the earlier model ({name_of(start)}) and stayed as it was; only decoders, of "
+            "widths of their own, were trained behind it."
+        )
+    layers = f"up to {n} hidden layers" if n > 1 else f"{n} hidden layer"
+    order = {
+        "decreasing": ", none wider than the one farther from the latent layer"
+        if frozen
+        else ", none wider than the one before it",
+        "any": ", in any order",
+        "asymmetric": ", in the encoder and, independently, in the decoder, none wider than the one farther from the "
+        "latent layer",
+    }[args["arrangement"]]
+    crossed = _crossed(document)
+    size = "" if search is None or crossed else f" ({count_of(search['space_size'], 'configuration')})"
+    considered = "decoders" if frozen else "encoders"
+    return [
+        _architecture(args, crossed, frozen=frozen),
+        *filter(None, [mirrored]),
+        f"The {considered} considered had {layers} of {_widths(args)}{order}{size}.",
+        *(_crossing(document, crossed) if crossed else [_strategy(args, search)] if search else []),
+    ]
+
+
+def _architecture(args: Mapping[str, Any], crossed: Mapping[str, Sequence[float | str]], *, frozen: bool) -> str:
+    """What all models have in common, and which of it was crossed."""
+    has_norm = {name: args.get(name, "layer") == "layer" for name in ("normalization", "input_normalization")}
+    hidden = ["linear", *(["layer-normalised"] if has_norm["normalization"] else []), "rectified (ReLU)"]
+    if "normalization" in crossed:
+        hidden = ["linear", "layer-normalised or not (crossed)", "rectified (ReLU)"]
+    if "dropout" in crossed or args["dropout"]:
+        where = "in the decoder alone " if frozen else ""
+        hidden.append(f"{where}subject to dropout (probability {_one_of(args, crossed, 'dropout')}; {DROPOUT})")
+    before = "layer normalisation of the input, " if has_norm["input_normalization"] else ""
+    if "input_normalization" in crossed:
+        before = "layer normalisation of the input or none (crossed), "
+    sentence = f"The models were autoencoders with a latent space of {count_of(args['latent_dim'], 'dimension')}: "
+    sentence += f"{before}hidden layers that were {listed(hidden, 'and')}, and a linear latent layer"
+    is_normalised = any(has_norm.values()) or {"normalization", "input_normalization"} & crossed.keys()
+    return sentence + ("; layer normalisation was that of Ba et al. (2016)." if is_normalised else ".")
+
+
+def _one_of(args: Mapping[str, Any], crossed: Mapping[str, Sequence[float | str]], name: str) -> str:
+    """`0.1`, or of an option that was crossed `0, 0.1 or 0.3, crossed`."""
+    return f"{listed(map(level_of, crossed[name]))}, crossed" if name in crossed else short(args[name])
+
+
+def _crossing(document: Mapping[str, Any], crossed: Mapping[str, Sequence[float | str]]) -> list[str]:
+    """What was crossed with what, and how that had been chosen."""
+    study, search = document.get("study"), document["search"]
+    options = listed(
+        (f"{_words(name)} ({listed(map(level_of, some), 'and')})" for name, some in crossed.items()), "and"
+    )
+    first = study["first_stage"] if study else None
+    if search is None:
+        return [f"They were crossed, in a full factorial design, with {options}."]
+    n, tried = search["space_size"], search["tried"]
+    trained = f"of these {count_of(n, 'variant')} {whole(tried)} were trained"
+    if tried == n:
+        trained = f"all of these {count_of(n, 'variant')} were trained"
+    if not first and not document["args"].get("study_configs"):
+        return [f"They were crossed, in a full factorial design, with {options}; {trained}."]
+    n_best = n // math.prod(map(len, crossed.values()))
+    best = f"The best {whole(n_best)} of them were" if n_best > 1 else "The best of them was"
+    sentences = [_first_stage(document["args"], first, crossed)] if first else []
+    return [
+        *sentences,
+        f"{best} crossed, in a full factorial design, with {options}; {trained} anew, in other repeats than those that "
+        "had chosen them.",
+    ]
+
+
+def _first_stage(args: Mapping[str, Any], first: Mapping[str, Any], crossed: Iterable[str]) -> str:
+    """The search whose best were crossed."""
+    ranking, own = first["ranking"], listed((f"{_words(name)} {level_of(args[name])}" for name in crossed), "and")
+    n, finished = whole(len(ranking)), whole(sum(entry["status"] == "ok" for entry in ranking))
+    how = {
+        "grid": f"all {n} were trained",
+        "random": f"{n} were {DRAWN} and trained",
+        "halving": f"{n} were compared by {_halving(args, finished)}",
+        "bayesian": f"{n} were {PROPOSED} and trained",
+    }[first["strategy"]]
+    return f"In a first stage {how}, with {own}."
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def level_of(level: float | str) -> str:
+    """`0.1`, `1e-6`, `none`."""
+    return level if isinstance(level, str) else short(level)
+
+
+def _widths(args: Mapping[str, Any]) -> str:
+    if args["width_range"]:
+        low, high, *step = args["width_range"].split(":")
+        return f"{low.strip()} to {high.strip()} units" + (f" in steps of {step[0].strip()}" if step else "")
+    return f"{listed(part.strip() for part in args['hidden_dims_search'].split(','))} units"
+
+
+def _strategy(args: Mapping[str, Any], search: Mapping[str, Any]) -> str:
+    tried = whole(search["tried"])
+    if search["strategy"] == "random":
+        return f"Of these, {tried} were {DRAWN} and trained."
+    if search["strategy"] == "halving":
+        return f"They were compared by {_halving(args, whole(search['finished']))}."
+    if search["strategy"] == "bayesian":
+        return f"Of these, {tried} were {PROPOSED} and trained."
+    return f"Of these, {tried} were trained." if search["tried"] < search["space_size"] else "All were trained."
+
+
+def _halving(args: Mapping[str, Any], finished: str) -> str:
+    return (
+        f"successive halving (Jamieson & Talwalkar, 2016), which let one in {args['halving_factor']} go on at each "
+        f"rung ({finished} trained to the end)"
+    )
+
+
+def _training(document: Mapping[str, Any]) -> list[str]:
+    args, weights, crossed = document["args"], document["loss"], _crossed(document)
+    is_halving = (document["search"] or {}).get("strategy") == "halving"
+    until = ", or until they were left behind," if is_halving else ""
+    sentences = [
+        f"Training minimised {weights['nonzero']:g} times the mean squared error over the cells that are not zero plus "
+        f"{weights['all']:g} times that over all cells.",
+        *_initial_weights(document),
+        f"The models were trained for {count_of(args['epochs'], 'epoch')}{until} in batches of {args['batch_size']} "
+        f"with AdamW (weight decay {_one_of(args, crossed, 'weight_decay')}; Loshchilov & Hutter, 2019); the learning "
+        f"rate fell from {short(args['initial_lr'])} to {short(args['eta_min'])} by cosine annealing (Loshchilov & "
+        "Hutter, 2017).",
+    ]
+    if args["patience"]:
+        sentences.append(
+            f"A training stopped after {count_of(args['patience'], 'epoch')} in which the loss of the observations set "
+            f"apart did not fall by more than {short(args['min_delta'])}, and kept its best weights."
+        )
+    return [*sentences, *_repeats(document, crossed)]
+
+
+def _initial_weights(document: Mapping[str, Any]) -> list[str]:
+    start, best = document.get("init_from"), document["best_configuration"]
+    if not start:
+        return ["Initial weights were uniform, scaled as by Glorot & Bengio (2010)."]
+    file = f"{readable(PurePath(start['file']).name)}, SHA-256 {start['sha256'][:SHOWN]}…"
+    sentences = [
+        f"Trainings started from the weights of an earlier model ({file}); weights without a counterpart there were "
+        "drawn uniformly, scaled as by Glorot & Bengio (2010)."
+    ]
+    if best and start.get("taken"):
+        sentences.append(f"{name_of(best)} took {count_of(start['taken'], 'parameter')} from there.")
+    return sentences
+
+
+def _repeats(document: Mapping[str, Any], crossed: Mapping[str, Sequence[float | str]]) -> list[str]:
+    """How often each was trained, what differed, and what did not come to its end."""
+    args, start = document["args"], document.get("init_from")
+    folds, repeats = args["cv_folds"], args["repeats"]
+    times = ["once" if repeats == 1 else f"{repeats} times"] + ([f"on each of {folds} folds"] if folds else [])
+    differ = ["batch orders", *(["dropout patterns"] if args["dropout"] or "dropout" in crossed else [])]
+    differing = f", with different {listed(['initial weights', *differ], 'and')}"
+    if start:
+        differing = f", all from that start, with different {listed(differ, 'and')}"
+        differing += " and different weights where these were drawn"
+    thing, was = "variant" if crossed else "configuration", "was" if document["complete"] else "was to be"
+    sentences = [f"Each {thing} {was} trained {' '.join(times)}{differing if repeats > 1 else ''}."]
+    failed = sum(entry["status"].startswith("failed") for entry in document["all_results"])
+    sentences += [f"{count_of(failed, thing)} failed and {'is' if failed == 1 else 'are'} not ranked."] * (failed > 0)
+    return sentences + ["The search was interrupted before its end."] * (not document["complete"])
+
+
+def _selection(document: Mapping[str, Any]) -> list[str]:
+    verdict, best, args = document["verdict"], document["best_configuration"], document["args"]
+    if verdict is None or best is None:
+        return []
+    rows = "the folds of the training observations" if args["cv_folds"] else "the test observations"
+    mean = "" if args["repeats"] * max(args["cv_folds"], 1) == 1 else "mean "
+    n = sum(entry["status"] == "ok" for entry in document["all_results"])
+    thing = "variant" if _crossed(document) else "configuration"
+    when = "of the weights kept" if args["patience"] else "after the last epoch"
+    sentences = [f"What counts is the {mean}loss {when} on {rows}."]
+    if verdict["tied"] is not None and n > 1:
+        sentences.append(
+            f"Which {thing} may be the best was decided by multiple comparisons with the best (Hsu, 1984) with "
+            f"{percent(verdict['confidence'])} confidence, with critical values from a bootstrap over "
+            f"{whole(verdict['n_resampled'])} {verdict['resampled']} (Efron, 1979) and Student's t over trainings, "
+            "whose variances were moderated (Smyth, 2004)."
+        )
+    sentences += [_outcome(document, verdict, n), *_honesty(document, verdict, best)]
+    if verdict["baselines"]:
+        texts = [f"{_baseline(b)} reached {figure(b['loss'])}" for b in verdict["baselines"]]
+        sentences.append(f"As baselines, scored alike, {listed(texts, 'and')}.")
+    return sentences + _probe(verdict["probe"])
+
+
+def _outcome(document: Mapping[str, Any], verdict: Mapping[str, Any], n: int) -> str:
+    measured, recommended = verdict["best_measured"], verdict["recommended"]
+    first = document["all_results"][0]
+    sd = "" if first["final_test_loss_sd"] is None else " (mean ± standard deviation over repeats)"
+    best = f"{name_of(measured)} had {'the lowest' if n > 1 else 'a'} loss"
+    best += " of " if n == 1 else ", "
+    best += f"{figure(first['final_test_loss'], first['final_test_loss_sd'])}{sd}, "
+    best += f"with {count_of(measured['model_params'], 'parameter')}"
+    if verdict["tied"] is None or n < 2:
+        return f"{best}."
+    if verdict["proven"]:
+        return f"{best}, and was the only one not ruled out as the best."
+    thing = "variant" if _crossed(document) else "configuration"
+    tied = f"{len(verdict['tied'])} of {whole(n)} {thing}s were not ruled out as the best"
+    if name_of(recommended) == name_of(measured):
+        return f"{best}; {tied}, of which it was the smallest."
+    smallest = f"{name_of(recommended)} ({count_of(recommended['model_params'], 'parameter')}, loss "
+    return f"{best}; {tied}, of which {smallest}{figure(recommended['final_test_loss'])}) was the smallest."
+
+
+def _honesty(document: Mapping[str, Any], verdict: Mapping[str, Any], best: Mapping[str, Any]) -> list[str]:
+    """What the loss of the chosen configuration is worth, as far as `statement.py` says it too."""
+    if best["honest_test_loss"] is not None:
+        low, high = best["honest_test_loss_interval"] or (None, None)
+        in_it = " in this search, whatever the earlier model had seen" if document.get("init_from") else ""
+        return [
+            f"{name_of(best)} was then trained on all training observations and scored on the "
+            f"{whole(document['data']['test_rows'])} test observations, which had chosen nothing{in_it}: loss "
+            f"{figure(best['honest_test_loss'])} ({percent(verdict['confidence'])} interval {figure(low)} to "
+            f"{figure(high)})."
+        ]
+    if document["args"]["cv_folds"] or len(document["all_results"]) < 2:
+        return []
+    known = verdict["optimism"] is not None and not (document["search"] or {}).get("dropped")
+    if not known:
+        return ["The same observations chose and scored it, so its loss is optimistic, by an unknown amount."]
+    optimism = difference_text(max(verdict["optimism"], 0.0), verdict["best_measured"]["final_test_loss"], signed=False)
+    if float(optimism) == 0:
+        return ["The same observations chose and scored it; its loss shows no sign of optimism all the same."]
+    return [f"The same observations chose and scored it, so its loss is optimistic, by about {optimism}."]
+
+
+def _probe(probe: Mapping[str, Any] | None) -> list[str]:
+    if not probe:
+        return []
+    losses = [entry["loss"] for entry in probe["losses"]]
+    return [
+        f"Trained for {probe['epochs'][-1]} epochs instead of {probe['epochs'][0]}, "
+        f"{listed((name_of(entry) for entry in probe['losses']), 'and')} reached losses of "
+        f"{listed((figure(loss[-1]) for loss in losses), 'and')} instead of "
+        f"{listed((figure(loss[0]) for loss in losses), 'and')}."
+    ]
+
+
+def _baseline(baseline: Mapping[str, Any]) -> str:
+    components = baseline["components"]
+    return f"the {baseline['name']}" if components is None else f"PCA with {count_of(components, 'component')}"
+
+
+def _effects(document: Mapping[str, Any]) -> list[str]:
+    """What a study has shown, and how."""
+    study = document.get("study")
+    if not study or not study["main_effects"]:
+        return []
+    n, loss = len(study["configurations"]), mean_loss(study)
+    names = (f"{_words(f['name'])} {level_of(f['reference'])}" for f in study["factors"] if f["reference"] is not None)
+    means = [count_of(n, "configuration")] * (n > 1) + ["the other options' values"] * (len(study["factors"]) > 1)
+    over = f"the mean, over {listed(means, 'and')}, of " if means else ""
+    sentences = [
+        f"The effect of a value was {over}the loss after {count_of(study['epochs'], 'epoch')} minus that at the "
+        f"reference ({listed(names, 'and')})."
+    ]
+    if all(effect["interval"] is None for effect in study["main_effects"]):
+        sentences.append("There are no intervals, since nothing is known of the luck in these effects.")
+    else:
+        interactions = ", as do those of all interactions" if study["interactions"] else ""
+        luck = "repeat" if study["repeats"] > 1 else "fold"
+        sentences.append(
+            f"Intervals are from a bootstrap over {document['verdict']['resampled']} (Efron, 1979) and Student's t "
+            f"over the differences within each {luck}; those of all main effects hold together with "
+            f"{percent(study['confidence'])} confidence{interactions} (balanced; Beran, 1988)."
+        )
+    changes = [
+        f"{_words(e['factor'])} {level_of(e['level'])} instead of {level_of(e['reference'])} "
+        f"{change_text(e['effect'], e['interval'], loss)}"
+        for e in study["main_effects"]
+    ]
+    sentences.append(f"The changes of the loss were: {'; '.join(changes)}.")
+    sentences += [_interaction(study["strongest_interaction"], loss)] if study["strongest_interaction"] else []
+    return sentences + [f"Left out were {'; '.join(study['left_out'])}."] * bool(study["left_out"])
+
+
+def mean_loss(study: Mapping[str, Any]) -> float:
+    """Over all that was compared; it says how many decimals effects have."""
+    known = [loss for factor in study["factors"] for loss in factor["mean_losses"] if loss is not None]
+    return math.fsum(known) / len(known)
+
+
+def _interaction(interaction: Mapping[str, Any], loss: float) -> str:
+    pairs = zip(interaction["factors"], interaction["levels"], strict=True)
+    names = " with ".join(f"{_words(name)} {level_of(level)}" for name, level in pairs)
+    change = change_text(interaction["effect"], interaction["interval"], loss)
+    text = f"{names}, {change} on top of what each does alone"
+    if interaction["interval"] and not is_told(interaction["interval"]):
+        return f"No interaction could be told from luck (the strongest: {text})."
+    return f"The strongest interaction was {text}."
+
+
+def _ensemble(document: Mapping[str, Any]) -> list[str]:
+    ensemble, data = document.get("ensemble"), document["data"]
+    if not ensemble:
+        return []
+    chose = "" if document["args"]["cv_folds"] else ", which had also chosen the configurations,"
+    best, loss, interval = ensemble["best_single"], ensemble["test_loss"], ensemble["difference_interval"]
+    gain = f"a difference of {difference_text(ensemble['difference'], loss)}"
+    if interval:
+        gain += f" ({percent(document['args']['confidence'])} interval {interval_text(Interval(*interval), loss)}"
+        gain += f" over test {'groups' if data.get('group_column') else 'observations'}, both models taken as they are)"
+    return [
+        f"An ensemble of {whole(len(ensemble['members']))} trained models of "
+        f"{count_of(ensemble['configurations'], 'configuration')} reconstructed by the mean of their "
+        f"reconstructions (Krogh & Vedelsby, 1995). Its loss on the test observations{chose} was {figure(loss)}, that "
+        f"of the best single model, {name_of(best)}, {figure(best['test_loss'])}, {gain}, and that of its members "
+        f"{figure(ensemble['mean_member_test_loss'])} on average. Their latent coordinates were turned onto those of "
+        "one of them by orthogonal Procrustes (Schönemann, 1966) and averaged; they agreed with that one's to "
+        f"{ensemble['mean_agreement']:.2f} on average (R² of Procrustes with a free scale; Gower, 1975)."
+    ]
+
+
+def _clusters(document: Mapping[str, Any]) -> list[str]:
+    """How many there are in the latent space, where no labels were compared with it."""
+    found = (document.get("latent_space") or {}).get("clusters")
+    if not found:
+        return []
+    tried = len(found["bic"])
+    preferred = f"{found['preferred']}, the most that were tried" if found["at_least"] else str(found["preferred"])
+    of = f"1 to {tried} components" if tried > 1 else "1 component alone"
+    return [
+        f"Of Gaussian mixtures of {of}, fitted to the latent coordinates of {count_of(found['rows'], 'observation')}, "
+        f"the Bayesian information criterion (Schwarz, 1978) preferred the one with {preferred}."
+    ]
+
+
+def _agreement(document: Mapping[str, Any]) -> list[str]:
+    """How well labels agree with the latent space, where they were compared."""
+    found = (document.get("latent_space") or {}).get("agreement")
+    if not found:
+        return []
+
+    def measured(measure: str) -> str:
+        spaces = (found[measure][name] for name in ("latent", "pca", "columns"))
+        return listed((f"{s['value']:.2f} [{s['interval'][0]:.2f}, {s['interval'][1]:.2f}]" for s in spaces), "and")
+
+    return [
+        f"Labels that no training saw, {count_of(len(found['labels']), 'value')} of "
+        f"“{readable(found['label_column'])}” on {count_of(found['rows'], 'observation')}, were compared with the "
+        "latent space, with as many principal components and with the scaled columns. In this order the accuracy of "
+        f"the {found['neighbours']} nearest neighbours over {found['folds']} folds (Cover & Hart, 1967) was "
+        f"{measured('knn_accuracy')}, where always the commonest label has {found['majority_share']:.2f}; the mean "
+        f"silhouette (Rousseeuw, 1987) was {measured('silhouette')}, and the adjusted Rand index (Hubert & Arabie, "
+        f"1985) with a Gaussian mixture of as many components {measured('adjusted_rand_index')}. The "
+        f"{percent(found['confidence'])} intervals are from a bootstrap over {found['resampled']} (Efron, 1979)."
+    ]
+
+
+def _software(document: Mapping[str, Any]) -> list[str]:
+    environment = document["environment"]
+    used = [
+        f"PyTorch {environment['torch']} (Paszke et al., 2019)",
+        f"NumPy {environment['numpy']} (Harris et al., 2020)",
+    ]
+    if environment["engine"] == "compiled":
+        used.append(f"Numba {environment['numba']} (Lam et al., 2015)")
+    if _agreement(document) or _clusters(document):
+        used.append(f"scikit-learn {environment['scikit-learn']} (Pedregosa et al., 2011)")
+    machine = environment["device_name"] or environment["processor"]
+    digest, dirty, _ = (environment["git_commit"] or "").partition("-")
+    commit = f", commit {digest[:SHOWN]}{' with changes' if dirty else ''}" if digest else ""
+    return [
+        f"The search was run by {PROG}{commit}, with Python {environment['python']}, {listed(used, 'and')}, on "
+        f"{readable(machine)} ({readable(environment['platform'])}, {environment['engine']} engine). "
+        f"Everything random derives from the seed {document['args']['seed']}."
+    ]
+
+
+def command_line(args: Mapping[str, Any]) -> str:
+    """The command that these arguments came from: those that differ from their defaults, ready for a shell."""
+    words = ["python", PROG]
+    for name, value in changed_arguments(args).items():
+        words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return shlex.join(words)
+
+
+def changed_arguments(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are not what they are by default."""
+    defaults = {action.dest: action.default for action in build_parser()._actions}
+    return {name: value for name, value in args.items() if value != defaults.get(name)}

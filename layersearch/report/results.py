@@ -1,0 +1,483 @@
+"""The JSON, the .pth and the closing summary, and the words that all reports share.
+
+    document = results_document(findings, args=…, environment=…, data=…, timing=…)
+    write_json(output_dir / "hyperparam_results_latent3.json", document)
+    print(closing_summary(findings.chosen, saved_model, search=search_line(findings)))
+
+`results_schema.json` describes the JSON field by field. Importing this module is cheap: torch comes in only where a
+function needs it. Tables for a spreadsheet are in `csv_tables.py`, pictures in `plots.py` and its siblings.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from layersearch.console import count
+from layersearch.files import replacing
+from layersearch.space.configurations import (
+    Configuration,
+    TrialResult,
+    Variant,
+    decoder_dims,
+    encoder_dims,
+    layers_of,
+    options_of,
+)
+from layersearch.space.factors import level_text
+from layersearch.space.ranking import ConfigurationResult
+
+if TYPE_CHECKING:
+    import torch
+
+    from layersearch.latent.ensemble import EnsembleFindings
+    from layersearch.search.history import History
+    from layersearch.search.running import Search
+    from layersearch.verdict.probe import Probe
+    from layersearch.verdict.verdict import Baseline, Estimate, Standing, Verdict
+
+FORMAT_VERSION = 1
+METHOD = (
+    "multiple comparisons with the best (Hsu 1984, Annals of Statistics 12, 1136-1144); critical values of the largest "
+    "standardised difference from a bootstrap over rows or groups and Student's t over trainings, whose variances are "
+    "moderated (Smyth 2004, doi:10.2202/1544-6115.1027)"
+)
+FULL_GRID = "grid"  # the strategy that trains every configuration to its end
+RULE = "=" * 70
+ANNOUNCED = {  # files that the closing summary names, in its order: field of `reporting.OutputFiles` -> words
+    "search_plot": "Performance plot",
+    "configurations_plot": "Configuration scatter",
+    "verdict_plot": "Verdict plot",
+    "history_plot": "Search history",
+    "study_plot": "Study plot",
+    "latent_plot": "Latent space plot",
+    "axes_plot": "Latent axes",
+    "reconstruction_plot": "Reconstruction by code",
+    "agreement_plot": "Label agreement",
+    "clusters_plot": "Latent clusters",
+    "ensemble": "Ensemble saved",
+    "report": "Report",
+    "results": "Results saved",
+}
+
+
+# Words shared by the summary and the pictures
+
+
+def config_text(config: Configuration) -> str:
+    """`[64, 32]`, as everywhere in the program's output; of a pair encoder and decoder, `[64, 32] -> [16, 64]`.
+
+    A variant's options follow: `[64, 32] (dropout 0.3, normalization none)`.
+    """
+    layers = layers_of(config)
+    halves = layers if isinstance(layers[0], tuple) else (layers,)
+    text = " -> ".join(f"[{', '.join(map(str, widths))}]" for widths in halves)
+    return text + options_text(config)
+
+
+def options_text(config: Configuration) -> str:
+    """Of a variant ` (dropout 0.3, normalization none)`; else nothing."""
+    options = ", ".join(f"{name} {level_text(value)}" for name, value in options_of(config).items())
+    return f" ({options})" if options else ""
+
+
+def short_options_note(config: Configuration) -> str | None:
+    """What the options in `plot_style.short_name` are; None where they need no words."""
+    names = options_of(config)
+    if len(names) < 2:
+        return None
+    levels = " (LN: LayerNorm, –: none)" if names.keys() & {"normalization", "input_normalization"} else ""
+    return f"Names: layers, then {' / '.join(names)}{levels}"
+
+
+def loss_text(loss: float, sd: float | None = None) -> str:
+    """`0.0379`, or `0.0379 ± 0.0012`: at least 4 decimals below 1, 5 significant digits from 1 on."""
+    exponent = math.floor(math.log10(abs(loss))) if loss else 0
+    decimals = max(0, 4 - exponent) if exponent >= 0 else max(4, 2 - exponent)
+    return f"{loss:.{decimals}f}" if sd is None else f"{loss:.{decimals}f} ± {sd:.{decimals}f}"
+
+
+def duration_text(seconds: float) -> str:
+    """`about 12 s`, `about 5 min`, `about 3 h`; never less than a second."""
+    if seconds < 90:
+        return f"about {max(seconds, 1):.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.0f} h"
+
+
+def percent(share: float) -> str:
+    """`95 %`, `99.5 %`."""
+    return f"{100 * share:.6g} %"
+
+
+# JSON
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that a search found, for the files; nothing but the ranking if every configuration failed."""
+
+    ranking: Sequence[ConfigurationResult]  # best first, failed ones last
+    verdict: Verdict | None = None
+    statement: Sequence[str] = ()  # the verdict in words
+    chosen: ConfigurationResult | None = None  # by --select
+    trained: TrialResult | None = None  # the training of it that is saved and drawn
+    honest: Estimate | None = None  # its loss on the test rows, where it was chosen on folds
+    probe: Probe | None = None
+    model_info: Mapping[str, Any] | None = None
+    saved_model_file: str | None = None
+    saved_model_sha256: str | None = None
+    training_errors: np.ndarray | None = None  # `encoding.error_quantiles` of the training rows, by that model
+    test_errors: np.ndarray | None = None  # of the test rows
+    latent_space: Mapping[str, Any] | None = None  # what its model makes of the table (`latent_findings.py`)
+    is_complete: bool = True  # not interrupted
+    n_configurations: int = 0  # asked for; more than those of `ranking` if it was interrupted
+    ensemble: EnsembleFindings | None = None
+    ensemble_entry: Mapping[str, Any] | None = None  # `ensemble.ensemble_entry`
+    history: History | None = None  # which strategy found them, and how
+    first: Search | None = None  # the search that chose which configurations a study crosses
+
+
+def results_document(
+    findings: Findings,
+    *,
+    args: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    data: Mapping[str, Any],
+    timing: Mapping[str, float],
+    init_from: Mapping[str, Any] | None = None,
+    timestamp: str | None = None,
+) -> dict[str, Any]:
+    """The whole result as one plain document, in the form of `results_schema.json`.
+
+    `timestamp` is ISO 8601 with an offset, now by default. But for `timestamp` and `timing` the same search gives the
+    same document (except that a Pareto front over time depends on time). If every configuration failed,
+    `best_configuration` and `verdict` are None.
+    """
+    from layersearch.report.study import study_entry
+    from layersearch.verdict.verdict import Standing
+    from losses import ALL_WEIGHT, NONZERO_WEIGHT
+
+    verdict = findings.verdict
+    study = verdict.study if verdict else None
+    standings = verdict.standings if verdict else {}
+    document = {
+        "format_version": FORMAT_VERSION,
+        "timestamp": timestamp or datetime.now().astimezone().isoformat(timespec="seconds"),
+        "args": args,
+        "environment": environment,
+        "data": data,
+        "timing": timing,
+        "init_from": init_from,
+        "loss": {"nonzero": NONZERO_WEIGHT, "all": ALL_WEIGHT},
+        "complete": findings.is_complete,
+        "total_configurations": findings.n_configurations or len(findings.ranking),
+        "search": _search_entry(findings, findings.history) if findings.history else None,
+        "best_configuration": _best_configuration(findings),
+        "verdict": _verdict_entry(findings, verdict) if verdict else None,
+        "study": study_entry(study, findings.first) if study else None,
+        "latent_space": findings.latent_space,
+        "ensemble": findings.ensemble_entry,
+        "pareto_front": [_brief(configuration) for configuration in verdict.front] if verdict else [],
+        "all_results": [
+            _configuration_entry(rank, configuration, standings.get(configuration.config, Standing()))
+            for rank, configuration in enumerate(findings.ranking, start=1)
+        ],
+    }
+    plain: dict[str, Any] = to_plain(document)
+    return plain
+
+
+def _search_entry(findings: Findings, history: History) -> dict[str, Any]:
+    """Without the seconds of the history: these differ from run to run."""
+    return {
+        "strategy": history.strategy,
+        "space_size": history.space_size,
+        "tried": len(findings.ranking),
+        **_fates(findings.ranking),
+        "history": [
+            {**config_entry(step.config), "trainings": step.trainings, "loss": step.loss, "best_loss": step.best_loss}
+            for step in history.steps
+        ],
+    }
+
+
+def _fates(ranking: Sequence[ConfigurationResult]) -> dict[str, int]:
+    """How many finished, were dropped, and failed."""
+    dropped = sum(configuration.drop is not None for configuration in ranking)
+    finished = sum(configuration.failure is None for configuration in ranking)
+    return {"finished": finished, "dropped": dropped, "failed": len(ranking) - finished - dropped}
+
+
+def _best_configuration(findings: Findings) -> dict[str, Any] | None:
+    chosen, trained, honest = findings.chosen, findings.trained, findings.honest
+    if chosen is None:
+        return None
+    model = trained and {
+        "repeat": trained.trial.repeat - chosen.first_repeat + 1,
+        "train_loss": trained.final_train_loss,
+        "test_loss": trained.final_test_loss,
+    }
+    file = findings.saved_model_file
+    return {
+        **config_entry(chosen.config),
+        **_layer_counts(chosen.config),
+        "final_test_loss": chosen.final_test_loss,
+        "final_test_loss_sd": chosen.final_test_loss_sd,
+        "honest_test_loss": honest.loss if honest else None,
+        "honest_test_loss_interval": honest.interval if honest else None,
+        "model_params": chosen.model_params,
+        "model_info": findings.model_info,
+        "model": model,
+        "saved_model": {"file": file, "sha256": findings.saved_model_sha256, **model} if file and model else None,
+        "training_errors": findings.training_errors,
+        "test_errors": findings.test_errors,
+    }
+
+
+def config_entry(config: Configuration) -> dict[str, Any]:
+    """Its hidden layers, and of a variant its options."""
+    options = {"options": options_of(config)} if isinstance(config, Variant) else {}
+    return {"config": layers_of(config), **options}
+
+
+def _layer_counts(config: Configuration) -> dict[str, int]:
+    return {"num_layers": len(encoder_dims(config)), "num_decoder_layers": len(decoder_dims(config))}
+
+
+def _brief(configuration: ConfigurationResult) -> dict[str, Any]:
+    return {
+        **config_entry(configuration.config),
+        "model_params": configuration.model_params,
+        "final_test_loss": configuration.final_test_loss,
+    }
+
+
+def _verdict_entry(findings: Findings, verdict: Verdict) -> dict[str, Any]:
+    known = verdict.is_known
+    return {
+        "statement": findings.statement,
+        "method": METHOD,
+        "confidence": verdict.confidence,
+        "resampled": verdict.resampled,
+        "n_resampled": verdict.n_resampled,
+        "best_measured": _brief(verdict.best),
+        "recommended": _brief(verdict.simplest),
+        "proven": verdict.is_proven if known else None,
+        "tied": [layers_of(configuration.config) for configuration in verdict.tied] if known else None,
+        **_tied_options(verdict),
+        "optimism": verdict.optimism,
+        "repeats_to_settle": verdict.repeats_to_settle,
+        "objectives": verdict.objectives,
+        "baselines": [_baseline_entry(baseline) for baseline in verdict.baselines],
+        "probe": _probe_entry(findings.probe) if findings.probe else None,
+    }
+
+
+def _tied_options(verdict: Verdict) -> dict[str, Any]:
+    options = [options_of(c.config) for c in verdict.tied]
+    return {"tied_options": options} if any(options) else {}
+
+
+def _baseline_entry(baseline: Baseline) -> dict[str, Any]:
+    return {
+        "name": baseline.name,
+        "components": baseline.components,
+        "loss": baseline.loss,
+        "difference": baseline.difference,
+        "difference_interval": baseline.difference_interval,
+        "not_beaten_by": baseline.not_beaten_by,
+    }
+
+
+def _probe_entry(probe: Probe) -> dict[str, Any]:
+    return {
+        "epochs": probe.epochs,
+        "repeats": probe.repeats,
+        "losses": [
+            {**config_entry(config), "loss": losses} for config, losses in zip(probe.configs, probe.losses, strict=True)
+        ],
+        "noise": probe.noise,
+        "long_enough": probe.is_long_enough,
+        "order_changes": probe.overtaking is not None,
+        "suggested_epochs": probe.suggested_epochs,
+    }
+
+
+def _configuration_entry(rank: int, configuration: ConfigurationResult, standing: Standing) -> dict[str, Any]:
+    folds = {"test_loss_per_fold": configuration.losses} if configuration.is_cross_validated else {}
+    drop = configuration.drop
+    return {
+        "rank": None if configuration.failure else rank,
+        **config_entry(configuration.config),
+        **_layer_counts(configuration.config),
+        "model_params": configuration.model_params,
+        "final_test_loss": configuration.final_test_loss,
+        "final_test_loss_sd": configuration.final_test_loss_sd,
+        "standard_error": standing.standard_error,
+        "difference_to_best": standing.difference,
+        "difference_interval": standing.difference_interval,
+        "probability_best": standing.probability_best,
+        "tied": standing.is_tied,
+        "pareto": standing.on_front,
+        "status": configuration.status,
+        "dropped_at_epoch": drop.epoch if drop else None,
+        "loss_when_dropped": drop.loss if drop else None,
+        **_stopping_entry(configuration),
+        "test_loss_per_repeat": configuration.test_loss_per_repeat,
+        **folds,
+        "train_loss_per_repeat": configuration.train_loss_per_repeat,
+        "curves": _curves_entry(configuration),
+    }
+
+
+def _stopping_entry(configuration: ConfigurationResult) -> dict[str, Any]:
+    """By training, where each stopped and which weights it kept; None without early stopping."""
+    trials = configuration.trials
+    if not _stops_early(configuration):
+        return {"stopped_epoch": None, "best_epoch": None}
+    return {
+        "stopped_epoch": [None if r.final_test_loss is None else len(r.test_losses) for r in trials],
+        "best_epoch": [result.best_epoch for result in trials],
+    }
+
+
+def _curves_entry(configuration: ConfigurationResult) -> dict[str, Any]:
+    trials = configuration.trials
+    curves: dict[str, list[Any]] = {"train": [r.train_losses for r in trials], "test": [r.test_losses for r in trials]}
+    if _stops_early(configuration):
+        curves["validation"] = [[] if r.validation_losses is None else r.validation_losses for r in trials]
+    return curves
+
+
+def _stops_early(configuration: ConfigurationResult) -> bool:
+    return any(result.validation_losses is not None for result in configuration.trials)
+
+
+def to_plain(value: Any) -> Any:
+    """The same value in what JSON knows: NumPy becomes numbers and lists, NaN and infinity become None.
+
+    Raises TypeError, naming the type, for anything that has no place in a JSON file.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):  # np.float64 is one
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f" and np.isfinite(value).all():
+        return value.tolist()  # curves, most of a document
+    if isinstance(value, np.generic | np.ndarray):
+        return to_plain(value.tolist())
+    if isinstance(value, PathLike):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    raise TypeError(f"{type(value).__name__} cannot be written to JSON")
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Strict JSON (no NaN, no Infinity), indented by 2, a list of numbers or words on one line."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines(_json_pieces(to_plain(document), indent=""))
+        file.write("\n")
+
+
+def _json_pieces(value: Any, indent: str) -> Iterator[str]:
+    """A plain value as JSON text, piece by piece: curves stay on one line each, all else is spread out."""
+    deeper = indent + "  "
+    if isinstance(value, dict) and value:
+        opening, closing = "{", "}"
+        items = [(f"{_leaf(key)}: ", item) for key, item in value.items()]
+    elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        opening, closing = "[", "]"
+        items = [("", item) for item in value]
+    else:
+        yield _leaf(value)
+        return
+    for number, (name, item) in enumerate(items):
+        yield f"{',' if number else opening}\n{deeper}{name}"
+        yield from _json_pieces(item, deeper)
+    yield f"\n{indent}{closing}"
+
+
+def _leaf(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+# The best model
+
+
+def save_state_dict(path: Path, state_dict: Mapping[str, torch.Tensor]) -> None:
+    """A plain state_dict, tensors on the CPU and nothing else: `torch.load(path, weights_only=True)`."""
+    import torch
+
+    buffer = io.BytesIO()  # torch.save puts a file's name into the file; a temporary one must not end up there
+    torch.save({name: tensor.detach().cpu().clone() for name, tensor in state_dict.items()}, buffer)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+# The closing summary, in two parts: the pictures are drawn between them
+
+
+def closing_summary(
+    best: ConfigurationResult,
+    saved_model: Path | None = None,
+    statement: Sequence[str] = (),
+    *,
+    is_complete: bool = True,
+    search: str | None = None,
+) -> str:
+    """The result and the verdict in a few lines, up to "Generating visualizations...".
+
+    `best` is the chosen one, `search` what `search_line` says.
+    """
+    repeats = best.repeats
+    loss = loss_text(best.final_test_loss, best.final_test_loss_sd)
+    lines = [
+        RULE,
+        f"HYPERPARAMETER OPTIMIZATION {'COMPLETED' if is_complete else 'INTERRUPTED'}",
+        RULE,
+        *([search] if search else []),
+        f"Best configuration: {config_text(best.config)}",
+        f"Best final test loss: {loss}" + _averaged_over(best.folds if best.is_cross_validated else 0, repeats),
+        f"Best model parameters: {best.model_params}",
+    ]
+    if saved_model is not None:
+        lines.append(f"Best model saved: {saved_model}")
+    verdict = ["", *statement] if statement else []
+    return "\n".join([*lines, *verdict, "", "Generating visualizations..."])
+
+
+def search_line(findings: Findings) -> str | None:
+    """`Search: halving, 125 of 125 configurations tried, 120 dropped early`; None for the full grid."""
+    history = findings.history
+    if history is None or history.strategy == FULL_GRID:
+        return None
+    fates = _fates(findings.ranking)
+    parts = [f"{len(findings.ranking)} of {count(history.space_size, 'configuration')} tried"]
+    parts += [f"{fates['dropped']} dropped early"] * (fates["dropped"] > 0)
+    parts += [f"{fates['failed']} failed"] * (fates["failed"] > 0)
+    return f"Search: {', '.join([history.strategy, *parts])}"
+
+
+def _averaged_over(folds: int, repeats: int) -> str:
+    over = [f"{folds} folds"] * (folds > 0) + [f"{repeats} repeats"] * (repeats > 1)
+    return f" ({' x '.join(over)})" if over else ""
+
+
+def closing_files(written: Mapping[str, Path]) -> str:
+    """Where the pictures and the results lie: the lines below "Generating visualizations...".
+
+    `written`: by a name of `ANNOUNCED`; others are not spoken of.
+    """
+    return "\n".join(f"{words}: {written[name]}" for name, words in ANNOUNCED.items() if name in written)

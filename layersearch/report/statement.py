@@ -1,0 +1,193 @@
+"""The verdict in words, for the closing summary and the JSON.
+
+    for line in state(verdict, probe=probe, honest=honest, n_test=401):
+        print(line)
+
+Only what is certain is said flatly; what may be luck is said to be so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from layersearch.report.results import FULL_GRID, config_text, loss_text, percent
+from layersearch.search.history import History
+from layersearch.space.ranking import ConfigurationResult
+from layersearch.verdict.probe import Probe
+from layersearch.verdict.verdict import Baseline, Estimate, Interval, Verdict
+
+NAMED = 6  # of the tied, by name
+TO_THE_END = " trained to the end"
+
+
+def scope_of(history: History | None, ranking: Sequence[ConfigurationResult]) -> str:
+    """What to add to "configurations" where the verdict does not speak of all there are: ` tried`, for one."""
+    if history is None or history.strategy == FULL_GRID:
+        return ""
+    if any(configuration.drop for configuration in ranking):
+        return TO_THE_END
+    return " tried" if len(ranking) < history.space_size else ""
+
+
+def state(
+    verdict: Verdict,
+    *,
+    probe: Probe | None,
+    honest: Estimate | None,
+    n_test: int,
+    time: str = "",
+    scope: str = "",
+) -> list[str]:
+    """The verdict, line by line; those after the first are indented.
+
+    `honest`: the chosen configuration's loss on the `n_test` test rows where it was chosen on folds.
+    `time`: how long the suggested epochs would take, e.g. "takes about 25 s". `scope`: what `scope_of` says.
+    """
+    lines = [f"Verdict: {_headline(verdict, scope)}"]
+    details = []
+    if len(verdict.tied) > 1:
+        details.append(f"tied ({percent(verdict.confidence)}): {_tied_text(verdict.tied)}")
+    if verdict.is_known and verdict.n_configurations > 1:
+        details.append(f"Recommended: {_recommendation(verdict)}")
+    if len(verdict.tied) > 1:
+        details.append(_settling(verdict))
+    details += _trust(verdict, honest, n_test, scope)
+    details += [_baselines(verdict, scope)] if verdict.baselines else []
+    details += [_length(probe, time)] if probe else []
+    return lines + [f"  {detail}" for detail in details]
+
+
+def difference_text(difference: float, loss: float, *, signed: bool = True) -> str:
+    """A difference with as many decimals as the loss it belongs to: `+0.0008`."""
+    decimals = len(loss_text(loss).partition(".")[2])
+    return f"{difference:{'+' * signed}.{decimals}f}"
+
+
+def interval_text(interval: Interval, loss: float, *, signed: bool = True) -> str:
+    """`[-0.0003, +0.0019]`, or without signs."""
+    return f"[{', '.join(difference_text(bound, loss, signed=signed) for bound in interval)}]"
+
+
+def _headline(verdict: Verdict, scope: str) -> str:
+    best, count = config_text(verdict.best.config), verdict.n_configurations
+    if count == 1:
+        return f"{best} is the only configuration{scope}; there is nothing to compare."
+    if not verdict.is_known and verdict.training_df > 0:
+        return f"{best} is the best measured, but it was scored on a single {verdict.resampled.removesuffix('s')}."
+    if not verdict.is_known:
+        return (
+            f"{best} is the best measured, but with one training each luck cannot be told from merit; "
+            "--repeats 5 can tell."
+        )
+    if verdict.is_proven:
+        others = "the other one" if count == 2 else f"all {count - 1} others"
+        return f"{best} is proven better than {others}{scope} ({percent(verdict.confidence)} confidence)."
+    tied = f"{len(verdict.tied)} of {count} configurations{scope}"
+    return f"{best} is the best measured, but not proven: {tied} are tied for best."
+
+
+def _tied_text(tied: Sequence[ConfigurationResult]) -> str:
+    shown = [f"{config_text(c.config)} {c.model_params}" for c in tied[:NAMED]]
+    shown[0] += " parameters"
+    more = [f"{len(tied) - NAMED} more"] if len(tied) > NAMED else []
+    return " · ".join(shown + more)
+
+
+def _recommendation(verdict: Verdict) -> str:
+    best, simplest = verdict.best, verdict.simplest
+    name = config_text(simplest.config)
+    if verdict.is_proven:
+        return f"{name}, the best"
+    if simplest is best:
+        return f"{name}, the best measured and the smallest of the tied"
+    standing = verdict.standings[simplest.config]
+    assert standing.difference is not None
+    assert standing.difference_interval is not None
+    loss = best.final_test_loss
+    return (
+        f"{name}, the smallest of the tied ({simplest.model_params} parameters, loss "
+        f"{loss_text(simplest.final_test_loss)}, {difference_text(standing.difference, loss)} "
+        f"{interval_text(standing.difference_interval, loss)} against the best measured)"
+    )
+
+
+def _settling(verdict: Verdict) -> str:
+    if verdict.repeats_to_settle:
+        return (
+            f"About {verdict.repeats_to_settle} repeats might settle it, if the measured differences are the true ones."
+        )
+    rows = f"{verdict.n_resampled} {verdict.resampled}"
+    return f"More repeats will not settle it: on {rows}, some of the tied differ too little."
+
+
+def _trust(verdict: Verdict, honest: Estimate | None, n_test: int, scope: str) -> list[str]:
+    loss = verdict.best.final_test_loss
+    if honest:
+        interval = interval_text(honest.interval, loss, signed=False)
+        return [f"Honest test loss: {loss_text(honest.loss)} {interval}, on {n_test} test rows that chose nothing."]
+    if scope == TO_THE_END and not verdict.best.is_cross_validated:
+        return [
+            "The best's loss is optimistic by an unknown amount (others were dropped on the rows that score it); "
+            "--cv_folds 5 gives an honest one."
+        ]
+    if verdict.optimism is None or verdict.n_configurations == 1:
+        return []
+    shown = difference_text(max(verdict.optimism, 0.0), loss, signed=False)
+    if float(shown) == 0:
+        return ["The best's loss shows no sign of optimism, though the rows that score it chose it."]
+    return [
+        f"The best's loss is optimistic by about {shown} (chosen on the rows that score it); "
+        "--cv_folds 5 gives an honest one."
+    ]
+
+
+def _baselines(verdict: Verdict, scope: str) -> str:
+    texts = [f"{baseline_name(b)} {loss_text(b.loss)} ({_beaten(b, verdict, scope)})" for b in verdict.baselines]
+    return f"Baselines: {', '.join(texts)}."
+
+
+def baseline_name(baseline: Baseline) -> str:
+    """`PCA with 3 components`; the others by their own name."""
+    n = baseline.components
+    return baseline.name if n is None else f"{baseline.name} with {n} component{'s' * (n > 1)}"
+
+
+def _beaten(baseline: Baseline, verdict: Verdict, scope: str) -> str:
+    count, losers = verdict.n_configurations, baseline.not_beaten_by
+    if losers == 0:
+        return f"all configurations{scope} beat it" if count > 1 else "beaten"
+    if losers == count:
+        return f"no configuration{scope} beats it" if count > 1 else "not beaten"
+    winners = count - losers
+    return f"{winners} of {count} configurations{scope} {'beats' if winners == 1 else 'beat'} it"
+
+
+def _length(probe: Probe, time: str) -> str:
+    asked, longest = probe.epochs[0], probe.epochs[-1]
+    before, after = (loss_text(loss) for loss in probe.losses.mean(axis=0)[[0, -1]])
+    change = f"with {longest} epochs instead of {asked} the loss {{}} from {before} to {after} ({_probed(probe)})"
+    if probe.is_unclear:
+        return f"Perhaps too short: {change.format('falls')}, which may be luck; more --repeats can tell."
+    if probe.suggested_epochs is None and not probe.overfits:
+        return f"Long enough: {change.format('goes')}, within the noise{_order(probe)}."
+    if probe.suggested_epochs is None:
+        remedy = "more --dropout or --weight_decay may help"
+        return f"Longer is worse: {change.format('rises')}{_order(probe)}; {remedy}."
+    advice = f"--epochs {probe.suggested_epochs}" + (f" {time}" if time else "")
+    return f"Too short: {change.format('falls')}{_order(probe)}; {advice}."
+
+
+def _probed(probe: Probe) -> str:
+    """Of what the losses are means."""
+    names = ", ".join(map(config_text, probe.configs))
+    which = [f"mean of {names}" if len(probe.configs) > 1 else names]
+    which += [f"{probe.repeats} repeats"] if probe.repeats > 1 else []
+    which += ["first fold"] if probe.is_cross_validated else []
+    return ", ".join(which)
+
+
+def _order(probe: Probe) -> str:
+    if probe.overtaking is None:
+        return ""
+    winner, loser = map(config_text, probe.overtaking)
+    return f" and the order changes ({winner} overtakes {loser})"

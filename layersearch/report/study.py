@@ -1,0 +1,221 @@
+"""The study in words, in the JSON and as a table for a spreadsheet.
+
+    print("\\n".join(state_study(study)))
+    document["study"] = study_entry(study, first)
+    write_study_csv(output_dir / "study_latent3.csv", study)
+
+The statistics are those of `study.py`, the picture that of `study_plot.py`.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from layersearch.console import count
+from layersearch.files import replacing
+from layersearch.report import wording as document_words
+from layersearch.report.results import config_text, percent
+from layersearch.report.tables import LINE_END
+from layersearch.space.factors import Factor, level_text
+from layersearch.verdict.study import Interaction, MainEffect, Study
+from layersearch.verdict.verdict import Interval
+
+if TYPE_CHECKING:
+    from layersearch.search.running import Search
+
+METHOD = (
+    "contrasts in a full factorial design; luck of the rows by bootstrap, luck in training by Student's t over the "
+    "differences within each repeat; the intervals of all main effects hold together, and so do those of all "
+    "interactions (balanced: Beran 1988, Journal of the American Statistical Association 83, 679-686)"
+)
+CSV_COLUMNS = (
+    *("kind", "factor", "level", "reference", "with_factor", "with_level", "with_reference", "effect"),
+    *("standard_error", "low", "high", "strongest", "epochs", "configurations", "repeats"),
+)
+LITTLE = 0.01  # of the loss: a smaller effect is not worth a flag
+
+
+# Words
+
+
+def state_study(study: Study) -> list[str]:
+    """The study, line by line; those after the first are indented."""
+    if not study.main_effects:
+        return [f"Study: of {_asked(study)} nothing can be compared.", *_left_out(study)]
+    lines = [f"Study at {count(study.epochs, 'epoch')} (at other lengths the answer may differ): {_scope(study)}"]
+    lines += [f"  {_effect_text(study, effect)}" for effect in study.main_effects]
+    lines += [f"  {_strongest_text(study, study.strongest)}"] if study.strongest else []
+    lines += [f"  {line}" for line in advise(study)]
+    return lines + _left_out(study)
+
+
+def _asked(study: Study) -> str:
+    return ", ".join(factor.name for factor in study.asked)
+
+
+def _scope(study: Study) -> str:
+    n = len(study.layers)
+    mean = f"mean change of {count(n, 'configuration')}" if n > 1 else f"change of {config_text(study.layers[0])}"
+    return mean + (f"; {percent(study.confidence)} intervals that hold together" if study.is_known else "")
+
+
+def _left_out(study: Study) -> list[str]:
+    return [f"  Left out: {'; '.join(study.left_out)}."] if study.left_out else []
+
+
+def _effect_text(study: Study, effect: MainEffect) -> str:
+    """`dropout 0 instead of 0.1: -0.0049 [-0.0056, -0.0042]`."""
+    levels = f"{level_text(effect.level)} instead of {level_text(effect.reference)}"
+    return f"{effect.factor} {levels}: {change_text(study, effect.estimate, effect.interval)}"
+
+
+def change_text(study: Study, change: float, interval: Interval | None) -> str:
+    """`-0.0049 [-0.0056, -0.0042]`, as `document_words.change_text` writes it."""
+    return document_words.change_text(change, interval, float(study.losses.mean()))
+
+
+def _strongest_text(study: Study, strongest: Interaction) -> str:
+    text = interaction_text(study, strongest)
+    if strongest.interval and not is_told(strongest):
+        return f"No interaction can be told (the strongest: {text})."
+    return f"Strongest interaction: {text}."
+
+
+def interaction_text(study: Study, interaction: Interaction) -> str:
+    """`dropout 0 with normalization none, +0.0031 [+0.0020, +0.0042] on top of what each does alone`."""
+    names = [f"{f} {level_text(level)}" for f, level in zip(interaction.factors, interaction.levels, strict=True)]
+    change = change_text(study, interaction.estimate, interaction.interval)
+    return f"{' with '.join(names)}, {change} on top of what each does alone"
+
+
+def is_told(effect: MainEffect | Interaction) -> bool:
+    """Whether it is not luck: its interval keeps off zero."""
+    return document_words.is_told(effect.interval)
+
+
+def advise(study: Study) -> list[str]:
+    """What to do with it."""
+    if not study.is_known:
+        if study.repeats * study.folds == 1:
+            return ["No intervals: with one training each luck cannot be told from merit; --repeats 5 can tell."]
+        return ["No intervals: a single row or group was scored."]
+    give, keep, small, open_ = [], [], [], []
+    least = LITTLE * float(study.losses.mean())
+    for factor in study.factors:
+        effects = [effect for effect in study.main_effects if effect.factor == factor.name]
+        told = [effect for effect in effects if is_told(effect)]
+        best = min(told, key=lambda effect: effect.estimate, default=None)
+        if all(effect.interval and max(map(abs, effect.interval)) < least for effect in effects):
+            small.append(factor.name)
+        elif best is None:
+            open_.append(factor.name)
+        elif best.estimate < 0:
+            give.append(f"--{factor.name} {level_text(best.level)}")
+        else:
+            keep.append(f"--{factor.name} {level_text(best.reference)}")
+    parts = [f"a lower loss comes with {' '.join(give)}"] if give else []
+    parts += [f"nothing here beats {' '.join(keep)}"] if keep else []
+    parts += [f"less than {percent(LITTLE)} of the loss depends on {' and '.join(small)}"] if small else []
+    parts += [f"no difference can be told for {' and '.join(open_)}"] if open_ else []
+    text = "; ".join(parts)
+    lines = [f"{text[0].upper()}{text[1:]}."]
+    if study.strongest and is_told(study.strongest) and give:
+        lines.append("They do not simply add up: choose the combination by the verdict rather than each by itself.")
+    return lines
+
+
+# JSON
+
+
+def study_entry(study: Study, first: Search | None) -> dict[str, Any]:
+    """What `study` holds in `results_schema.json`. `first`: the search that chose the configurations, if one did."""
+    return {
+        "statement": state_study(study),
+        "method": METHOD,
+        "epochs": study.epochs,
+        "confidence": study.confidence,
+        "factors": [_factor_entry(study, factor) for factor in study.asked],
+        "configurations": study.layers,
+        "repeats": study.repeats,
+        "left_out": study.left_out,
+        "main_effects": [_main_entry(effect) for effect in study.main_effects],
+        "interactions": [_interaction_entry(interaction) for interaction in study.interactions],
+        "strongest_interaction": _interaction_entry(study.strongest) if study.strongest else None,
+        "first_stage": _first_stage(first) if first else None,
+    }
+
+
+def _factor_entry(study: Study, factor: Factor) -> dict[str, Any]:
+    kept = next((some for some in study.factors if some.name == factor.name), None)
+    means = dict(zip(kept.levels, study.mean_losses(factor.name).tolist(), strict=True)) if kept else {}
+    return {
+        "name": factor.name,
+        "levels": factor.levels,
+        "reference": study.references.get(factor.name),
+        "mean_losses": [means.get(level) for level in factor.levels],
+    }
+
+
+def _main_entry(effect: MainEffect) -> dict[str, Any]:
+    return {
+        "factor": effect.factor,
+        "level": effect.level,
+        "reference": effect.reference,
+        "effect": effect.estimate,
+        "standard_error": effect.standard_error,
+        "interval": effect.interval,
+        "by_configuration": effect.by_configuration,
+    }
+
+
+def _interaction_entry(interaction: Interaction) -> dict[str, Any]:
+    return {
+        "factors": interaction.factors,
+        "levels": interaction.levels,
+        "references": interaction.references,
+        "effect": interaction.estimate,
+        "standard_error": interaction.standard_error,
+        "interval": interaction.interval,
+    }
+
+
+def _first_stage(first: Search) -> dict[str, Any]:
+    ranking = [
+        {"config": c.config, "model_params": c.model_params, "final_test_loss": c.final_test_loss, "status": c.status}
+        for c in first.ranking
+    ]
+    return {"strategy": first.history.strategy, "ranking": ranking}
+
+
+# A table for a spreadsheet
+
+
+def write_study_csv(path: Path, study: Study) -> None:
+    """One row an effect: the main effects, then the interactions; the variants are rows of the ranking's table."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, CSV_COLUMNS, lineterminator=LINE_END)
+        writer.writeheader()
+        for effect in study.main_effects:
+            names = {"factor": effect.factor, "level": effect.level, "reference": effect.reference}
+            writer.writerow(_csv_row(study, effect) | {"kind": "main effect"} | names)
+        for interaction in study.interactions:
+            columns = (("factor", "with_factor"), ("level", "with_level"), ("reference", "with_reference"))
+            values = (interaction.factors, interaction.levels, interaction.references)
+            names = {c: v for some, two in zip(columns, values, strict=True) for c, v in zip(some, two, strict=True)}
+            strongest = interaction == study.strongest
+            writer.writerow(_csv_row(study, interaction) | {"kind": "interaction", "strongest": strongest} | names)
+
+
+def _csv_row(study: Study, effect: MainEffect | Interaction) -> dict[str, Any]:
+    low, high = effect.interval or (None, None)
+    return {
+        "effect": effect.estimate,
+        "standard_error": effect.standard_error,
+        "low": low,
+        "high": high,
+        "epochs": study.epochs,
+        "configurations": len(study.layers),
+        "repeats": study.repeats,
+    }

@@ -1,0 +1,103 @@
+"""What the console shows while trials are trained.
+
+    with Progress(total, console=console) as progress:
+        progress.update("[64, 64] 0.0379")
+
+On a terminal a live bar, as wide as it; elsewhere a plain line about every tenth of the work.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from layersearch.console import Console
+
+
+class Progress:
+    """Trainings done of all, best so far, time left; nothing where `quiet`."""
+
+    def __init__(self, total: int, *, console: Console, stream: TextIO | None = None) -> None:
+        self.total = total
+        self.done = self.done_before = 0  # the latter by an earlier run
+        self.console = console
+        self.stream = stream or sys.stdout
+        self.started = time.monotonic()
+        self.next_line = self._line_after(0)
+        self.bar = None
+        if not console.quiet and total:
+            with console.printing(self.stream):
+                self.bar = self._bar()
+
+    def _bar(self) -> Any:
+        """The live bar; None where nobody would see it live."""
+        if not (self.stream and self.stream.isatty()):
+            return None
+        from tqdm import tqdm
+
+        tqdm.monitor_interval = 0  # no thread of its own, which would not survive a terminal that closes
+        return tqdm(
+            total=self.total,
+            file=self.stream,
+            dynamic_ncols=True,
+            smoothing=0.1,
+            bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} trainings, {remaining} left{postfix}",
+        )
+
+    def say(self, text: str) -> None:
+        """A line of its own, above the bar where there is one."""
+        if self.bar is None:
+            self.console.say(text)
+            return
+        with self.console.printing(self.stream):
+            self.bar.write(text, file=self.stream)
+
+    def skip(self, n: int) -> None:
+        """So many trainings turn out not to be needed."""
+        self.total -= n
+        self.next_line = self._line_after(self.done)
+        if self.bar is not None:
+            self.bar.total = self.total
+
+    def update(self, best: str, *, is_new: bool = True) -> None:
+        """One more training is done, or was done by an earlier run; `best` says what leads, or is empty."""
+        self.done += 1
+        if not is_new:
+            self.done_before += 1
+            self.next_line = self._line_after(self.done)
+            if self.bar is not None:
+                self.bar.initial = self.bar.n = self.done
+            return
+        with self.console.printing(self.stream):
+            self._show(best)
+
+    def _show(self, best: str) -> None:
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"best {best}" if best else "", refresh=False)
+            self.bar.update()
+        elif not self.console.quiet and self.done >= self.next_line:
+            leader = f", best so far {best}" if best else ""
+            print(f"  {self.done} of {self.total} trainings{leader}{self._time_left()}", file=self.stream, flush=True)
+            self.next_line = self._line_after(self.done)
+
+    def _time_left(self) -> str:
+        if self.done == self.total:
+            return ""
+        seconds = (time.monotonic() - self.started) / (self.done - self.done_before) * (self.total - self.done)
+        return f", about {seconds:.0f} s left" if seconds < 100 else f", about {seconds / 60:.0f} min left"
+
+    def _line_after(self, done: int) -> int:
+        tenths = done * 10 // max(self.total, 1) + 1
+        return -(-self.total * tenths // 10)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            with self.console.printing(self.stream):
+                self.bar.close()

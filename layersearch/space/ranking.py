@@ -1,0 +1,225 @@
+"""From trial results to a ranking of the configurations.
+
+    ranking = rank_configurations(results, model_params)   # best first, failed ones last
+
+Plain NumPy; knows nothing of torch, training or files.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from layersearch.space.configurations import Configuration, Trial, TrialResult, decoder_dims, encoder_dims, options_of
+
+BYTES_PER_PARAMETER = 16  # while it is trained: itself, its gradient and two moments
+
+
+class Drop(NamedTuple):
+    """The epoch after which a configuration was not trained any further, and its mean test loss then."""
+
+    epoch: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class ConfigurationResult:
+    """One configuration over all its repeats, and folds where there are any. R repeats, K folds, E epochs."""
+
+    config: Configuration
+    model_params: int
+    trials: tuple[TrialResult, ...]  # R of them, or R x K: in the order of their repeats, then folds
+
+    @cached_property
+    def failure(self) -> str | None:
+        """None, or why this configuration is not ranked: its first training that failed, or where it was dropped."""
+        for result in self.trials:
+            if result.out_of_memory:
+                size = BYTES_PER_PARAMETER * self.model_params / 1e6
+                return f"failed: no memory for its {self.model_params} parameters ({size:,.0f} MB)"
+            if result.failed_epoch is not None:
+                repeat = result.trial.repeat - self.first_repeat + 1
+                which = [f"repeat {repeat} of {self.repeats}"] if self.repeats > 1 else []
+                which += [] if result.trial.fold is None else [f"fold {result.trial.fold + 1} of {self.folds}"]
+                where = f" ({', '.join(which)})" if which else ""
+                return f"failed: not finite at epoch {result.failed_epoch}{where}"
+        return f"dropped at epoch {self.drop.epoch} (loss {self.drop.loss:.4g})" if self.drop else None
+
+    @cached_property
+    def drop(self) -> Drop | None:
+        """Where this configuration was left behind, if it was."""
+        if not any(result.is_paused for result in self.trials) or any(result.has_failed for result in self.trials):
+            return None
+        return Drop(max(len(result.test_losses) for result in self.trials if result.is_paused), loss_so_far(self))
+
+    @property
+    def repeats(self) -> int:
+        """R."""
+        return len({result.trial.repeat for result in self.trials})
+
+    @property
+    def first_repeat(self) -> int:
+        """The number of its first repeat: not 0 where others were trained before, to choose it."""
+        return self.trials[0].trial.repeat
+
+    @property
+    def folds(self) -> int:
+        """K; 1 where nothing is cross-validated."""
+        return len({result.trial.fold for result in self.trials})
+
+    @property
+    def status(self) -> str:
+        """ "ok", or why the configuration is not ranked."""
+        return self.failure or "ok"
+
+    @property
+    def is_cross_validated(self) -> bool:
+        """Whether it was scored on folds of the training rows."""
+        return self.trials[0].trial.fold is not None
+
+    @property
+    def train_loss_per_repeat(self) -> list[float | None]:
+        """[R] loss of all training rows after the last epoch, a mean over the folds; None where one diverged."""
+        losses = np.array([_or_nan(result.final_train_loss) for result in self.trials])
+        means = losses.reshape(self.repeats, self.folds).mean(axis=1)
+        return [None if np.isnan(loss) else loss for loss in means.tolist()]
+
+    @cached_property
+    def losses(self) -> np.ndarray:
+        """[R, K] final test loss of each training; NaN where it diverged."""
+        return np.array([_or_nan(result.final_test_loss) for result in self.trials]).reshape(self.repeats, self.folds)
+
+    @property
+    def test_loss_per_repeat(self) -> list[float | None]:
+        """[R] final test loss of each repeat, a mean over its folds; None where one diverged."""
+        return [None if np.isnan(loss) else loss for loss in self.losses.mean(axis=1).tolist()]
+
+    @cached_property
+    def final_test_loss(self) -> float:
+        """Mean final test loss over the repeats (and folds); NaN for a failed configuration."""
+        return float(self.losses.mean())
+
+    @cached_property
+    def final_test_loss_sd(self) -> float | None:
+        """Sample standard deviation over the repeats; None with one repeat or a failed one."""
+        if self.failure or self.repeats < 2:
+            return None
+        return float(self.losses.mean(axis=1).std(ddof=1))
+
+    @property
+    def test_curves(self) -> np.ndarray:
+        """[R x K, E] test loss by epoch. One that stopped early stays at the loss of the weights it kept.
+
+        Only for a configuration that did not fail.
+        """
+        longest = max(len(result.test_losses) for result in self.trials)
+        return np.stack([_held(result, longest) for result in self.trials])
+
+    @property
+    def best_trained(self) -> TrialResult:
+        """The training with the lowest final training loss: chosen without a look at the test rows."""
+        return min(self.trials, key=lambda result: loss_or_infinity(result.final_train_loss))
+
+
+def rank_configurations(
+    results: Iterable[TrialResult], model_params: Mapping[Configuration, int]
+) -> list[ConfigurationResult]:
+    """Groups trials by configuration; lowest mean final test loss first, failed configurations last.
+
+    Ties go to the smaller model. The order of `results` does not matter.
+    """
+    grouped: dict[Configuration, list[TrialResult]] = defaultdict(list)
+    for result in results:
+        grouped[result.trial.config].append(result)
+    configurations = [
+        ConfigurationResult(config, model_params[config], tuple(sorted(trials, key=_trial_key)))
+        for config, trials in grouped.items()
+    ]
+    return sorted(configurations, key=_rank_key)
+
+
+def _trial_key(result: TrialResult) -> tuple[int, int]:
+    return result.trial.repeat, result.trial.fold or 0
+
+
+def loss_so_far(configuration: ConfigurationResult) -> float:
+    """The mean test loss of its trainings as far as they have come; infinite where one has failed."""
+    losses = [result.test_losses[-1] if result.is_paused else result.final_test_loss for result in configuration.trials]
+    return float(np.mean([loss_or_infinity(loss) for loss in losses]))
+
+
+def _held(result: TrialResult, epochs: int) -> np.ndarray:
+    kept = result.test_losses[-1] if result.final_test_loss is None else result.final_test_loss
+    return np.pad(result.test_losses, (0, epochs - len(result.test_losses)), constant_values=kept)
+
+
+def _rank_key(configuration: ConfigurationResult) -> tuple[Any, ...]:
+    """Finished ones by their loss, then dropped ones, the last dropped first, then failed ones."""
+    config, drop = configuration.config, configuration.drop
+    group = 0 if configuration.failure is None else 1 if drop else 2
+    loss = drop.loss if drop else loss_or_infinity(configuration.final_test_loss)
+    return (
+        group,
+        -drop.epoch if drop else 0,
+        loss,
+        configuration.model_params,
+        (encoder_dims(config), decoder_dims(config)),
+        tuple(options_of(config).items()),
+    )
+
+
+class ResultCollector:
+    """Takes results as they come, in any order, and knows which configuration leads.
+
+    A trial's weights are kept only while its configuration leads or is unfinished, so that memory does
+    not grow with the size of the search times that of its models.
+    """
+
+    def __init__(self, trials_each: int, model_params: Mapping[Configuration, int]) -> None:
+        self.best: ConfigurationResult | None = None
+        self._trials_each = trials_each
+        self._model_params = model_params
+        self._results: dict[Configuration, dict[Trial, TrialResult]] = defaultdict(dict)
+
+    def add(self, result: TrialResult) -> None:
+        """One more trial is done, or has come further."""
+        results = self._results[result.trial.config]
+        results[result.trial] = result
+        if len(results) < self._trials_each or any(trained.is_paused for trained in results.values()):
+            return  # weights stay until it is at its end
+        finished = self.configuration(result.trial.config)
+        contenders = [finished] if self.best is None else [self.best, finished]
+        leader = min(contenders, key=_rank_key)
+        self.best = None if leader.failure else leader
+        for loser in contenders:
+            if loser is not self.best:
+                losing = self._results[loser.config]
+                losing.update({trial: _without_weights(result) for trial, result in losing.items()})
+
+    def configuration(self, config: Configuration) -> ConfigurationResult:
+        """What is known of this one, of which every trial is there."""
+        return rank_configurations(self._results[config].values(), self._model_params)[0]
+
+    def ranking(self, without: Collection[Configuration] = ()) -> list[ConfigurationResult]:
+        """All configurations of which every trial is there, but for some, best first; see `rank_configurations`."""
+        known = {config: results for config, results in self._results.items() if config not in without}
+        complete = [results for results in known.values() if len(results) == self._trials_each]
+        return rank_configurations([result for results in complete for result in results.values()], self._model_params)
+
+
+def _without_weights(result: TrialResult) -> TrialResult:
+    return replace(result, parameters=np.empty(0, dtype=np.float32))
+
+
+def _or_nan(loss: float | None) -> float:
+    return np.nan if loss is None else loss
+
+
+def loss_or_infinity(loss: float | None) -> float:
+    """The loss, to be compared: infinite where there is none."""
+    return np.inf if loss is None or np.isnan(loss) else loss

@@ -1,0 +1,323 @@
+"""The verdict: does the best measured configuration really win, what is tied with it, which is the smallest of those.
+
+    verdict = judge(ranking, parts, baselines, confidence=0.95, seed=42)
+    verdict.best.config, verdict.simplest.config, verdict.is_proven, verdict.standings[config].difference_interval
+
+Built on `uncertainty.py`, which says how; put into words by `statement.py`. Plain NumPy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from layersearch.randomness import stream_key
+from layersearch.space.configurations import Configuration
+from layersearch.space.ranking import ConfigurationResult
+from layersearch.verdict.uncertainty import (
+    Errors,
+    Evidence,
+    ScoredPart,
+    count_units,
+    draw_errors,
+    estimate_optimism,
+    intervals,
+    probabilities_of_being_best,
+    tied_with_best,
+    weigh,
+    weigh_fixed,
+)
+
+if TYPE_CHECKING:
+    from layersearch.verdict.study import Study
+
+POWER = 0.8  # with which so many repeats would prove it
+MOST_REPEATS = 1000  # asking for more would be no advice
+
+
+class Interval(NamedTuple):
+    """Of the stated confidence, of one difference alone: not adjusted for how many there are, or for the choice of the
+    best measured, which makes differences between equals look larger than they are."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known of one configuration. All but `on_front` are None where each was trained only once."""
+
+    standard_error: float | None = None  # of its loss, by rows and training
+    difference: float | None = None  # its loss - that of the best measured
+    difference_interval: Interval | None = None
+    probability_best: float | None = None
+    is_tied: bool | None = None  # with the best measured
+    on_front: bool = False
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Something simple that a configuration should beat."""
+
+    name: str
+    loss: float
+    difference: float  # the best measured configuration's loss - this one
+    difference_interval: Interval | None  # None where each configuration was trained only once
+    not_beaten_by: int  # so many configurations have no lower loss
+    components: int | None = None  # of PCA
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a search has shown. Only of configurations that finished."""
+
+    confidence: float
+    best: ConfigurationResult  # the best measured
+    tied: tuple[ConfigurationResult, ...]  # it and all that may be as good, best measured first; () if unknown
+    simplest: ConfigurationResult  # the smallest of the tied
+    standings: Mapping[Configuration, Standing]
+    front: tuple[ConfigurationResult, ...]  # the Pareto front, smallest first
+    objectives: tuple[str, ...]
+    baselines: tuple[Baseline, ...]
+    optimism: float | None  # by how much the best measured loss is too low; None if unknown, or cross-validated
+    repeats_to_settle: int | None  # so many might prove the best; None if none would, or if there is nothing to settle
+    is_known: bool  # False after one training each: luck cannot be told from merit
+    relative_sd: float  # standard deviation of one training's loss by luck, relative to the loss
+    training_df: float  # its degrees of freedom; 0 where it is unknown
+    n_configurations: int
+    resampled: str  # "rows" or "groups"
+    n_resampled: int
+    study: Study | None = None  # with --study: what its factors do
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the best measured is better than all others with the stated confidence."""
+        return len(self.tied) == 1 < self.n_configurations
+
+
+def judge(
+    ranking: Sequence[ConfigurationResult],
+    parts: Sequence[ScoredPart],
+    baselines: Mapping[str, Sequence[np.ndarray]],
+    *,
+    confidence: float,
+    seed: int,
+    components: int | None = None,
+    objectives: Sequence[str] = ("loss", "params"),
+    grouped: bool = False,
+) -> Verdict:
+    """The verdict over a ranking, best first, of which at least one configuration finished.
+
+    `parts`: the scored rows, one part per fold, or one part. `baselines`: row errors [N_part, 2] per part.
+    `components`: how many the baseline "PCA" has.
+    `objectives`: what the Pareto front weighs: "loss" and any of "params" and "time". `grouped`: units are groups.
+    """
+    finished = [c for c in ranking if c.failure is None]
+    evidence = weigh(finished, parts)
+    fixed = [weigh_fixed(errors, parts) for errors in baselines.values()]
+    errors = draw_errors(_with_fixed(evidence, fixed), n_draws(len(finished), confidence), _generator(seed))
+    own = Errors(errors.rows[:, : len(finished)], errors.training[:, : len(finished)])
+    total, is_known = own.total, evidence.is_known
+    is_tied = _tied(evidence.losses, total, confidence) if is_known else np.zeros(len(finished), dtype=bool)
+    tied = tuple(c for c, tie in zip(finished, is_tied, strict=True) if tie)
+    front = uncertain_front(finished, objectives, total if is_known else None, confidence)
+    return Verdict(
+        confidence=confidence,
+        best=finished[0],
+        tied=tied,
+        simplest=min(tied or finished[:1], key=lambda c: (c.model_params, c.final_test_loss)),
+        standings=_standings(finished, evidence, total, is_tied, front, confidence),
+        front=tuple(front),
+        objectives=tuple(objectives),
+        baselines=_compare_baselines(baselines, fixed, evidence, errors, confidence, components),
+        optimism=estimate_optimism(finished, parts[0], evidence, own) if is_known and len(parts) == 1 else None,
+        repeats_to_settle=_repeats_to_settle(evidence, is_tied, finished[0].repeats, confidence),
+        is_known=is_known,
+        training_df=evidence.training_df,
+        relative_sd=_relative_sd(evidence, finished[0].losses.size),
+        n_configurations=len(finished),
+        resampled="groups" if grouped else "rows",
+        n_resampled=count_units(parts),
+    )
+
+
+def _tied(losses: np.ndarray, errors: np.ndarray, confidence: float) -> np.ndarray:
+    """[C] bool: the tied set, in which one is alone only if it would be so at half the error.
+
+    Of two equals either may be the one that is wrongly ruled out, so "proven" would be said wrongly twice as often.
+    """
+    tied = tied_with_best(losses, errors, confidence)
+    return tied_with_best(losses, errors, (1 + confidence) / 2) if tied.sum() == 1 else tied
+
+
+class Estimate(NamedTuple):
+    """A loss with its standard error and interval."""
+
+    loss: float
+    standard_error: float
+    interval: Interval
+
+
+def estimate(
+    configuration: ConfigurationResult, part: ScoredPart, verdict: Verdict, *, confidence: float, seed: int
+) -> Estimate:
+    """The loss of one configuration on rows that nothing was chosen on; the luck of training is that of the search."""
+    weighed = weigh([configuration], [part])
+    luck = (verdict.relative_sd * weighed.losses) ** 2 / configuration.losses.size
+    evidence = replace(weighed, training_variances=luck, training_df=verdict.training_df)
+    errors = draw_errors(evidence, n_draws(1, confidence), _generator(seed))
+    low, high = intervals(evidence.losses, errors.total, confidence)[0].tolist()
+    return Estimate(configuration.final_test_loss, float(evidence.standard_errors[0]), Interval(max(low, 0.0), high))
+
+
+def uncertain_front(
+    finished: Sequence[ConfigurationResult],
+    objectives: Sequence[str],
+    errors: np.ndarray | None,
+    confidence: float,
+) -> list[ConfigurationResult]:
+    """The Pareto front, smallest first: who has no smaller one on the front that is not worse beyond the noise.
+
+    `finished`: C configurations, best first. `errors` [draws, C]: drawn errors of their losses; where None, losses
+    are taken as they are. "Not worse beyond the noise": the interval of the difference reaches zero.
+    """
+    sizes = {c.config: tuple(_size(c, objective) for objective in objectives if objective != "loss") for c in finished}
+    places = sorted(range(len(finished)), key=lambda i: (sizes[finished[i].config], finished[i].final_test_loss))
+    front: list[int] = []
+    for place in places:
+        candidate = finished[place]
+        smaller = [i for i in front if _fits_into(sizes[finished[i].config], sizes[candidate.config])]
+        if all(_is_worse(finished, i, place, errors, confidence) for i in smaller):
+            front.append(place)
+    return [finished[place] for place in front]
+
+
+def _size(configuration: ConfigurationResult, objective: str) -> float:
+    if objective == "params":
+        return configuration.model_params
+    return float(np.mean([result.seconds for result in configuration.trials]))
+
+
+def _fits_into(size: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return all(mine <= theirs for mine, theirs in zip(size, other, strict=True))
+
+
+def _is_worse(
+    finished: Sequence[ConfigurationResult], one: int, other: int, errors: np.ndarray | None, confidence: float
+) -> bool:
+    """Whether the loss of `one` is above that of `other`, beyond the noise where that is known."""
+    difference = finished[one].final_test_loss - finished[other].final_test_loss
+    if errors is None or difference <= 0:
+        return difference > 0
+    drawn = (errors[:, one] - errors[:, other])[:, None]
+    return bool(intervals(np.array([difference]), drawn, confidence)[0, 0] > 0)
+
+
+def _relative_sd(evidence: Evidence, n_trainings: int) -> float:
+    """Of the best measured."""
+    loss = float(evidence.losses[0])
+    return math.sqrt(float(evidence.training_variances[0]) * n_trainings) / loss if loss > 0 else 0.0
+
+
+def n_draws(n_configurations: int, confidence: float) -> int:
+    """How many errors to draw of each loss: enough for the tails, as far as that does not take gigabytes."""
+    for_tails = min(max(5000, math.ceil(50 / (1 - confidence))), 200_000)
+    return max(1000, min(for_tails, 10_000_000 // n_configurations))
+
+
+def _generator(seed: int) -> np.random.Generator:
+    return np.random.default_rng(stream_key(seed, "bootstrap"))
+
+
+def _with_fixed(evidence: Evidence, fixed: Sequence[tuple[float, np.ndarray]]) -> Evidence:
+    """The evidence with the baselines behind the configurations: no luck in training, the same rows."""
+    if not fixed:
+        return evidence
+    losses, influences = zip(*fixed, strict=True)
+    return Evidence(
+        np.append(evidence.losses, losses),
+        np.vstack([evidence.influences, *influences]),
+        np.append(evidence.training_variances, np.zeros(len(fixed))),
+        evidence.training_df,
+        evidence.row_df,
+    )
+
+
+def _standings(
+    finished: Sequence[ConfigurationResult],
+    evidence: Evidence,
+    errors: np.ndarray,
+    is_tied: np.ndarray,
+    front: Sequence[ConfigurationResult],
+    confidence: float,
+) -> dict[Configuration, Standing]:
+    front_configs = {c.config for c in front}
+    if not evidence.is_known:
+        return {c.config: Standing(on_front=c.config in front_configs) for c in finished}
+    differences = evidence.losses - evidence.losses[0]
+    bounds = intervals(differences, errors - errors[:, [0]], confidence)
+    probabilities = probabilities_of_being_best(evidence.losses, errors)
+    standard_errors = evidence.standard_errors.tolist()
+    return {
+        c.config: Standing(
+            standard_error=standard_errors[i],
+            difference=float(differences[i]),
+            difference_interval=Interval(*bounds[i].tolist()),
+            probability_best=float(probabilities[i]),
+            is_tied=bool(is_tied[i]),
+            on_front=c.config in front_configs,
+        )
+        for i, c in enumerate(finished)
+    }
+
+
+def _compare_baselines(
+    baselines: Mapping[str, Sequence[np.ndarray]],
+    fixed: Sequence[tuple[float, np.ndarray]],
+    evidence: Evidence,
+    errors: Errors,
+    confidence: float,
+    components: int | None,
+) -> tuple[Baseline, ...]:
+    losses = np.array([loss for loss, _ in fixed])
+    differences = evidence.losses[0] - losses
+    bounds = intervals(differences, errors.total[:, [0]] - errors.total[:, len(evidence.losses) :], confidence)
+    return tuple(
+        Baseline(
+            name=name,
+            loss=float(losses[i]),
+            difference=float(differences[i]),
+            difference_interval=Interval(*bounds[i].tolist()) if evidence.is_known else None,
+            not_beaten_by=int((evidence.losses >= losses[i]).sum()),
+            components=components if name == "PCA" else None,
+        )
+        for i, name in enumerate(baselines)
+    )
+
+
+def _repeats_to_settle(evidence: Evidence, is_tied: np.ndarray, repeats: int, confidence: float) -> int | None:
+    """About how many repeats would prove the best measured, four times of five, if the differences are the true ones.
+
+    More repeats shrink the training's share of the variance, never the rows'. One significant figure; Bonferroni.
+    """
+    rivals = np.flatnonzero(is_tied)[1:]
+    if not len(rivals):
+        return None
+    from scipy.special import ndtri
+
+    needed_ratio = ndtri(1 - (1 - confidence) / len(rivals)) + ndtri(POWER)
+    differences = evidence.losses[rivals] - evidence.losses[0]
+    by_rows = ((evidence.influences[rivals] - evidence.influences[0]) ** 2).sum(axis=1)
+    by_training = evidence.training_variances[rivals] + evidence.training_variances[0]
+    room = (differences / needed_ratio) ** 2 - by_rows
+    if (room <= 0).any():
+        return None
+    needed = float((by_training / room).max()) * repeats
+    if needed > MOST_REPEATS:
+        return None
+    step = int(10 ** math.floor(math.log10(max(needed, 1))))
+    return max(repeats + 1, math.ceil(needed / step) * step)

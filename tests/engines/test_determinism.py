@@ -1,0 +1,189 @@
+"""The same search gives the same bits: on any number of threads, in any order, and however it was stopped."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soak
+from commands import SMALL, Run, run
+from journals import journal_path
+from resumption import SEARCHES, outputs, run_until
+
+from layersearch.command.values import SAMPLE_PATH
+from layersearch.engines import compiled, lifecycle, reference
+from layersearch.engines.kernel import step as kernel
+from layersearch.files import DRAFTS
+from layersearch.journal.checkpoints import Checkpoints
+from layersearch.search import running as searching
+from layersearch.space.configurations import Trial, plan_trials
+
+# --------------------------------------------------------------------------- threads, order, interruption
+
+
+@pytest.mark.parametrize("title", SEARCHES)
+@pytest.mark.parametrize(("threads", "order"), [(1, 0), (2, 1), (3, 2), (2, None)])
+def test_threads_order_and_interruption_change_no_bit(
+    wholes: Mapping[str, Run],
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    title: str,
+    threads: int,
+    order: int | None,
+) -> None:
+    """`order`: the seed of a shuffle; None: backwards."""
+
+    def plan(*arguments: Any, **options: Any) -> list[Trial]:
+        trials = plan_trials(*arguments, **options)[::-1]
+        return trials if order is None else random.Random(order).sample(trials, len(trials))
+
+    monkeypatch.setattr(searching, "plan_trials", plan)
+    arguments = ["--data_path", table, *SEARCHES[title], "--threads", threads]
+    expected = outputs(wholes[title].folder)
+    assert run(tmp_path / "at_once", *arguments).status == 0
+    assert outputs(tmp_path / "at_once") == expected
+    for number in (3, 4):
+        run_until(number, tmp_path / "stopped", *arguments)
+    assert "already" in run(tmp_path / "stopped", *arguments).out
+    assert outputs(tmp_path / "stopped") == expected
+
+
+def test_two_latent_sizes_share_a_folder_and_do_not_disturb_each_other(table: Path, tmp_path: Path) -> None:
+    arguments = {size: ["--data_path", table, *SMALL, "--latent_dim", size] for size in (2, 3)}
+    for size in (2, 3):
+        run(tmp_path / str(size), *arguments[size])
+    both = tmp_path / "both"
+    for size, other in ((2, 3), (3, 2), (2, 3)):
+        run_until(2, both, *arguments[size])
+        assert not list(both.glob(f"*latent{other}.csv"))
+    assert run(both, *arguments[2]).status == 0
+    before = {path: path.read_bytes() for path in both.glob("*latent2*")}
+    assert run(both, *arguments[3]).status == 0
+    assert {path: path.read_bytes() for path in both.glob("*latent2*")} == before
+    results = outputs(both)
+    assert results == outputs(tmp_path / "2") | outputs(tmp_path / "3")
+
+
+# ------------------------------------------------------------------------------------ within a training
+
+
+@pytest.fixture
+def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every training counts as long: its state is saved after each epoch, its weights are kept."""
+    monkeypatch.setattr(lifecycle, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(compiled, "CALL_SECONDS", 0.0)
+
+
+@pytest.fixture
+def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for each epoch that either engine trains from now on: its number."""
+    numbers: list[int] = []
+    work, masks = kernel.train_epochs, reference.dropout_masks
+
+    def note_compiled(*arguments: Any) -> int:
+        first_epoch = arguments[7]
+        finished: int = work(*arguments)
+        numbers.extend(range(first_epoch, first_epoch + finished))
+        return finished
+
+    def note_reference(model: Any, key: int, epoch: int, *arguments: Any) -> Any:
+        numbers.append(epoch)
+        return masks(model, key, epoch, *arguments)
+
+    monkeypatch.setattr(kernel, "train_epochs", note_compiled)
+    monkeypatch.setattr(reference, "dropout_masks", note_reference)
+    return numbers
+
+
+FEW = ["--hidden_dims_search", "8,4", "--max_layers", "1", "--epochs", "5", "--repeats", "2", "--no_probe"]
+
+
+@pytest.mark.usefixtures("every_epoch")
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+def test_a_training_goes_on_at_the_epoch_where_it_was_stopped(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: list[int], engine: str
+) -> None:
+    arguments = ["--data_path", table, *FEW, "--threads", 1, "--save_models", "--engine", engine]
+    with monkeypatch.context() as patch:
+        patch.setattr(lifecycle, "CHECKPOINT_SECONDS", 60.0)
+        run(tmp_path / "whole", *arguments)
+    expected = outputs(tmp_path / "whole")
+    epochs.clear()
+    folder = tmp_path / "stopped"
+    n_stops = 4 * 4 // 3  # a training of 5 epochs is saved 4 times, and there are 4 of them
+    for _ in range(n_stops):
+        run_until(3, folder, *arguments, owner=Checkpoints, method="save")
+        assert len(list(folder.glob("checkpoint_latent3_*"))) == 1
+    assert run(folder, *arguments).status == 0
+    assert outputs(folder) == expected
+    later = [epoch for epoch in epochs if epoch > 1]  # each start trains two, to try the engine out
+    assert sorted(later) == sorted(4 * [2, 3, 4]), "none is trained twice"
+
+
+@pytest.mark.usefixtures("every_epoch")
+def test_a_training_whose_state_is_damaged_starts_anew(table: Path, tmp_path: Path) -> None:
+    arguments = ["--data_path", table, *FEW, "--threads", 1]
+    run(tmp_path / "whole", *arguments)
+    run_until(2, tmp_path / "stopped", *arguments, owner=Checkpoints, method="save")
+    (path,) = (tmp_path / "stopped").glob("checkpoint_latent3_*")
+    path.write_bytes(path.read_bytes()[:-100])
+    assert run(tmp_path / "stopped", *arguments).status == 0
+    assert outputs(tmp_path / "stopped") == outputs(tmp_path / "whole")
+
+
+# -------------------------------------------------------------------------------------------- real kills
+
+KILLED = [*SMALL, "--epochs", "6", "--save_models"]
+
+
+def kill_when(folder: Path, is_time: Callable[[], bool], flags: Sequence[str]) -> str:
+    """Starts the command as a process of its own and kills it as soon as `is_time`; returns what it was at."""
+    process = soak.start(folder, SAMPLE_PATH, flags)
+    deadline = time.monotonic() + 120
+    while not is_time() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() != 0, folder.with_suffix(".log").read_text(encoding="utf-8")
+    return soak.phase_of(folder, process.pid)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    assert run(folder, "--data_path", SAMPLE_PATH, *KILLED).status == 0
+    return outputs(folder)
+
+
+@pytest.mark.parametrize("moment", ["at the third record", "when the reports are written"])
+def test_a_process_that_was_killed_is_taken_up_by_the_next(
+    uninterrupted: dict[str, object], tmp_path: Path, moment: str
+) -> None:
+    folder = tmp_path / "output"
+
+    def is_time() -> bool:
+        if moment == "at the third record":
+            path = journal_path(folder)
+            return path.exists() and path.read_bytes().count(b"\n") >= 3
+        return bool(list(folder.glob(f"{DRAFTS}*/*.csv")) or list(folder.glob(f"{DRAFTS}*/.*.png")))
+
+    phase = kill_when(folder, is_time, KILLED)
+    if moment == "when the reports are written":
+        assert phase == "report"
+        assert list(folder.glob(f"{DRAFTS}*"))
+    done = run(folder, "--data_path", SAMPLE_PATH, *KILLED)
+    assert done.status == 0, done.err
+    assert "already" in done.out
+    assert outputs(folder) == uninterrupted
+
+
+def test_a_short_soak_ends_with_the_same_bits(capsys: pytest.CaptureFixture[str]) -> None:
+    short = [*SMALL, "--repeats", "5", "--epochs", "20", "--save_models"]
+    done = soak.soak(SAMPLE_PATH, 3, seed=2, searches={"short": short}, most=3)
+    assert len(done.strikes) >= 3
+    assert done.differences == []
+    assert "the same bits" in capsys.readouterr().out

@@ -1,0 +1,120 @@
+"""Made-up trainings, journals of them, and comparing either bit for bit.
+
+records = write_journal(folder, [make_result(1), make_result(2)])
+assert bits(found) == bits(result)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from builders import make_failed_trial
+
+from layersearch.journal.journal import Identity, Journal, Key, open_journal
+from layersearch.space.configurations import Trial, TrialResult, TrialState
+
+EPOCHS = 3
+IDENTITY: Identity = {
+    "table": "ab12",
+    "--epochs": EPOCHS,
+    "--scaling": "robust",
+    "--group_column": None,
+    "program": "cd34",
+    "engine": "compiled",
+    "processor": "Abacus 1",
+    "torch": "2.13.0",
+}
+OTHER: Identity = {**IDENTITY, "--epochs": 50}
+ARRAYS = ("train_losses", "test_losses", "row_errors", "parameters")
+FIGURES = ("final_train_loss", "final_test_loss", "seconds", "failed_epoch", "out_of_memory")
+
+
+def make_result(number: int, *, fold: int | None = None, n_parameters: int = 5) -> TrialResult:
+    """A training like no other `number`'s; the figures are random bits, NaN and infinities included."""
+    random = np.random.default_rng([number, 0 if fold is None else fold + 1])
+
+    def noise(*shape: int, bits: int) -> np.ndarray:
+        return random.integers(0, 2**bits, shape, dtype=f"u{bits // 8}").view(f"f{bits // 8}")
+
+    return TrialResult(
+        trial=Trial((number + 1, 2), number, fold),
+        train_losses=noise(EPOCHS, bits=64),
+        test_losses=noise(EPOCHS, bits=64),
+        final_train_loss=float(random.random()),
+        final_test_loss=float(random.random()),
+        row_errors=noise(4, 2, bits=32),
+        parameters=noise(n_parameters, bits=32),
+        seconds=float(random.random()),
+    )
+
+
+RESULTS = [make_result(0), make_result(1, fold=2), make_failed_trial((3, 3), 2), make_result(3)]
+
+
+def make_state(number: int) -> TrialState:
+    """A trial that is half done."""
+    result = make_result(number)
+    moments = np.stack([result.parameters[::-1], result.parameters])
+    return TrialState(2, result.train_losses, result.test_losses, result.parameters, moments, result.seconds)
+
+
+def bits(result: TrialResult | None, *, seconds: bool = True) -> tuple[object, ...] | None:
+    """All of it, for an exact comparison: of arrays the type, the shape and the bytes."""
+    if result is None:
+        return None
+    arrays = [getattr(result, name) for name in ARRAYS]
+    figures = [repr(getattr(result, name)) for name in FIGURES if seconds or name != "seconds"]
+    return (result.trial, *figures, *((array.dtype.str, array.shape, array.tobytes()) for array in arrays))
+
+
+def state_bits(state: TrialState | None) -> tuple[object, ...] | None:
+    """The same of a trial's state."""
+    if state is None:
+        return None
+    arrays = (state.train_losses, state.test_losses, state.parameters, state.moments)
+    return (state.epoch, state.seconds, *((array.dtype.str, array.shape, array.tobytes()) for array in arrays))
+
+
+def without_weights(result: TrialResult) -> tuple[object, ...] | None:
+    """`bits`, as if the weights had not been kept."""
+    return bits(TrialResult(**{**vars(result), "parameters": np.empty(0, dtype=np.float32)}))
+
+
+def open_here(
+    folder: Path, identity: Identity = IDENTITY, *, fresh: bool = False, notices: list[str] | None = None
+) -> Journal:
+    """The journal for latent size 3."""
+    return open_journal(folder, 3, identity, fresh=fresh, notices=[] if notices is None else notices)
+
+
+def journal_path(folder: Path, latent_dim: int = 3) -> Path:
+    """Where it lies."""
+    return folder / f"journal_latent{latent_dim}.jsonl"
+
+
+def write_journal(folder: Path, results: Sequence[TrialResult], *, weights: Sequence[int] = ()) -> Path:
+    """A journal of these results, with the weights of those whose repeat is in `weights`; returns its path."""
+    with open_here(folder) as journal:
+        for result in results:
+            journal.append(Key(result.trial, EPOCHS), result, with_weights=result.trial.repeat in weights)
+    return journal_path(folder)
+
+
+def found(folder: Path, results: Sequence[TrialResult] = RESULTS, notices: list[str] | None = None) -> list[object]:
+    """The bits of what a newly opened journal has of these trainings."""
+    with open_here(folder, notices=notices) as opened:
+        return [bits(opened.find(Key(result.trial, EPOCHS))) for result in results]
+
+
+def line_ends(data: bytes) -> list[int]:
+    """Where each line ends, its newline included."""
+    return [place + 1 for place, byte in enumerate(data) if byte == ord("\n")]
+
+
+def read_lines(path: Path) -> list[Mapping[str, Any]]:
+    """The records as they stand in the file."""
+    return [json.loads(line.split(" ", 1)[1]) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,578 @@
+"""What is written is complete, strict, and safe to open elsewhere."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import numpy as np
+import pytest
+import torch
+from builders import MODEL_INFO, halve, make_configuration, make_findings, make_history, make_ranking
+
+from layersearch.report import results as report
+from layersearch.report.results import Findings
+from layersearch.space.configurations import Configuration, Trial, Variant, enumerate_configurations, no_memory_for
+from layersearch.space.ranking import ConfigurationResult
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SCHEMA = json.loads((ROOT / "results_schema.json").read_text(encoding="utf-8"))
+FAILED = (16, 16)
+SEARCHED = enumerate_configurations([16, 32, 64], 2)
+
+
+@pytest.fixture
+def ranking() -> list[ConfigurationResult]:
+    """Nine configurations, of which three are tied and one failed."""
+    return make_ranking(SEARCHED, repeats=3, epochs=4, failed=[FAILED], seed=4)
+
+
+@pytest.fixture
+def findings(ranking: list[ConfigurationResult]) -> Findings:
+    return make_findings(ranking)
+
+
+@pytest.fixture
+def in_folds() -> Findings:
+    """Of a search with two folds, in which one configuration failed."""
+    return make_findings(make_ranking(SEARCHED, repeats=3, folds=2, epochs=4, failed=[FAILED]))
+
+
+def document_of(findings: Findings, **changes: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "args": {"latent_dim": 3, "data_path": Path("data/sample.csv")},
+        "environment": {"python": "3.11"},
+        "data": {
+            "path": "data/sample.csv",
+            "sha256": "0" * 64,
+            "rows": 2008,
+            "columns": ["L", "Ind"],
+            "train_rows": 1607,
+            "test_rows": 401,
+            "synthetic": True,
+            "scaling": {"kind": "robust", "low": np.zeros(2, np.float32), "high": np.ones(2, np.float32)},
+        },
+        "timing": dict.fromkeys(["start_up", "load", "train", "select", "report", "total"], np.float64(0.5)),
+        "timestamp": "2025-01-31T12:00:00+01:00",
+    }
+    return report.results_document(findings, **(given | changes))
+
+
+# The document
+
+
+def test_document_matches_its_schema(findings: Findings, in_folds: Findings) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(document_of(findings), SCHEMA)
+    jsonschema.validate(document_of(in_folds), SCHEMA)
+    jsonschema.validate(document_of(replace(findings, saved_model_file=None, probe=None), timestamp=None), SCHEMA)
+    jsonschema.validate(document_of(make_findings(make_ranking(SEARCHED, repeats=1, epochs=1))), SCHEMA)
+    jsonschema.validate(document_of(make_findings(make_ranking([(16,)], repeats=1, folds=2, epochs=1))), SCHEMA)
+
+
+def test_document_of_a_search_in_which_all_failed_matches_the_schema() -> None:
+    document = document_of(make_findings(make_ranking(SEARCHED, epochs=2, failed=SEARCHED)))
+    jsonschema.validate(document, SCHEMA)
+    assert (document["best_configuration"], document["verdict"], document["pareto_front"]) == (None, None, [])
+    assert not any(entry["pareto"] or entry["tied"] for entry in document["all_results"])
+
+
+def test_without_a_model_of_the_chosen_configuration_it_is_named_all_the_same(in_folds: Findings) -> None:
+    document = document_of(replace(in_folds, trained=None, honest=None, saved_model_file=None))
+    jsonschema.validate(document, SCHEMA)
+    best = document["best_configuration"]
+    assert in_folds.chosen
+    assert best["config"] == list(in_folds.chosen.config)
+    assert (best["model"], best["saved_model"]) == (None, None)
+    assert document["verdict"]["best_measured"]["config"] == list(in_folds.ranking[0].config)
+
+
+BREAKS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "no timestamp": lambda d: d.pop("timestamp"),
+    "timestamp without offset": lambda d: d.update(timestamp="2025-01-31T12:00:00"),
+    "a field too many": lambda d: d.update(surprise=1),
+    "unknown version": lambda d: d.update(format_version=2),
+    "no seconds for training": lambda d: d["timing"].pop("train"),
+    "loss as text": lambda d: d["all_results"][0].update(final_test_loss="0.04"),
+    "negative loss": lambda d: d["all_results"][0].update(final_test_loss=-1.0),
+    "empty configuration": lambda d: d["all_results"][0].update(config=[]),
+    "a configuration of three halves": lambda d: d["all_results"][0].update(config=[[8], [8], [8]]),
+    "half a pair": lambda d: d["all_results"][0].update(config=[[8, 8], []]),
+    "a pair and a width": lambda d: d["all_results"][0].update(config=[[8], 8]),
+    "best without its decoder's layers": lambda d: d["best_configuration"].pop("num_decoder_layers"),
+    "unknown strategy": lambda d: d["search"].update(strategy="luck"),
+    "seconds in the history": lambda d: d["search"]["history"][0].update(seconds=1.0),
+    "no word on what was dropped": lambda d: d["search"].pop("dropped"),
+    "dropped before the first epoch": lambda d: d["all_results"][0].update(dropped_at_epoch=0),
+    "dropped for no reason": lambda d: d["all_results"][0].update(status="dropped"),
+    "one epoch for all trainings": lambda d: d["all_results"][0].update(stopped_epoch=7),
+    "best before the first epoch": lambda d: d["all_results"][0].update(best_epoch=[0]),
+    "curve of unknown losses": lambda d: d["all_results"][0]["curves"].update(training=[]),
+    "unknown status": lambda d: d["all_results"][0].update(status="fine"),
+    "curve of text": lambda d: d["all_results"][0]["curves"]["test"].append(["x"]),
+    "best without a size": lambda d: d["best_configuration"].pop("model_params"),
+    "saved model without file": lambda d: d["best_configuration"]["saved_model"].pop("file"),
+    "not a SHA-256": lambda d: d["data"].update(sha256="abc"),
+    "seconds for an unknown stage": lambda d: d["timing"].update(lunch=1.0),
+    "no verdict": lambda d: d.pop("verdict"),
+    "a field too many in the verdict": lambda d: d["verdict"].update(surprise=1),
+    "certainty": lambda d: d["verdict"].update(confidence=1.0),
+    "nothing tied": lambda d: d["verdict"].update(tied=[]),
+    "unknown objective": lambda d: d["verdict"].update(objectives=["loss", "speed"]),
+    "unknown baseline": lambda d: d["verdict"]["baselines"][0].update(name="luck"),
+    "probe of one length": lambda d: d["verdict"]["probe"].update(epochs=[20]),
+    "a field too many in the probe": lambda d: d["verdict"]["probe"]["losses"][0].update(rank=1),
+    "front without sizes": lambda d: d["pareto_front"][0].pop("model_params"),
+    "interval with one end": lambda d: d["all_results"][0].update(difference_interval=[0.1]),
+    "more than certain": lambda d: d["all_results"][0].update(probability_best=1.1),
+    "negative standard error": lambda d: d["all_results"][0].update(standard_error=-0.1),
+    "one fold": lambda d: d["all_results"][0].update(test_loss_per_fold=[[0.04]]),
+    "best without honesty": lambda d: d["best_configuration"].pop("honest_test_loss"),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_broken_document_fails_the_schema(name: str, findings: Findings) -> None:
+    document = document_of(replace(findings, history=make_history(findings.ranking)))
+    jsonschema.validate(document, SCHEMA)
+    BREAKS[name](document)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, SCHEMA)
+
+
+def test_every_field_of_the_schema_is_described() -> None:
+    def undescribed(node: Any, where: str) -> list[str]:
+        if not isinstance(node, dict):
+            return []
+        missing = []
+        for name, field in node.get("properties", {}).items():
+            if "description" not in field and "$ref" not in field:
+                missing.append(f"{where}.{name}")
+            missing += undescribed(field, f"{where}.{name}")
+        return missing + undescribed(node.get("items"), where + "[]")
+
+    assert undescribed(SCHEMA, "") == []
+    assert [name for name, definition in SCHEMA["$defs"].items() if "description" not in definition] == []
+    assert undescribed({"properties": SCHEMA["$defs"]}, "$defs") == []
+
+
+def test_results_are_sorted_by_loss_with_failed_ones_last(findings: Findings) -> None:
+    entries = document_of(findings)["all_results"]
+    losses = [entry["final_test_loss"] for entry in entries[:-1]]
+    assert losses == sorted(losses)
+    assert [entry["rank"] for entry in entries] == [*range(1, len(SEARCHED)), None]
+    failed = entries[-1]
+    assert failed["config"] == list(FAILED)
+    assert failed["status"] == "failed: not finite at epoch 3 (repeat 3 of 3)"
+    assert failed["final_test_loss"] is None
+    assert failed["test_loss_per_repeat"][2] is None
+    assert [len(curve) for curve in failed["curves"]["test"]] == [4, 4, 2]
+
+
+def test_document_says_what_the_results_say(findings: Findings) -> None:
+    document = document_of(findings)
+    for entry, c in zip(document["all_results"][:-1], findings.ranking, strict=False):
+        assert entry["final_test_loss"] == np.mean([t.test_losses[-1] for t in c.trials])
+        assert entry["final_test_loss_sd"] == np.std([t.test_losses[-1] for t in c.trials], ddof=1)
+        assert entry["train_loss_per_repeat"] == [t.final_train_loss for t in c.trials]
+        assert entry["curves"]["train"] == [t.train_losses.tolist() for t in c.trials]
+        assert "test_loss_per_fold" not in entry
+    assert document["total_configurations"] == len(SEARCHED)
+    best = document["best_configuration"]
+    assert (best["honest_test_loss"], best["honest_test_loss_interval"]) == (None, None)
+
+
+def test_document_says_what_the_verdict_says(findings: Findings) -> None:
+    document, verdict = document_of(findings), findings.verdict
+    assert verdict is not None
+    assert 1 < len(verdict.tied) < len(verdict.standings) > len(verdict.front)
+    for entry in document["all_results"][:-1]:
+        standing = verdict.standings[tuple(entry["config"])]
+        assert entry["standard_error"] == standing.standard_error
+        assert entry["difference_to_best"] == standing.difference
+        assert tuple(entry["difference_interval"]) == standing.difference_interval
+        assert entry["probability_best"] == standing.probability_best
+        assert entry["tied"] == standing.is_tied
+        assert entry["pareto"] == standing.on_front
+    said = document["verdict"]
+    assert said["statement"] == findings.statement
+    assert [tuple(config) for config in said["tied"]] == [c.config for c in verdict.tied]
+    assert said["proven"] is False
+    assert tuple(said["recommended"]["config"]) == verdict.simplest.config
+    assert [tuple(brief["config"]) for brief in document["pareto_front"]] == [c.config for c in verdict.front]
+    assert (said["optimism"], said["repeats_to_settle"]) == (verdict.optimism, verdict.repeats_to_settle)
+    assert (said["resampled"], said["n_resampled"]) == ("rows", verdict.n_resampled)
+    assert [(b["name"], b["loss"], b["not_beaten_by"]) for b in said["baselines"]] == [
+        (b.name, b.loss, b.not_beaten_by) for b in verdict.baselines
+    ]
+    assert said["probe"] == {
+        "epochs": [20, 40, 80],
+        "repeats": 3,
+        "losses": [{"config": [64, 64], "loss": [0.04, 0.03, 0.025]}, {"config": [64], "loss": [0.05, 0.03, 0.02]}],
+        "noise": 0.001,
+        "long_enough": False,
+        "order_changes": False,
+        "suggested_epochs": 300,
+    }
+
+
+UNKNOWN_STANDING = ("standard_error", "difference_to_best", "difference_interval", "probability_best", "tied")
+
+
+def test_what_failed_or_was_trained_once_has_no_standing(findings: Findings) -> None:
+    failed = document_of(findings)["all_results"][-1]
+    once = document_of(make_findings(make_ranking(SEARCHED, repeats=1, epochs=2)))
+    for entry in [failed, *once["all_results"]]:
+        assert [entry[name] for name in UNKNOWN_STANDING] == [None] * len(UNKNOWN_STANDING)
+    assert failed["pareto"] is False
+    said = once["verdict"]
+    assert [said[name] for name in ("proven", "tied", "optimism", "repeats_to_settle")] == [None] * 4
+    assert all(baseline["difference_interval"] is None for baseline in said["baselines"])
+    assert once["pareto_front"]
+
+
+def test_losses_of_folds_are_listed_by_repeat_and_null_where_one_diverged(in_folds: Findings) -> None:
+    document = document_of(in_folds)
+    best, failed = in_folds.ranking[0], document["all_results"][-1]
+    entry = document["all_results"][0]
+    assert entry["test_loss_per_fold"] == best.losses.tolist()
+    assert entry["test_loss_per_repeat"] == best.losses.mean(axis=1).tolist()
+    assert len(entry["curves"]["test"]) == best.losses.size
+    assert failed["test_loss_per_fold"][2] == [None, None]
+    assert document["best_configuration"]["honest_test_loss"] == 0.041
+    assert document["best_configuration"]["honest_test_loss_interval"] == [0.039, 0.043]
+    assert document["verdict"]["optimism"] is None
+
+
+def test_the_chosen_configuration_is_the_best_of_the_document_whatever_its_rank(findings: Findings) -> None:
+    chosen = findings.ranking[2]
+    document = document_of(replace(findings, chosen=chosen, trained=chosen.trials[1]))
+    best = document["best_configuration"]
+    assert best["config"] == list(chosen.config)
+    assert best["final_test_loss"] == document["all_results"][2]["final_test_loss"]
+    expected = {
+        "repeat": 2,
+        "train_loss": chosen.trials[1].final_train_loss,
+        "test_loss": chosen.trials[1].final_test_loss,
+    }
+    assert best["model"] == expected
+    assert best["saved_model"] == {"file": "best_model_latent3.pth", "sha256": "ab" * 32, **expected}
+
+
+# Decoders of their own
+
+PAIR = ((64, 32), (16, 64, 64))
+FREE: list[Configuration] = [(64, 64), PAIR, (16, 64), ((16,), (64,))]
+
+
+@pytest.fixture
+def free() -> Findings:
+    """Of a search with decoders that are no mirror image."""
+    ranking = make_ranking(FREE, repeats=2, epochs=3, failed=[FREE[-1]])
+    pair = next(configuration for configuration in ranking if configuration.config == PAIR)
+    info = {**MODEL_INFO, "hidden_dims": PAIR[0], "decoder_dims": PAIR[1]}
+    return replace(make_findings(ranking), chosen=pair, trained=pair.trials[0], model_info=info)
+
+
+def test_a_decoder_of_its_own_is_named_behind_its_encoder() -> None:
+    assert report.config_text((64, 32)) == "[64, 32]"
+    assert report.config_text((8,)) == "[8]"
+    assert report.config_text(PAIR) == "[64, 32] -> [16, 64, 64]"
+    variant = Variant((64, 32), (("dropout", 0.3), ("normalization", "none")))
+    assert report.config_text(variant) == "[64, 32] (dropout 0.3, normalization none)"
+    assert "Best configuration: [64, 32] -> [16, 64, 64]\n" in report.closing_summary(make_configuration(PAIR, [0.04]))
+
+
+def test_a_pair_is_two_lists_in_the_document(free: Findings) -> None:
+    document = document_of(free)
+    jsonschema.validate(document, SCHEMA)
+    best = document["best_configuration"]
+    assert best["config"] == [[64, 32], [16, 64, 64]]
+    assert (best["num_layers"], best["num_decoder_layers"]) == (2, 3)
+    layers = {str(e["config"]): (e["num_layers"], e["num_decoder_layers"]) for e in document["all_results"]}
+    assert layers == {
+        "[64, 64]": (2, 2), "[[64, 32], [16, 64, 64]]": (2, 3), "[16, 64]": (2, 2), "[[16], [64]]": (1, 1),
+    }  # fmt: skip
+    assert free.verdict is not None
+    plain = [report.to_plain(c.config) for c in free.verdict.tied]
+    assert document["verdict"]["tied"] == plain
+    assert [brief["config"] for brief in document["pareto_front"]] == [
+        report.to_plain(c.config) for c in free.verdict.front
+    ]
+
+
+# Strategies
+
+
+def searched_with(strategy: str, ranking: list[ConfigurationResult], **given: Any) -> Findings:
+    return replace(make_findings(ranking), history=make_history(ranking, strategy, **given))
+
+
+@pytest.fixture
+def halved() -> Findings:
+    """Of nine configurations one failed before the others were halved after 3 epochs: five were dropped."""
+    ranking = halve(make_ranking(SEARCHED, repeats=2, folds=2, epochs=9, failed=[FAILED]), rungs=[3])
+    return searched_with("halving", ranking, epochs=9)
+
+
+def test_what_was_dropped_says_where_and_at_what_loss(halved: Findings) -> None:
+    document = document_of(halved)
+    jsonschema.validate(document, SCHEMA)
+    dropped = {str(c.config): c.drop for c in halved.ranking if c.drop}
+    assert len(dropped) == 5
+    for rank, entry in enumerate(document["all_results"], start=1):
+        drop = dropped.get(str(tuple(entry["config"])))
+        is_ranked = entry["status"] == "ok"
+        assert entry["rank"] == (rank if is_ranked else None)
+        assert (entry["final_test_loss"] is None) == (not is_ranked)
+        assert (entry["dropped_at_epoch"], entry["loss_when_dropped"]) == ((3, drop.loss) if drop else (None, None))
+        assert not drop or entry["status"].startswith("dropped at epoch 3 (loss 0.")
+        assert not drop or [len(curve) for curve in entry["curves"]["test"]] == [3] * 4
+        assert "validation" not in entry["curves"]
+        assert entry["stopped_epoch"] is entry["best_epoch"] is None
+
+
+def test_the_search_says_what_it_tried_and_what_became_of_it(halved: Findings) -> None:
+    search = document_of(halved)["search"]
+    assert halved.history is not None
+    steps = halved.history.steps
+    history = search.pop("history")
+    assert search == {
+        "strategy": "halving", "space_size": 9, "tried": 9, "finished": 3, "dropped": 5, "failed": 1,
+    }  # fmt: skip
+    assert len(history) == len(steps) > 9
+    for entry, step in zip(history, steps, strict=True):
+        expected = {"config": list(step.config), "trainings": step.trainings, "loss": step.loss}
+        assert entry == expected | {"best_loss": step.best_loss}
+
+
+def test_the_search_is_not_in_the_document_where_it_was_not_recorded(findings: Findings) -> None:
+    assert document_of(findings)["search"] is None
+
+
+def test_early_stopping_lists_its_epochs_and_curves_by_training() -> None:
+    ranking = make_ranking(SEARCHED, repeats=2, folds=2, epochs=9, stopped=dict.fromkeys(SEARCHED, 6))
+    first = ranking[0]
+    broken = (replace(first.trials[0], final_test_loss=None, best_epoch=None, failed_epoch=7), *first.trials[1:])
+    ranking = [*ranking[1:], replace(first, trials=broken)]
+    document = document_of(make_findings(ranking))
+    jsonschema.validate(document, SCHEMA)
+    best, failed = document["all_results"][0], document["all_results"][-1]
+    assert (best["stopped_epoch"], best["best_epoch"]) == ([6, 6, 7, 7], [3, 3, 4, 4])
+    assert (failed["stopped_epoch"], failed["best_epoch"]) == ([None, 6, 7, 7], [None, 3, 4, 4])
+    assert [len(curve) for curve in best["curves"]["validation"]] == [6, 6, 7, 7]
+    assert best["curves"]["validation"][2] == report.to_plain(ranking[0].trials[2].validation_losses)
+
+
+def test_early_stopping_of_what_never_fitted_into_memory_has_an_empty_curve() -> None:
+    (configuration,) = make_ranking([(64,)], repeats=2, epochs=9, stopped={(64,): 6})
+    configuration = replace(configuration, trials=(configuration.trials[0], no_memory_for(Trial((64,), 1))))
+    document = document_of(Findings([configuration]))
+    jsonschema.validate(document, SCHEMA)
+    (entry,) = document["all_results"]
+    assert [len(curve) for curve in entry["curves"]["validation"]] == [6, 0]
+    assert entry["stopped_epoch"] == [6, None]
+
+
+def test_the_summary_says_how_much_of_the_space_was_tried_unless_it_is_the_full_grid(halved: Findings) -> None:
+    ranking = make_ranking(SEARCHED, repeats=2)
+    assert report.search_line(searched_with("grid", ranking)) is None
+    assert report.search_line(make_findings(ranking)) is None
+    assert report.search_line(searched_with("random", ranking, space_size=125)) == (
+        "Search: random, 9 of 125 configurations tried"
+    )
+    line = "Search: halving, 9 of 9 configurations tried, 5 dropped early, 1 failed"
+    assert report.search_line(halved) == line
+    best = halved.ranking[0]
+    lines = report.closing_summary(best, search=line).splitlines()
+    assert lines[2:5] == [report.RULE, line, f"Best configuration: {report.config_text(best.config)}"]
+    assert [text for text in lines if text != line] == report.closing_summary(best).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.1, "about 1 s"), (89, "about 89 s"), (90, "about 2 min"), (5399, "about 90 min"), (9000, "about 2 h")],
+)
+def test_durations_are_rounded_to_what_can_be_planned_with(seconds: float, text: str) -> None:
+    assert report.duration_text(seconds) == text
+
+
+# JSON
+
+
+def test_json_is_strict_and_loses_nothing(tmp_path: Path, findings: Findings) -> None:
+    document = document_of(findings)
+    report.write_json(tmp_path / "results.json", document)
+    text = (tmp_path / "results.json").read_text(encoding="utf-8")
+
+    def forbidden(constant: str) -> None:
+        raise AssertionError(constant)
+
+    assert json.loads(text, parse_constant=forbidden) == document
+
+
+def test_nan_and_infinity_become_null(tmp_path: Path) -> None:
+    bad = {"a": float("nan"), "b": np.array([1.0, np.inf]), "c": np.float32("nan"), "d": [[-np.inf], []], "e": {}}
+    report.write_json(tmp_path / "x.json", bad)
+    read = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    assert read == {"a": None, "b": [1.0, None], "c": None, "d": [[None], []], "e": {}}
+
+
+def test_numpy_values_become_plain_ones() -> None:
+    plain = report.to_plain({"i": np.int64(3), "b": np.bool_(True), "f": np.float64(0.1), "t": (np.ones((1, 2)), "x")})
+    assert plain == {"i": 3, "b": True, "f": 0.1, "t": [[[1.0, 1.0]], "x"]}
+    assert [type(plain[key]) for key in "ibf"] == [int, bool, float]
+    with pytest.raises(TypeError, match="object cannot be written to JSON"):
+        report.to_plain({"x": object()})
+
+
+def test_each_curve_stands_on_one_line(tmp_path: Path, findings: Findings) -> None:
+    report.write_json(tmp_path / "x.json", document_of(findings))
+    lines = (tmp_path / "x.json").read_text(encoding="utf-8").splitlines()
+    curve = json.dumps(findings.ranking[0].trials[0].test_losses.tolist())
+    assert f"          {curve}," in lines
+    assert '      "config": [64, 64],' in lines
+
+
+def test_json_is_the_same_twice(tmp_path: Path, findings: Findings) -> None:
+    for name in ("a.json", "b.json"):
+        report.write_json(tmp_path / name, document_of(findings))
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_old_json_stays_when_writing_fails(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    report.write_json(path, {"old": True})
+    with pytest.raises(TypeError):
+        report.write_json(path, {"new": object()})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"old": True}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# The model
+
+
+def test_saved_weights_load_as_tensors_only_and_are_the_same_bytes_twice(tmp_path: Path) -> None:
+    flat = torch.arange(10.0, requires_grad=True)
+    weights = {"encoder.0.weight": flat[:6].view(2, 3), "encoder.0.bias": flat[6:]}
+    for name in ("a.pth", "b.pth"):
+        report.save_state_dict(tmp_path / name, weights)
+    read = torch.load(tmp_path / "a.pth", weights_only=True)
+    assert list(read) == list(weights)
+    assert all(torch.equal(read[key], weights[key].detach()) and not read[key].requires_grad for key in weights)
+    assert (tmp_path / "a.pth").read_bytes() == (tmp_path / "b.pth").read_bytes()
+
+
+# The summary
+
+
+def test_summary_has_the_promised_form() -> None:
+    spread = [0.0379 + 0.0012 * z for z in (-1.0, 0.0, 1.0)]
+    best = make_configuration((64, 64), spread)
+    first = report.closing_summary(best, Path("output/best_model_latent3.pth"))
+    second = report.closing_files(
+        {
+            "results": Path("output/hyperparam_results_latent3.json"),
+            "csv": Path("output/hyperparam_results_latent3.csv"),
+            "search_plot": Path("output/hyperparam_search_latent3.png"),
+            "configurations_plot": Path("output/config_performance_latent3.png"),
+            "verdict_plot": Path("output/verdict_latent3.png"),
+        }
+    )
+    paths = [
+        str(Path(f"output/{name}"))
+        for name in (
+            "best_model_latent3.pth",
+            "hyperparam_search_latent3.png",
+            "config_performance_latent3.png",
+            "verdict_latent3.png",
+            "hyperparam_results_latent3.json",
+        )
+    ]
+    assert (
+        f"{first}\n{second}\n"
+        == f"""\
+======================================================================
+HYPERPARAMETER OPTIMIZATION COMPLETED
+======================================================================
+Best configuration: [64, 64]
+Best final test loss: 0.0379 ± 0.0012 (3 repeats)
+Best model parameters: 12491
+Best model saved: {paths[0]}
+
+Generating visualizations...
+Performance plot: {paths[1]}
+Configuration scatter: {paths[2]}
+Verdict plot: {paths[3]}
+Results saved: {paths[4]}
+"""
+    )
+
+
+def test_the_verdict_stands_between_the_result_and_the_pictures() -> None:
+    best = make_configuration((64, 64), [0.0379, 0.0379])
+    lines = report.closing_summary(best, None, ["Verdict: proven.", "  Recommended: it"]).splitlines()
+    assert lines[-5:] == ["", "Verdict: proven.", "  Recommended: it", "", "Generating visualizations..."]
+
+
+@pytest.mark.parametrize(("repeats", "over"), [(1, "(2 folds)"), (3, "(2 folds x 3 repeats)")])
+def test_summary_says_over_how_many_folds_the_loss_is_a_mean(repeats: int, over: str) -> None:
+    (best,) = make_ranking([(16,)], repeats=repeats, folds=2)
+    (line,) = [line for line in report.closing_summary(best).splitlines() if line.startswith("Best final test loss")]
+    assert line.endswith(f" {over}")
+
+
+def test_summary_of_one_repeat_claims_no_spread_and_no_file() -> None:
+    summary = report.closing_summary(make_configuration((64, 64), [0.0379]))
+    assert "Best final test loss: 0.0379\n" in summary
+    assert "saved" not in summary
+
+
+def test_the_latent_plot_and_the_report_are_named_where_they_are() -> None:
+    names = ("search_plot", "configurations_plot", "verdict_plot", "results", "latent_plot", "report")
+    paths = map(Path, ("a.png", "b.png", "c.png", "d.json", "e.png", "f.html"))
+    lines = report.closing_files(dict(zip(names, paths, strict=True))).splitlines()
+    assert lines == [
+        "Performance plot: a.png",
+        "Configuration scatter: b.png",
+        "Verdict plot: c.png",
+        "Latent space plot: e.png",
+        "Report: f.html",
+        "Results saved: d.json",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("loss", "sd", "text"),
+    [
+        (0.03791, 0.00118, "0.0379 ± 0.0012"),
+        (0.5, None, "0.5000"),
+        (0.0, None, "0.0000"),
+        (0.000123, None, "0.000123"),
+        (3.14159, 0.2, "3.1416 ± 0.2000"),
+        (312.345, 12.3, "312.35 ± 12.30"),
+        (1e6, None, "1000000"),
+    ],
+)
+def test_losses_are_rounded_to_what_can_be_read(loss: float, sd: float | None, text: str) -> None:
+    assert report.loss_text(loss, sd) == text
+
+
+def test_importing_report_loads_neither_torch_nor_pandas() -> None:
+    code = (
+        "import layersearch.report.results, sys; sys.exit(bool({'torch', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_changing_the_document_leaves_the_results_alone(findings: Findings) -> None:
+    before = copy.deepcopy(findings.ranking[0].test_curves)
+    document_of(findings)["all_results"][0]["curves"]["test"][0][0] = -1.0
+    assert np.array_equal(findings.ranking[0].test_curves, before)
