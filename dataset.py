@@ -32,9 +32,10 @@ import torch
 from torch import Tensor
 
 from layersearch.table.copus import PROFILE_COLUMN
-from layersearch.table.formats import DataError as DataError  # offered here too, since COPUSDataset raises it
-from layersearch.table.formats import Sheet, Table, listing, one_line, read_table, shortened, with_header
+from layersearch.table.formats import DataError as DataError
+from layersearch.table.formats import Sheet, Table, read_table, with_header
 from layersearch.table.splits import Split, fold_rows, leak_notice, mark_rows, split_rows, validation_rows
+from layersearch.words import one_line, quoted_list, shortened
 
 # The 24 features, in the order of the published table; T_O is a code and a column there, but no feature.
 STUDENT_CODES = ("L", "Ind", "CG", "WG", "OG", "S_Anq", "SQ", "WC", "PRD", "SP", "TQ", "S_W", "S_O")
@@ -104,7 +105,7 @@ def choose_copus(names: Collection[str], where: str, remedy: str = OTHER_COLUMNS
             found[code].append(name)
     for code, same in found.items():
         if len(same) > 1:
-            raise DataError(f"{where}: {listing(same)} may each be {code}; rename the one that is to {code}")
+            raise DataError(f"{where}: {quoted_list(same)} may each be {code}; rename the one that is to {code}")
     if missing := [code for code, same in found.items() if not same]:
         raise DataError(
             f"{where}: no column for the COPUS code{'s' * (len(missing) > 1)} {', '.join(missing)}"
@@ -129,9 +130,9 @@ def _choose_numeric(frame: pd.DataFrame, where: str, roles: Collection[str], not
     if not chosen:
         raise DataError(f"{where}: no column holds numbers alone; choose with --columns NAME,NAME,…")
     if not_numbers:
-        notices.append(f"not used as features, since not all cells are numbers: {listing(not_numbers, quote='')}")
+        notices.append(f"not used as features, since not all cells are numbers: {quoted_list(not_numbers, quote='')}")
     if not_measured:
-        notices.append(f"not used as features (label, identifier, index or empty): {listing(not_measured)}")
+        notices.append(f"not used as features (label, identifier, index or empty): {quoted_list(not_measured)}")
     return {name: name for name in chosen}
 
 
@@ -172,7 +173,7 @@ def find_column(name: str, names: Collection[str], where: str, remedy: str, lack
     """
     same = [name] if name in names else [other for other in names if _same_column(name, other)]
     if len(same) > 1:
-        raise DataError(f"{where}: '{name}' may be {listing(same)}{remedy}")
+        raise DataError(f"{where}: '{name}' may be {quoted_list(same)}{remedy}")
     if not same:
         raise DataError(f"{where}: no column '{name}' ({_closest([name], names)}){lack}")
     return same[0]
@@ -181,7 +182,7 @@ def find_column(name: str, names: Collection[str], where: str, remedy: str, lack
 def tell_respelled(sources: Mapping[str, str], notices: list[str]) -> None:
     """Notes which names the file spells in another way; `sources`: name -> column of the file."""
     if respelled := [f"'{column}' for {name}" for name, column in sources.items() if column != name]:
-        notices.append(f"columns found under another spelling: {listing(respelled, quote='')}")
+        notices.append(f"columns found under another spelling: {quoted_list(respelled, quote='')}")
 
 
 def _same_column(name: str, other: str) -> bool:
@@ -240,14 +241,14 @@ def _choose_in(sheet: Sheet, where: str, columns: str, roles: Mapping[str, str])
 def tell_renamed(sources: Mapping[str, str], notices: list[str]) -> None:
     """Notes which columns were taken for which codes; `sources`: code -> column of the file."""
     if renamed := [f"'{source}' as {name}" for name, source in sources.items() if name != source]:
-        notices.append(f"columns read as COPUS codes: {listing(renamed, limit=24, quote='')}")
+        notices.append(f"columns read as COPUS codes: {quoted_list(renamed, limit=24, quote='')}")
 
 
 def _closest(wanted: Iterable[str], present: Iterable[str]) -> str:
     """For messages: the names present that resemble those wanted, or else the first ones."""
     folded = {name.casefold(): name for name in present}
     near = [folded[m] for name in wanted for m in difflib.get_close_matches(name.casefold(), folded, n=1)]
-    return f"closest: {listing(dict.fromkeys(near))}" if near else f"there are: {listing(folded.values())}"
+    return f"closest: {quoted_list(dict.fromkeys(near))}" if near else f"there are: {quoted_list(folded.values())}"
 
 
 # --- Checking cells --------------------------------------------------------------------------------
@@ -300,7 +301,7 @@ def _describe(values: np.ndarray, columns: Sequence[str], *, percentages: bool) 
     notices = []
     low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
     if constant := [f"{columns[i]} ({low[i]:g})" for i in np.flatnonzero(low == high).tolist()]:
-        notices.append(f"the same value in every row, so nothing to learn from: {listing(constant, quote='')}")
+        notices.append(f"the same value in every row, so nothing to learn from: {quoted_list(constant, quote='')}")
     if percentages and 0 < high.max() <= 1:
         notices.append(
             f"no value exceeds {high.max():g}, so these are fractions or 0/1 marks, not percentages;"
@@ -308,7 +309,7 @@ def _describe(values: np.ndarray, columns: Sequence[str], *, percentages: bool) 
         )
     elif percentages and (small := [columns[i] for i in np.flatnonzero((high > 0) & (high <= 1)).tolist()]):
         notices.append(
-            f"mixed scales: no value exceeds 1 in {listing(small, limit=24, quote='')}, while others go up to"
+            f"mixed scales: no value exceeds 1 in {quoted_list(small, limit=24, quote='')}, while others go up to"
             f" {high.max():g}; if these are fractions among percentages, multiply them by 100"
         )
     if percentages and (above := int((values > 100).sum())):
@@ -403,7 +404,7 @@ class COPUSDataset:
         kept: np.ndarray = ~np.isnan(values).all(axis=1)
         if not kept.all():
             rows = [str(row) for row in frame.index[~kept]]
-            self.notices.append(f"left out, since no feature has a value there: row {listing(rows, quote='')}")
+            self.notices.append(f"left out, since no feature has a value there: row {quoted_list(rows, quote='')}")
         if kept.sum() < MIN_ROWS:
             raise DataError(f"{where}: {kept.sum()} rows with values; at least {MIN_ROWS} are needed")
         return kept
@@ -552,7 +553,7 @@ def fit_scaling(kind: str, data: Tensor, rows: Tensor, columns: Sequence[str]) -
         "scaled to 0, since without a value in the training rows": empty,
     }
     notices = [
-        f"{fate}: {listing((columns[i] for i in np.flatnonzero(which).tolist()), quote='')}"
+        f"{fate}: {quoted_list((columns[i] for i in np.flatnonzero(which).tolist()), quote='')}"
         for fate, which in fates.items()
         if which.any()
     ]

@@ -25,11 +25,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from layersearch.background import Aside, hurrying
 from layersearch.command.arguments import PROG, n_to_try, parse_arguments, read_space
-from layersearch.command.interruption import Interrupted, Interruption
-from layersearch.console import Console, Stopwatch, UsageError, any_text, count
+from layersearch.command.interruption import Interruption
+from layersearch.console import Console, Stopwatch, any_text
 from layersearch.engines.workers import is_out_of_memory
+from layersearch.errors import Interrupted, UsageError
 from layersearch.space.configurations import Space
 from layersearch.space.factors import CrossedSpace, count_options, factors_of
+from layersearch.words import count
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -309,7 +311,7 @@ def print_configurations(arguments: argparse.Namespace, space: Space, console: C
 
 
 def _first_failure(ranking: Sequence[ConfigurationResult]) -> str:
-    from layersearch.report.results import config_text
+    from layersearch.space.naming import config_text
 
     remedy = "narrow the search" if ranking[0].trials[0].out_of_memory else "try a lower --initial_lr"
     return f"{config_text(ranking[0].config)} {ranking[0].status}; {remedy}"

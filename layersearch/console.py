@@ -21,10 +21,6 @@ NARROWEST = 40  # characters; a terminal that says less does not know
 READER_IS_GONE = (errno.EPIPE, errno.EIO, errno.ENXIO)  # a pipe, a terminal
 
 
-class UsageError(Exception):
-    """What was asked for cannot be done; the message is one line that names the flag and the remedy."""
-
-
 class Console:
     """Prints to stdout unless quiet; the closing summary is printed even then.
 
@@ -121,8 +117,3 @@ def any_text() -> Iterator[None]:
     finally:
         with suppress(OSError, ValueError):  # it may be gone
             stream.reconfigure(errors=before)
-
-
-def count(number: int, thing: str) -> str:
-    """`1 fold`, `5 folds`."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -22,7 +22,6 @@ from layersearch.command.values import (
     DEFAULT_OBJECTIVES,
     DEFAULT_SCALING,
     SUFFIXES,
-    quoted,
     read_number,
     read_whole,
     read_width_range,
@@ -30,6 +29,7 @@ from layersearch.command.values import (
 )
 from layersearch.space.configurations import Space
 from layersearch.space.factors import CrossedSpace, factors_of
+from layersearch.words import quoted
 
 PROG = "hyperparam_optimizer.py"
 NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)

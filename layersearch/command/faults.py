@@ -20,7 +20,6 @@ from layersearch.command.values import (
     STRATEGIES,
     SUFFIXES,
     Unreadable,
-    quoted,
     read_objectives,
     read_whole,
     read_width_range,
@@ -28,6 +27,7 @@ from layersearch.command.values import (
 )
 from layersearch.space.configurations import ARRANGEMENTS, NORMALIZATIONS, Space, count_parameters
 from layersearch.space.factors import NUMBERS, crossing, frozen_factor_faults, study_faults, unused_level_faults
+from layersearch.words import quoted
 
 ENCODING = ("--encode", "--model", "--output_dir", "--quiet")  # all that goes with --encode
 LARGEST = 2**31 - 1

@@ -17,16 +17,13 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from layersearch.command.arguments import PROG
+from layersearch.errors import Interrupted
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # Windows has no SIGHUP, others have no SIGBREAK
 READER_GONE = 141  # the exit status that shells give for SIGPIPE
 ONCE_SECONDS = 0.3  # in which a second signal is the first: `timeout` and shells send it twice; a person is slower
 RETRY_SECONDS = 0.05
 WORDS = f"{PROG}: interrupted\n"
-
-
-class Interrupted(KeyboardInterrupt):
-    """The run is to end at once, and the process with it."""
 
 
 class Interruption:

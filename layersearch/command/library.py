@@ -111,7 +111,7 @@ def _table_of(document: Mapping[str, Any]) -> pd.DataFrame:
     """The ranking; the same columns whatever came out, and of the same types."""
     import pandas as pd
 
-    from layersearch.report.wording import name_of
+    from layersearch.space.naming import name_of
 
     whole, number, truth, text = "Int64", "float64", "boolean", "string"
     entries = document["all_results"]

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from layersearch.console import count
-from layersearch.report.results import config_text, duration_text
 from layersearch.space.configurations import Configuration, ParameterCounts
+from layersearch.space.naming import config_text
+from layersearch.words import count, duration_text
 
 HEADINGS = ("parameters", "s/training", "s in total", "hidden layers")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 
 from layersearch.files import PROGRAM
+from layersearch.words import quoted
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".xlsx", ".parquet")
 STRATEGIES = ("grid", "random", "halving", "bayesian")
@@ -40,11 +41,6 @@ def read_number(text: str) -> float | Unreadable:
         return float(text) if text.isascii() and "_" not in text else Unreadable(text)
     except ValueError:
         return Unreadable(text)
-
-
-def quoted(text: str) -> str:
-    """For messages: in quotes, on one line, and cut where it is long."""
-    return repr(text if len(text) <= 80 else text[:79] + "…")
 
 
 def read_widths(text: str) -> list[int]:

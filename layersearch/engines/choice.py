@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from layersearch.console import Console, UsageError, count
+from layersearch.console import Console
 from layersearch.engines.lifecycle import TrainingSettings
 from layersearch.engines.stack.engine import CHECK_TOLERANCE, check
 from layersearch.engines.stack.plan import Room, room_for
 from layersearch.engines.training import Training, try_out
 from layersearch.engines.workers import available_cores
+from layersearch.errors import UsageError
 from layersearch.loading.loaded import Loaded
 from layersearch.search.running import largest_batch
 from layersearch.space.configurations import Space
+from layersearch.words import count
 
 if TYPE_CHECKING:
     from layersearch.engines.machines import Machines

@@ -32,8 +32,6 @@ from typing import Any, NoReturn
 
 import torch
 
-from layersearch.command.interruption import Interrupted
-from layersearch.console import UsageError, count
 from layersearch.engines.lifecycle import (
     CHECKPOINT_SECONDS,
     Checkpoints,
@@ -44,8 +42,10 @@ from layersearch.engines.lifecycle import (
     nominal_seconds,
 )
 from layersearch.engines.workers import POLL_SECONDS, is_out_of_memory
+from layersearch.errors import Interrupted, UsageError
 from layersearch.journal.identity import machine_identity
 from layersearch.space.configurations import ParameterCounts, Trial, TrialResult, TrialState, no_memory_for
+from layersearch.words import count
 
 Identity = Mapping[str, str | None]
 Tables = Mapping[int | None, SplitTable]

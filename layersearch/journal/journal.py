@@ -29,10 +29,11 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from layersearch.console import UsageError, count
+from layersearch.errors import UsageError
 from layersearch.files import replacing
 from layersearch.journal.checkpoints import Checkpoints
 from layersearch.space.configurations import Layers, Trial, TrialResult, Variant, layers_of, options_of
+from layersearch.words import count
 
 SYNC_SECONDS = 1.0  # after which what is appended is on the disk, as far as the system's fsync goes
 NOTHING = np.empty(0, dtype=np.float32)

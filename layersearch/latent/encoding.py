@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from layersearch.console import Console, UsageError, count
+from layersearch.console import Console
+from layersearch.errors import UsageError
+from layersearch.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,7 +183,7 @@ def _write(
     frames: Iterable[pd.DataFrame], folder: Path, name: str, tally: Tally, console: Console, interruption: Interruption
 ) -> None:
     """One after the other into one file. Raises Interrupted when asked to stop; then there is no file."""
-    from layersearch.command.interruption import Interrupted
+    from layersearch.errors import Interrupted
     from layersearch.files import HeldError, exclusive, publishing, replacing
     from layersearch.report.tables import CSV_FORM
 

@@ -35,17 +35,17 @@ import torch
 from torch import Tensor
 
 from layersearch.command.faults import LARGEST_ENSEMBLE
-from layersearch.console import Console, count
+from layersearch.console import Console
 from layersearch.engines.lifecycle import build_model
 from layersearch.engines.training import Training, trained_model
 from layersearch.latent.encoding import encode_scaled, error_quantiles, in_blocks
 from layersearch.randomness import stream_key
-from layersearch.report.results import config_entry, loss_text, percent
-from layersearch.report.statement import difference_text, interval_text
+from layersearch.report.results import config_entry
 from layersearch.space.configurations import Trial, TrialResult
 from layersearch.space.ranking import ConfigurationResult, loss_or_infinity
 from layersearch.verdict.uncertainty import Evidence, ScoredPart, count_units, draw_errors, intervals, weigh_fixed
 from layersearch.verdict.verdict import Interval, Verdict, n_draws
+from layersearch.words import count, difference_text, interval_text, loss_text, percent
 from losses import squared_error_sums
 from models import (
     DynamicAutoencoder,

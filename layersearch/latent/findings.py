@@ -25,8 +25,8 @@ from layersearch.latent.agreement import Agreement, Clusters, LabelError, choose
 from layersearch.latent.space import Axes, Reconstruction, correlate, reconstruction_by_column
 from layersearch.loading.loaded import Loaded
 from layersearch.table.copus import in_words
-from layersearch.table.formats import one_line
 from layersearch.verdict.baselines import PCA, fit_pca
+from layersearch.words import one_line
 
 if TYPE_CHECKING:
     from models import DynamicAutoencoder

@@ -19,13 +19,15 @@ import torch
 
 from dataset import COPUSDataset, DataError, Scaling, fit_scaling
 from layersearch.command.values import DEFAULT_DATA_PATH, SAMPLE_PATH, duplicate_widths
-from layersearch.console import Console, UsageError, count
+from layersearch.console import Console
 from layersearch.engines.lifecycle import SplitTable
 from layersearch.engines.weights import Source
+from layersearch.errors import UsageError
 from layersearch.loading.start import find_source, stored_scaling
 from layersearch.space.factors import factors_of
 from layersearch.table.splits import Split
 from layersearch.verdict.uncertainty import ScoredPart, bundle_rows, scored_part
+from layersearch.words import count
 
 
 class Loaded(NamedTuple):

@@ -20,11 +20,11 @@ import torch
 
 from dataset import COPUSDataset, Scaling
 from layersearch.command.values import DEFAULT_SCALING
-from layersearch.console import UsageError
 from layersearch.engines.lifecycle import TrainingSettings, build_model
 from layersearch.engines.weights import Source, read_source
-from layersearch.report.results import config_text
+from layersearch.errors import UsageError
 from layersearch.space.configurations import Space
+from layersearch.space.naming import config_text
 
 if TYPE_CHECKING:
     from layersearch.loading.loaded import Loaded

@@ -38,15 +38,15 @@ from layersearch.pictures.style import (
     points_along,
     save,
     set_scale,
-    short_name,
     tick_texts,
     trainings_text,
     wrapped,
 )
-from layersearch.report.results import loss_text
 from layersearch.search.history import History, Step
 from layersearch.space.configurations import Configuration, TrialResult, layers_of
+from layersearch.space.naming import short_name
 from layersearch.space.ranking import ConfigurationResult, Drop
+from layersearch.words import loss_text
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

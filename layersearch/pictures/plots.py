@@ -32,11 +32,9 @@ from layersearch.pictures.style import (
     WIDTH,
     Survey,
     baseline_keys,
-    baseline_name,
     draw_baselines,
     draw_tied,
     fix_layout,
-    hidden_layers,
     loss_ceiling,
     loss_name,
     loss_scale,
@@ -49,15 +47,15 @@ from layersearch.pictures.style import (
     points_along,
     save,
     set_scale,
-    short_name,
     spread_out,
     survey,
     trainings_text,
     wrapped,
 )
-from layersearch.report.results import loss_text
 from layersearch.space.configurations import Configuration, encoder_dims, layers_of
+from layersearch.space.naming import hidden_layers, short_name
 from layersearch.space.ranking import ConfigurationResult, Drop
+from layersearch.words import baseline_label, loss_text
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -124,7 +122,7 @@ def draw_search(
         ends = [_draw_curve(axes, curve, epochs, len(shown)) for curve in reversed(curves)]  # the best on top
         inside, outside = draw_baselines(axes, verdict)
         for baseline, look in inside:
-            words = f"{baseline_name(baseline)}\n{loss_text(baseline.loss)}"
+            words = f"{baseline_label(baseline.name, baseline.components)}\n{loss_text(baseline.loss)}"
             ends.append(_LineEnd(words, axes.get_xlim()[1], baseline.loss, look))
         absent = [off_axis_text(baseline, axes) for baseline in outside]
         caption = [

@@ -15,11 +15,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.lines import Line2D
 
-from layersearch.pictures.style import COLOURS, FAINT, INK, MARKERS, STYLE, new_figure, save, set_scale, short_name
-from layersearch.report.results import percent
+from layersearch.pictures.style import COLOURS, FAINT, INK, MARKERS, STYLE, new_figure, save, set_scale
 from layersearch.report.study import change_text, is_told
-from layersearch.space.factors import level_text
+from layersearch.space.naming import short_name
 from layersearch.verdict.study import Interaction, MainEffect, Study
+from layersearch.words import level_text, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -33,18 +33,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
 from layersearch.files import replacing
-from layersearch.report.results import config_text, loss_text, options_text, percent
-from layersearch.space.configurations import (
-    Configuration,
-    Layers,
-    Variant,
-    Widths,
-    decoder_dims,
-    encoder_dims,
-    layers_of,
-)
-from layersearch.space.factors import level_text
 from layersearch.space.ranking import ConfigurationResult, Drop
+from layersearch.words import baseline_label, loss_text, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,9 +47,6 @@ INK, FAINT = "#222222", "#767676"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")  # Okabe & Ito
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 BASELINE_DASHES = ((0, (1, 1.5)), (0, (7, 2, 1, 2)), (0, (3, 2)))  # in the order of the verdict's baselines
-NAMED_LAYERS = 6  # a longer configuration is shortened in pictures
-LONGEST_NAME = 34  # characters, of one whose decoder has widths of its own
-LEVELS: dict[Any, str] = {"layer": "LN", "none": "–"}  # of a variant's options, in its name
 
 OTHER_SCRIPTS = (  # fonts for what DejaVu Sans lacks: of Linux, macOS and Windows
     *("Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback"),
@@ -251,54 +238,6 @@ def survey(ranking: Sequence[ConfigurationResult], space_size: int | None = None
     return Survey(finished, dropped, failed, max(space_size or 0, len(ranking)))
 
 
-def short_name(config: Configuration) -> str:
-    """`[64, 32]`; of many layers only the first and the last.
-
-    Of a pair encoder and decoder, `[64] → [16, 64]`. A long one loses its spaces first, then the layers between.
-    Of a variant with one option that follows, `[64, 32] (dropout 0.1)`; of more only their values do,
-    `[64, 32] 0.1/LN/–`, as `report.short_options_note` explains.
-    """
-    if isinstance(config, Variant) and len(config.options) == 1:
-        return _short_layers(config.layers) + options_text(config)
-    if isinstance(config, Variant):
-        values = (LEVELS.get(value, level_text(value)).replace("e-0", "e-") for _, value in config.options)
-        return f"{_short_layers(config.layers)} {'/'.join(values)}"
-    encoder, decoder = encoder_dims(config), decoder_dims(config)
-    if config == encoder:
-        return config_text(encoder) if len(encoder) <= NAMED_LAYERS else f"{_ends(encoder)} ({len(encoder)} layers)"
-    full = f"{config_text(encoder)} → {config_text(decoder)}"
-    for name in (full, full.replace(" ", "")):
-        if len(name) <= LONGEST_NAME:
-            return name
-    return f"{_ends(encoder, 1)} → {_ends(decoder, 1)} ({len(encoder)} + {len(decoder)} layers)"
-
-
-def name_in_words(config: Configuration) -> str:
-    """For titles: as `short_name`, with all options of a variant in words, `[64] (dropout 0.1, normalization none)`."""
-    return short_name(layers_of(config)) + options_text(config)
-
-
-def _short_layers(layers: Layers) -> str:
-    """As `short_name`; of a pair less, since options follow: `[64,32]→[16,64]`, or the ends of both."""
-    name = short_name(layers)
-    if layers == encoder_dims(layers):
-        return name
-    tight = name.replace(" ", "")
-    ends = "→".join(f"[{half[0]}…{half[-1]}]" for half in (encoder_dims(layers), decoder_dims(layers)))
-    return tight if len(tight) <= LONGEST_NAME // 2 else ends
-
-
-def _ends(widths: Widths, first: int = 3) -> str:
-    if len(widths) <= first + 1:
-        return config_text(widths)
-    return f"[{', '.join(map(str, widths[:first]))}, …, {widths[-1]}]"
-
-
-def hidden_layers(config: Configuration) -> int:
-    """Of encoder and decoder together."""
-    return len(encoder_dims(config)) + len(decoder_dims(config))
-
-
 def loss_name(configuration: ConfigurationResult) -> str:
     """What its losses are: those of the test rows, or of the folds."""
     return "Cross-validated loss" if configuration.folds > 1 else "Test loss"
@@ -310,16 +249,9 @@ def trainings_text(configuration: ConfigurationResult) -> str | None:
     return " × ".join(f"{count} {what}" for count, what in counts if count > 1) or None
 
 
-def baseline_name(baseline: Baseline) -> str:
-    """`Column means`; of PCA how many components."""
-    if baseline.components is not None:
-        return f"{baseline.name}, {baseline.components} component{'s' * (baseline.components > 1)}"
-    return baseline.name[:1].upper() + baseline.name[1:]
-
-
 def baseline_text(baseline: Baseline) -> str:
     """Its name and loss."""
-    return f"{baseline_name(baseline)}: {loss_text(baseline.loss)}"
+    return f"{baseline_label(baseline.name, baseline.components)}: {loss_text(baseline.loss)}"
 
 
 def loss_ceiling(losses: np.ndarray) -> float:

@@ -30,21 +30,19 @@ from layersearch.pictures.style import (
     STYLE,
     WIDTH,
     Survey,
-    baseline_name,
     baseline_text,
     loss_ceiling,
     loss_name,
     make_room,
-    name_in_words,
     save,
     set_scale,
-    short_name,
     survey,
     trainings_text,
     wrapped,
 )
-from layersearch.report.results import loss_text, percent
+from layersearch.space.naming import name_in_words, short_name
 from layersearch.space.ranking import ConfigurationResult
+from layersearch.words import baseline_label, loss_text, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,7 +126,9 @@ def draw_verdict(
             _draw_row(axes, row, _look(verdict, row.configuration))
         for baseline, level in zip(near, levels, strict=True):
             dashes = BASELINE_DASHES[verdict.baselines.index(baseline) % len(BASELINE_DASHES)]
-            _draw_baseline(axes, -baseline.difference, baseline_name(baseline), level, dashes)
+            _draw_baseline(
+                axes, -baseline.difference, baseline_label(baseline.name, baseline.components), level, dashes
+            )
         if has_legend:
             _draw_legend(figure, verdict, rows, corner=(MARGIN / WIDTH, (below - AXIS) / total))
     return figure

@@ -18,11 +18,22 @@ from typing import Any
 from layersearch.command.arguments import PROG, build_parser
 from layersearch.command.download import N_ROWS
 from layersearch.command.values import DEFAULT_DATA_PATH
-from layersearch.report.results import percent
-from layersearch.report.statement import difference_text, interval_text
-from layersearch.report.wording import change_text, count_of, figure, is_told, listed, name_of, readable, short, whole
 from layersearch.space.factors import read_factors
+from layersearch.space.naming import name_of
 from layersearch.verdict.verdict import Interval
+from layersearch.words import (
+    change_text,
+    count_of,
+    difference_text,
+    figure,
+    interval_text,
+    is_told,
+    listed,
+    percent,
+    readable,
+    short,
+    whole,
+)
 
 COPUS = "copus"
 SHOWN = 12  # digits of a digest

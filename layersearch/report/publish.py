@@ -20,7 +20,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from layersearch.console import Console, Stopwatch, UsageError, count
+from layersearch.console import Console, Stopwatch
+from layersearch.errors import UsageError
+from layersearch.words import count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -326,7 +328,7 @@ def draw_pictures(
 
 def _note(loaded: Loaded, ranking: Sequence[ConfigurationResult]) -> str | None:
     """What all pictures of the search say below: that the data are none, and how variants are named."""
-    from layersearch.report.results import short_options_note
+    from layersearch.space.naming import short_options_note
 
     notes = [SAMPLE_NOTE] if loaded.is_sample else []
     notes += filter(None, [short_options_note(ranking[0].config)])
@@ -378,7 +380,7 @@ def look_at_latent_space(
     drawn.wait()
     with headless(drafts):
         from layersearch.pictures.latent.drawing import draw
-        from layersearch.pictures.style import name_in_words
+        from layersearch.space.naming import name_in_words
 
         title = f"the {SELECTED[arguments.select]} configuration, {name_in_words(chosen.config)}"
         return Look(found, draw(found, loaded, title=title, note=SAMPLE_NOTE if loaded.is_sample else None))

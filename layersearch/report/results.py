@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layersearch.console import count
 from layersearch.files import replacing
 from layersearch.space.configurations import (
     Configuration,
@@ -33,8 +32,9 @@ from layersearch.space.configurations import (
     layers_of,
     options_of,
 )
-from layersearch.space.factors import level_text
+from layersearch.space.naming import config_text
 from layersearch.space.ranking import ConfigurationResult
+from layersearch.words import count, loss_text
 
 if TYPE_CHECKING:
     import torch
@@ -71,51 +71,6 @@ ANNOUNCED = {  # files that the closing summary names, in its order: field of `r
 
 
 # Words shared by the summary and the pictures
-
-
-def config_text(config: Configuration) -> str:
-    """`[64, 32]`, as everywhere in the program's output; of a pair encoder and decoder, `[64, 32] -> [16, 64]`.
-
-    A variant's options follow: `[64, 32] (dropout 0.3, normalization none)`.
-    """
-    layers = layers_of(config)
-    halves = layers if isinstance(layers[0], tuple) else (layers,)
-    text = " -> ".join(f"[{', '.join(map(str, widths))}]" for widths in halves)
-    return text + options_text(config)
-
-
-def options_text(config: Configuration) -> str:
-    """Of a variant ` (dropout 0.3, normalization none)`; else nothing."""
-    options = ", ".join(f"{name} {level_text(value)}" for name, value in options_of(config).items())
-    return f" ({options})" if options else ""
-
-
-def short_options_note(config: Configuration) -> str | None:
-    """What the options in `plot_style.short_name` are; None where they need no words."""
-    names = options_of(config)
-    if len(names) < 2:
-        return None
-    levels = " (LN: LayerNorm, –: none)" if names.keys() & {"normalization", "input_normalization"} else ""
-    return f"Names: layers, then {' / '.join(names)}{levels}"
-
-
-def loss_text(loss: float, sd: float | None = None) -> str:
-    """`0.0379`, or `0.0379 ± 0.0012`: at least 4 decimals below 1, 5 significant digits from 1 on."""
-    exponent = math.floor(math.log10(abs(loss))) if loss else 0
-    decimals = max(0, 4 - exponent) if exponent >= 0 else max(4, 2 - exponent)
-    return f"{loss:.{decimals}f}" if sd is None else f"{loss:.{decimals}f} ± {sd:.{decimals}f}"
-
-
-def duration_text(seconds: float) -> str:
-    """`about 12 s`, `about 5 min`, `about 3 h`; never less than a second."""
-    if seconds < 90:
-        return f"about {max(seconds, 1):.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.0f} h"
-
-
-def percent(share: float) -> str:
-    """`95 %`, `99.5 %`."""
-    return f"{100 * share:.6g} %"
 
 
 # JSON

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from layersearch.report.results import FULL_GRID, config_text, loss_text, percent
+from layersearch.report.results import FULL_GRID
 from layersearch.search.history import History
+from layersearch.space.naming import config_text
 from layersearch.space.ranking import ConfigurationResult
 from layersearch.verdict.probe import Probe
-from layersearch.verdict.verdict import Baseline, Estimate, Interval, Verdict
+from layersearch.verdict.verdict import Baseline, Estimate, Verdict
+from layersearch.words import baseline_name, difference_text, interval_text, loss_text, percent
 
 NAMED = 6  # of the tied, by name
 TO_THE_END = " trained to the end"
@@ -55,17 +57,6 @@ def state(
     details += [_baselines(verdict, scope)] if verdict.baselines else []
     details += [_length(probe, time)] if probe else []
     return lines + [f"  {detail}" for detail in details]
-
-
-def difference_text(difference: float, loss: float, *, signed: bool = True) -> str:
-    """A difference with as many decimals as the loss it belongs to: `+0.0008`."""
-    decimals = len(loss_text(loss).partition(".")[2])
-    return f"{difference:{'+' * signed}.{decimals}f}"
-
-
-def interval_text(interval: Interval, loss: float, *, signed: bool = True) -> str:
-    """`[-0.0003, +0.0019]`, or without signs."""
-    return f"[{', '.join(difference_text(bound, loss, signed=signed) for bound in interval)}]"
 
 
 def _headline(verdict: Verdict, scope: str) -> str:
@@ -142,14 +133,11 @@ def _trust(verdict: Verdict, honest: Estimate | None, n_test: int, scope: str) -
 
 
 def _baselines(verdict: Verdict, scope: str) -> str:
-    texts = [f"{baseline_name(b)} {loss_text(b.loss)} ({_beaten(b, verdict, scope)})" for b in verdict.baselines]
+    texts = [
+        f"{baseline_name(b.name, b.components)} {loss_text(b.loss)} ({_beaten(b, verdict, scope)})"
+        for b in verdict.baselines
+    ]
     return f"Baselines: {', '.join(texts)}."
-
-
-def baseline_name(baseline: Baseline) -> str:
-    """`PCA with 3 components`; the others by their own name."""
-    n = baseline.components
-    return baseline.name if n is None else f"{baseline.name} with {n} component{'s' * (n > 1)}"
 
 
 def _beaten(baseline: Baseline, verdict: Verdict, scope: str) -> str:

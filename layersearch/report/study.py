@@ -13,14 +13,14 @@ import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layersearch.console import count
+from layersearch import words
 from layersearch.files import replacing
-from layersearch.report import wording as document_words
-from layersearch.report.results import config_text, percent
 from layersearch.report.tables import LINE_END
-from layersearch.space.factors import Factor, level_text
+from layersearch.space.factors import Factor
+from layersearch.space.naming import config_text
 from layersearch.verdict.study import Interaction, MainEffect, Study
 from layersearch.verdict.verdict import Interval
+from layersearch.words import count, level_text, percent
 
 if TYPE_CHECKING:
     from layersearch.search.running import Search
@@ -72,8 +72,8 @@ def _effect_text(study: Study, effect: MainEffect) -> str:
 
 
 def change_text(study: Study, change: float, interval: Interval | None) -> str:
-    """`-0.0049 [-0.0056, -0.0042]`, as `document_words.change_text` writes it."""
-    return document_words.change_text(change, interval, float(study.losses.mean()))
+    """`-0.0049 [-0.0056, -0.0042]`, as `words.change_text` writes it."""
+    return words.change_text(change, interval, float(study.losses.mean()))
 
 
 def _strongest_text(study: Study, strongest: Interaction) -> str:
@@ -92,7 +92,7 @@ def interaction_text(study: Study, interaction: Interaction) -> str:
 
 def is_told(effect: MainEffect | Interaction) -> bool:
     """Whether it is not luck: its interval keeps off zero."""
-    return document_words.is_told(effect.interval)
+    return words.is_told(effect.interval)
 
 
 def advise(study: Study) -> list[str]:

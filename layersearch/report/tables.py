@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layersearch.files import replacing
-from layersearch.report.results import Findings, config_text
+from layersearch.report.results import Findings
 from layersearch.space.configurations import encoder_dims, layers_of, options_of
+from layersearch.space.naming import config_text
 from layersearch.space.ranking import ConfigurationResult
 
 if TYPE_CHECKING:

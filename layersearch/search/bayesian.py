@@ -27,7 +27,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState as StudyState
 
-from layersearch.console import UsageError
+from layersearch.errors import UsageError
 from layersearch.randomness import stream_key
 from layersearch.search.strategies import Batch, Plan
 from layersearch.space.configurations import Configuration, Space, Widths, decoder_dims, encoder_dims, join_dims

@@ -15,18 +15,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from layersearch.command.arguments import n_to_try
 from layersearch.command.values import DEFAULT_OBJECTIVES
-from layersearch.console import Console, UsageError, count
+from layersearch.console import Console
 from layersearch.engines.training import Training
 from layersearch.engines.workers import available_cores
+from layersearch.errors import UsageError
 from layersearch.journal.journal import Journal
 from layersearch.loading.loaded import Loaded
-from layersearch.report.results import FULL_GRID, config_text, loss_text
+from layersearch.report.results import FULL_GRID
 from layersearch.search.history import History
 from layersearch.search.progress import Progress
 from layersearch.search.strategies import Batch, Plan, draw_distinct, everything, follow, halving, rungs
 from layersearch.space.configurations import Configuration, ParameterCounts, Space, Trial, TrialResult, plan_trials
 from layersearch.space.factors import count_options, cross, factors_of
+from layersearch.space.naming import config_text
 from layersearch.space.ranking import ConfigurationResult, ResultCollector
+from layersearch.words import count, loss_text
 
 if TYPE_CHECKING:
     from layersearch.search.bayesian import Values

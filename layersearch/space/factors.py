@@ -20,6 +20,7 @@ from itertools import product
 from typing import NamedTuple
 
 from layersearch.space.configurations import NORMALIZATIONS, OPTIONS, Configuration, Layers, Space, Variant
+from layersearch.words import level_text
 
 MOST_LEVELS = 10  # of a factor; what they have in common is lost among more
 Level = float | str
@@ -86,11 +87,6 @@ def _read_level(name: str, text: str) -> Level:
 
 def _cut(text: str) -> str:
     return text if len(text) <= 40 else text[:39] + "…"
-
-
-def level_text(level: Level) -> str:
-    """`0.1`, `1e-06`, `none`."""
-    return level if isinstance(level, str) else format(level, "g")
 
 
 def all_options(factors: Factors) -> Iterator[tuple[tuple[str, Level], ...]]:

@@ -28,6 +28,8 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 import pandas as pd
 
+from layersearch.words import one_line, printable, quoted_list, shortened
+
 SUFFIXES = (".csv", ".tsv", ".tab", ".xlsx", ".parquet")
 
 # What a file may hold. A million rows of 500 columns are well within.
@@ -373,7 +375,7 @@ def open_parquet(source: Any, n_bytes: int) -> tuple[Any, list[str]]:
     names = file.schema_arrow.names
     refuse_excess(file.metadata.num_rows, len(names), n_bytes, "packed")
     if nested := [name for name, kind in zip(names, file.schema_arrow.types, strict=True) if kind.num_fields]:
-        raise ValueError(f"column {listing(nested)} holds lists or records; leave it out")
+        raise ValueError(f"column {quoted_list(nested)} holds lists or records; leave it out")
     schema = file.metadata.schema
     texts = [schema.column(i).path for i in range(len(names)) if schema.column(i).physical_type == "BYTE_ARRAY"]
     lazily = {"pre_buffer": False, "buffer_size": 2**16}  # else `iter_batches` reads whole row groups
@@ -428,7 +430,7 @@ def names_of(header: list[Any], where: str) -> list[str]:
     names = [name or f"Unnamed: {i}" for i, name in enumerate(names)]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise DataError(f"{where}: more than one column is named {listing(twice)}; rename all but one")
+        raise DataError(f"{where}: more than one column is named {quoted_list(twice)}; rename all but one")
     return names
 
 
@@ -438,25 +440,3 @@ def _are_values(names: list[str]) -> bool:
     differences = [high - low for low, high in pairwise(numbers)]
     is_numbering = all(step > 0 for step in differences) or all(step < 0 for step in differences)
     return 2 * len(numbers) > len(names) and not (is_numbering and all(number.is_integer() for number in numbers))
-
-
-def printable(text: str) -> str:
-    """For messages: nothing in it can break the line or steer a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def one_line(thing: object) -> str:
-    """For messages: its text without line breaks, repeated blanks or what cannot be printed."""
-    return printable(" ".join(str(thing).split()))
-
-
-def shortened(text: str, limit: int = 60) -> str:
-    """For messages: the text, cut where it is longer."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def listing(names: Iterable[str], *, limit: int = 8, quote: str = "'") -> str:
-    """For messages: names with commas between them, at most `limit`, long ones cut."""
-    names = list(names)
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(f"{quote}{shortened(name)}{quote}" for name in names[:limit]) + more

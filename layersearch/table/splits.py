@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from layersearch.randomness import stream_key
-from layersearch.table.formats import DataError, one_line
+from layersearch.table.formats import DataError
+from layersearch.words import one_line
 
 TEST_FRACTION = 0.2
 TEST_FOLDS = 5  # of which one tests

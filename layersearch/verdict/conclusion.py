@@ -20,11 +20,12 @@ from layersearch.console import Console, Stopwatch
 from layersearch.engines.lifecycle import build_model, nominal_seconds
 from layersearch.engines.training import Training
 from layersearch.loading.loaded import Loaded
-from layersearch.report.results import Findings, config_text
+from layersearch.report.results import Findings
 from layersearch.report.statement import scope_of, state
 from layersearch.search.running import Search
 from layersearch.space.configurations import Trial, TrialResult, Variant
 from layersearch.space.factors import factors_of
+from layersearch.space.naming import config_text
 from layersearch.space.ranking import ConfigurationResult
 from layersearch.verdict.baselines import baseline_errors
 from layersearch.verdict.probe import Probe, plan_probe, read_probe

@@ -37,10 +37,11 @@ import numpy as np
 
 from layersearch.randomness import stream_key
 from layersearch.space.configurations import Configuration, Layers, Variant, layers_of
-from layersearch.space.factors import Factor, Factors, Level, all_options, level_text
+from layersearch.space.factors import Factor, Factors, Level, all_options
 from layersearch.space.ranking import ConfigurationResult
 from layersearch.verdict.uncertainty import Evidence, ScoredPart, draw_errors, row_df, unit_influences
 from layersearch.verdict.verdict import Interval
+from layersearch.words import level_text
 
 DRAWS = 20_000  # so that the bounds' third figure stands
 
@@ -224,7 +225,7 @@ def complete_part(
 
 
 def _name(what: Layers | Level, axis: int, factors: Factors) -> str:
-    from layersearch.report.results import config_text
+    from layersearch.space.naming import config_text
 
     if axis and not isinstance(what, tuple):
         return f"{factors[axis - 1].name} {level_text(what)}"

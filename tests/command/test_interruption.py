@@ -15,7 +15,8 @@ import pytest
 from faults import impatient
 
 from layersearch.command import interruption
-from layersearch.command.interruption import READER_GONE, Interrupted, Interruption
+from layersearch.command.interruption import READER_GONE, Interruption
+from layersearch.errors import Interrupted
 
 STOPPING = [number for name in interruption.SIGNALS if (number := getattr(signal, name, None)) is not None]
 PATIENCE = 10.0  # seconds, for what takes a fraction of one

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from layersearch.command.listing import list_configurations
-from layersearch.report.results import config_text
 from layersearch.space.configurations import ARRANGEMENTS, Space, count_parameters
+from layersearch.space.naming import config_text
 
 
 def cost(n_parameters: int) -> float:

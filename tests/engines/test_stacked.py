@@ -19,7 +19,7 @@ import pytest
 import torch
 from made_tables import low_rank_table
 
-from layersearch.console import Console, UsageError
+from layersearch.console import Console
 from layersearch.engines import choice as engine_choice
 from layersearch.engines import lifecycle, training
 from layersearch.engines.choice import choose_engine
@@ -37,6 +37,7 @@ from layersearch.engines.stack.engine import (
 )
 from layersearch.engines.stack.plan import Room
 from layersearch.engines.training import Training
+from layersearch.errors import UsageError
 from layersearch.space.configurations import Trial, TrialResult, TrialState, Variant
 
 Alone = Callable[[TrainingSettings], dict[Trial, TrialResult]]

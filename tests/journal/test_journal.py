@@ -27,7 +27,7 @@ from journals import (
     write_journal,
 )
 
-from layersearch.console import UsageError
+from layersearch.errors import UsageError
 from layersearch.journal import journal
 from layersearch.journal.journal import Key, open_journal, read_records
 from layersearch.space.configurations import Trial, no_memory_for

@@ -14,19 +14,16 @@ from matplotlib.transforms import Bbox
 from layersearch.pictures.latent.marks import text_width
 from layersearch.pictures.style import (
     DPI,
-    LONGEST_NAME,
     font_families,
     free_box,
     loss_ceiling,
     make_room,
-    name_in_words,
     set_scale,
-    short_name,
     spread_out,
     survey,
 )
-from layersearch.report.results import short_options_note
 from layersearch.space.configurations import Configuration, Variant, enumerate_configurations
+from layersearch.space.naming import LONGEST_NAME, name_in_words, short_name, short_options_note
 
 
 @pytest.mark.parametrize(

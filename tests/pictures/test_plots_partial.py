@@ -15,8 +15,9 @@ from pictures import NOTE, assert_readable, words_in
 
 from layersearch.pictures import plots
 from layersearch.pictures import verdict as verdict_plot
-from layersearch.pictures.style import COLOURS, MARKERS, hidden_layers
+from layersearch.pictures.style import COLOURS, MARKERS
 from layersearch.space.configurations import Space, enumerate_configurations
+from layersearch.space.naming import hidden_layers
 from layersearch.space.ranking import ConfigurationResult
 from layersearch.verdict.verdict import Verdict
 

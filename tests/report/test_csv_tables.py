@@ -14,8 +14,9 @@ import pytest
 from builders import make_findings, make_ranking
 
 from layersearch.report import tables as csv_tables
-from layersearch.report.results import Findings, config_text
+from layersearch.report.results import Findings
 from layersearch.space.configurations import enumerate_configurations
+from layersearch.space.naming import config_text
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FAILED = (16, 16)

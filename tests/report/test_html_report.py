@@ -20,7 +20,9 @@ from layersearch.report.html.pictures import PICTURES
 from layersearch.report.html.table import COLUMNS, ROWS_SHOWN
 from layersearch.report.publish import output_files
 from layersearch.report.references import SOURCES
-from layersearch.report.wording import escape, name_of, readable, short, with_flags
+from layersearch.report.wording import escape, with_flags
+from layersearch.space.naming import name_of
+from layersearch.words import readable, short
 
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -12,7 +12,7 @@ from documents import ENSEMBLE, FIRST_STAGE, KINDS, MODES, START, make_document,
 
 from layersearch.report.methods import changed_arguments, command_line, methods_text
 from layersearch.report.references import SOURCES, bibtex, cited
-from layersearch.report.statement import difference_text
+from layersearch.words import difference_text
 
 NUMBER = re.compile(r"[0-9][0-9,]*(?:\.[0-9]+)?(?:e-?[0-9]+)?")
 CITED = re.compile("|".join(re.escape(words) for source in SOURCES for words in (source.cited, source.named)))

@@ -20,7 +20,9 @@ from builders import MODEL_INFO, halve, make_configuration, make_findings, make_
 from layersearch.report import results as report
 from layersearch.report.results import Findings
 from layersearch.space.configurations import Configuration, Trial, Variant, enumerate_configurations, no_memory_for
+from layersearch.space.naming import config_text
 from layersearch.space.ranking import ConfigurationResult
+from layersearch.words import duration_text, loss_text
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCHEMA = json.loads((ROOT / "results_schema.json").read_text(encoding="utf-8"))
@@ -282,11 +284,11 @@ def free() -> Findings:
 
 
 def test_a_decoder_of_its_own_is_named_behind_its_encoder() -> None:
-    assert report.config_text((64, 32)) == "[64, 32]"
-    assert report.config_text((8,)) == "[8]"
-    assert report.config_text(PAIR) == "[64, 32] -> [16, 64, 64]"
+    assert config_text((64, 32)) == "[64, 32]"
+    assert config_text((8,)) == "[8]"
+    assert config_text(PAIR) == "[64, 32] -> [16, 64, 64]"
     variant = Variant((64, 32), (("dropout", 0.3), ("normalization", "none")))
-    assert report.config_text(variant) == "[64, 32] (dropout 0.3, normalization none)"
+    assert config_text(variant) == "[64, 32] (dropout 0.3, normalization none)"
     assert "Best configuration: [64, 32] -> [16, 64, 64]\n" in report.closing_summary(make_configuration(PAIR, [0.04]))
 
 
@@ -392,7 +394,7 @@ def test_the_summary_says_how_much_of_the_space_was_tried_unless_it_is_the_full_
     assert report.search_line(halved) == line
     best = halved.ranking[0]
     lines = report.closing_summary(best, search=line).splitlines()
-    assert lines[2:5] == [report.RULE, line, f"Best configuration: {report.config_text(best.config)}"]
+    assert lines[2:5] == [report.RULE, line, f"Best configuration: {config_text(best.config)}"]
     assert [text for text in lines if text != line] == report.closing_summary(best).splitlines()
 
 
@@ -401,7 +403,7 @@ def test_the_summary_says_how_much_of_the_space_was_tried_unless_it_is_the_full_
     [(0.1, "about 1 s"), (89, "about 89 s"), (90, "about 2 min"), (5399, "about 90 min"), (9000, "about 2 h")],
 )
 def test_durations_are_rounded_to_what_can_be_planned_with(seconds: float, text: str) -> None:
-    assert report.duration_text(seconds) == text
+    assert duration_text(seconds) == text
 
 
 # JSON
@@ -562,7 +564,7 @@ def test_the_latent_plot_and_the_report_are_named_where_they_are() -> None:
     ],
 )
 def test_losses_are_rounded_to_what_can_be_read(loss: float, sd: float | None, text: str) -> None:
-    assert report.loss_text(loss, sd) == text
+    assert loss_text(loss, sd) == text
 
 
 def test_importing_report_loads_neither_torch_nor_pandas() -> None:

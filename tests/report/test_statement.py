@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from builders import make_configuration, make_history, make_ranking, make_verdict
 
-from layersearch.report.results import percent
-from layersearch.report.statement import TO_THE_END, difference_text, interval_text, scope_of, state
+from layersearch.report.statement import TO_THE_END, scope_of, state
 from layersearch.space.configurations import Configuration
 from layersearch.verdict.probe import Probe
 from layersearch.verdict.verdict import Baseline, Estimate, Interval, Standing, Verdict
+from layersearch.words import difference_text, interval_text, percent
 
 BEST, SIMPLEST = (64, 64, 64), (64,)
 LOSSES = {BEST: 0.0376, (64, 64): 0.0379, SIMPLEST: 0.0384, (64, 64, 32): 0.0385, (16, 16, 16): 0.065}

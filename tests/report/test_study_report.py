@@ -9,9 +9,9 @@ from builders import make_study_ranking
 from test_study import CHANGES, FACTORS, LAYERS, study_of
 
 from layersearch.report.study import state_study
-from layersearch.report.wording import change_text, is_told
 from layersearch.verdict.study import Study
 from layersearch.verdict.verdict import Interval
+from layersearch.words import change_text, is_told
 
 
 def made(repeats: int = 5) -> Study:

@@ -36,10 +36,10 @@ from strategy_runs import (
 from dataset import COPUSDataset
 from layersearch.engines import training
 from layersearch.engines.workers import run_trials
-from layersearch.report.results import config_text
 from layersearch.search.bayesian import STUDY_NAME
 from layersearch.search.strategies import draw_distinct
 from layersearch.space.configurations import Space, join_dims
+from layersearch.space.naming import config_text
 from losses import sparse_aware_loss
 from models import load_best
 

@@ -41,8 +41,9 @@ from layersearch.loading import loaded as loading
 from layersearch.pictures import plots
 from layersearch.pictures import verdict as verdict_plot
 from layersearch.pictures.latent import scatter as latent_plots
-from layersearch.report.results import config_text, loss_text
+from layersearch.space.naming import config_text
 from layersearch.space.ranking import rank_configurations
+from layersearch.words import loss_text
 from losses import sparse_aware_loss
 from models import load_best
 

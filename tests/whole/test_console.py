@@ -11,7 +11,8 @@ from typing import TextIO
 
 import pytest
 
-from layersearch.console import Console, Stopwatch, any_text, count
+from layersearch.console import Console, Stopwatch, any_text
+from layersearch.words import count
 
 
 @pytest.fixture

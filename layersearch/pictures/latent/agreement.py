@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from layersearch.latent.agreement import LEAST_ROWS, MEASURES, Agreement, Measured
 from layersearch.pictures.latent.marks import blank_page, note_lines, title_lines
 from layersearch.pictures.style import COLOURS, FAINT, INK, STYLE, WIDTH, any_script, save, set_scale
-from layersearch.report.results import percent
+from layersearch.words import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -25,17 +25,15 @@ from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any
 
-from layersearch.console import count
 from layersearch.report.html.pictures import PICTURES
 from layersearch.report.html.table import configurations_table
 from layersearch.report.methods import changed_arguments, command_line, methods_text
 from layersearch.report.references import Source, bibtex, cited
-from layersearch.report.results import percent
-from layersearch.report.statement import difference_text, interval_text
-from layersearch.report.wording import count_of, escape, figure, name_of, short, whole, with_flags
+from layersearch.report.wording import escape, with_flags
 from layersearch.space.configurations import OPTIONS
-from layersearch.space.factors import level_text
+from layersearch.space.naming import name_of
 from layersearch.verdict.verdict import Interval
+from layersearch.words import count, count_of, difference_text, figure, interval_text, level_text, percent, short, whole
 
 ENDING = re.compile(r"; (--epochs \d+\.)$")  # of a statement without the time that its advice takes
 ENLARGED = """<dialog id="enlarged" aria-label="Picture at its full size">

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from layersearch.report.methods import level_of, mean_loss
-from layersearch.report.wording import change_text, count_of, figure, listed, name_of, whole
+from layersearch.space.naming import name_of
+from layersearch.words import change_text, count_of, figure, listed, whole
 
 NAMED_AXES = 6  # in words
 MOST_DIMENSIONS = 5  # that `latent_plots.py` draws two by two; of more it draws principal components

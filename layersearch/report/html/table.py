@@ -14,10 +14,10 @@ from collections.abc import Mapping, Set
 from itertools import compress
 from typing import Any, NamedTuple
 
-from layersearch.report.results import percent
-from layersearch.report.statement import difference_text, interval_text
-from layersearch.report.wording import escape, figure, name_of, whole
+from layersearch.report.wording import escape
+from layersearch.space.naming import name_of
 from layersearch.verdict.verdict import Interval
+from layersearch.words import difference_text, figure, interval_text, percent, whole
 
 ROWS_SHOWN = 100  # without JavaScript, and at a time with it
 HEADING = 1  # the column that says what a row is about; it and the rank are always there

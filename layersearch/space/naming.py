@@ -1,0 +1,106 @@
+"""How configurations are named, everywhere in the program's output.
+
+config_text((64, 32))               # "[64, 32]"
+short_name(((64, 32), (16, 64)))    # "[64,32]→[16,64]", for pictures
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from layersearch.space.configurations import (
+    Configuration,
+    Layers,
+    Variant,
+    Widths,
+    decoder_dims,
+    encoder_dims,
+    layers_of,
+    options_of,
+)
+from layersearch.words import level_text
+
+NAMED_LAYERS = 6  # a longer configuration is shortened in pictures
+LONGEST_NAME = 34  # characters, of one whose decoder has widths of its own
+LEVELS: dict[Any, str] = {"layer": "LN", "none": "–"}  # of a variant's options, in its short name
+
+
+def config_text(config: Configuration) -> str:
+    """`[64, 32]`, as everywhere in the program's output; of a pair encoder and decoder, `[64, 32] -> [16, 64]`.
+
+    A variant's options follow: `[64, 32] (dropout 0.3, normalization none)`.
+    """
+    layers = layers_of(config)
+    halves = layers if isinstance(layers[0], tuple) else (layers,)
+    text = " -> ".join(f"[{', '.join(map(str, widths))}]" for widths in halves)
+    return text + options_text(config)
+
+
+def options_text(config: Configuration) -> str:
+    """Of a variant ` (dropout 0.3, normalization none)`; else nothing."""
+    options = ", ".join(f"{name} {level_text(value)}" for name, value in options_of(config).items())
+    return f" ({options})" if options else ""
+
+
+def short_options_note(config: Configuration) -> str | None:
+    """What the options in `plot_style.short_name` are; None where they need no words."""
+    names = options_of(config)
+    if len(names) < 2:
+        return None
+    levels = " (LN: LayerNorm, –: none)" if names.keys() & {"normalization", "input_normalization"} else ""
+    return f"Names: layers, then {' / '.join(names)}{levels}"
+
+
+def name_of(entry: Mapping[str, Any]) -> str:
+    """`[64, 32]`, of any entry of the document that has a `config`; its options follow where it has some."""
+    layers = tuple(tuple(part) if isinstance(part, list) else part for part in entry["config"])
+    return config_text(Variant(layers, tuple((entry.get("options") or {}).items())))
+
+
+def short_name(config: Configuration) -> str:
+    """`[64, 32]`; of many layers only the first and the last.
+
+    Of a pair encoder and decoder, `[64] → [16, 64]`. A long one loses its spaces first, then the layers between.
+    Of a variant with one option that follows, `[64, 32] (dropout 0.1)`; of more only their values do,
+    `[64, 32] 0.1/LN/–`, as `report.short_options_note` explains.
+    """
+    if isinstance(config, Variant) and len(config.options) == 1:
+        return _short_layers(config.layers) + options_text(config)
+    if isinstance(config, Variant):
+        values = (LEVELS.get(value, level_text(value)).replace("e-0", "e-") for _, value in config.options)
+        return f"{_short_layers(config.layers)} {'/'.join(values)}"
+    encoder, decoder = encoder_dims(config), decoder_dims(config)
+    if config == encoder:
+        return config_text(encoder) if len(encoder) <= NAMED_LAYERS else f"{_ends(encoder)} ({len(encoder)} layers)"
+    full = f"{config_text(encoder)} → {config_text(decoder)}"
+    for name in (full, full.replace(" ", "")):
+        if len(name) <= LONGEST_NAME:
+            return name
+    return f"{_ends(encoder, 1)} → {_ends(decoder, 1)} ({len(encoder)} + {len(decoder)} layers)"
+
+
+def name_in_words(config: Configuration) -> str:
+    """For titles: as `short_name`, with all options of a variant in words, `[64] (dropout 0.1, normalization none)`."""
+    return short_name(layers_of(config)) + options_text(config)
+
+
+def _short_layers(layers: Layers) -> str:
+    """As `short_name`; of a pair less, since options follow: `[64,32]→[16,64]`, or the ends of both."""
+    name = short_name(layers)
+    if layers == encoder_dims(layers):
+        return name
+    tight = name.replace(" ", "")
+    ends = "→".join(f"[{half[0]}…{half[-1]}]" for half in (encoder_dims(layers), decoder_dims(layers)))
+    return tight if len(tight) <= LONGEST_NAME // 2 else ends
+
+
+def _ends(widths: Widths, first: int = 3) -> str:
+    if len(widths) <= first + 1:
+        return config_text(widths)
+    return f"[{', '.join(map(str, widths[:first]))}, …, {widths[-1]}]"
+
+
+def hidden_layers(config: Configuration) -> int:
+    """Of encoder and decoder together."""
+    return len(encoder_dims(config)) + len(decoder_dims(config))
