@@ -47,7 +47,7 @@ def bare_code(source: str) -> str:
     for docstring in _docstrings(ast.parse(source)):
         assert docstring.end_lineno is not None
         lines[docstring.lineno - 1 : docstring.end_lineno] = [""] * (docstring.end_lineno - docstring.lineno + 1)
-    return STRING_OR_LINE_END.sub(lambda found: found[1] or "\n", "\n".join(lines))
+    return STRING_OR_LINE_END.sub(lambda found: found[1] or "\n", "\n".join(lines)).strip("\n")
 
 
 def _docstrings(tree: ast.Module) -> Iterator[ast.stmt]:

@@ -204,7 +204,7 @@ def test_the_page_may_fetch_nothing_and_run_nothing_but_its_own() -> None:
 
 
 def test_a_reference_is_a_link_to_its_address_or_no_link(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("html_report.cited", lambda paragraphs: SOURCES)
+    monkeypatch.setattr("layersearch.report.html.page.cited", lambda paragraphs: SOURCES)
     text = html_report(make_document(), {}).partition('id="references">')[2].partition("</ol>")[0]
     entries = text.strip().split("\n")
     assert len(entries) == len(SOURCES)

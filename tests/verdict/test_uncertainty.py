@@ -374,7 +374,7 @@ def test_more_contenders_than_can_be_tested_all_count_as_tied(monkeypatch: pytes
     rng = np.random.default_rng(23)
     losses, errors = np.linspace(0, 20, 40), rng.standard_normal((4000, 40))
     tested = tied_with_best(losses, errors, 0.95)
-    monkeypatch.setattr("uncertainty.MOST_COMPARED", 4000 * 2**2)
+    monkeypatch.setattr("layersearch.verdict.uncertainty.MOST_COMPARED", 4000 * 2**2)
     screened = tied_with_best(losses, errors, 0.95)
     assert (screened >= tested).all()
     assert 0 < screened.sum() < 20
@@ -390,7 +390,7 @@ def test_each_of_hundreds_of_contenders_is_tested_against_all_others(monkeypatch
         spread = differences.std(axis=0)
         lead = (losses[candidate] - np.delete(losses, candidate)) / spread
         assert found[candidate] == (lead.max() <= np.quantile((differences / spread).max(axis=1), 0.95))
-    monkeypatch.setattr("uncertainty.MOST_COMPARED", 0)
+    monkeypatch.setattr("layersearch.verdict.uncertainty.MOST_COMPARED", 0)
     assert 300 < found.sum() < tied_with_best(losses, errors, 0.95).sum()  # what the screening alone leaves
 
 

@@ -352,7 +352,10 @@ def test_a_clock_that_jumps_changes_no_result(
 
 # ----------------------------------------------------------------------------------------- two runs at once
 
-HOLD = "import sys, time; from files import exclusive\nwith exclusive({folder!r}): print(flush=True); time.sleep(600)"
+HOLD = (
+    "import sys, time; from layersearch.files import exclusive\n"
+    "with exclusive({folder!r}): print(flush=True); time.sleep(600)"
+)
 
 
 @contextmanager
