@@ -36,17 +36,11 @@ from layersearch.engines.lifecycle import SplitTable, TrainingSettings  # noqa: 
 from layersearch.engines.training import Training, try_out  # noqa: E402
 from layersearch.engines.workers import available_cores  # noqa: E402
 from layersearch.journal.identity import describe_environment  # noqa: E402
-from layersearch.space.configurations import (  # noqa: E402
-    Configuration,
-    Trial,
-    TrialResult,
-    count_parameters,
-    enumerate_configurations,
-    plan_trials,
-)
+from layersearch.space.configurations import Configuration, count_parameters, enumerate_configurations  # noqa: E402
 from layersearch.space.ranking import rank_configurations  # noqa: E402
+from layersearch.space.trials import Trial, TrialResult, plan_trials  # noqa: E402
+from layersearch.table.scoring import scored_part  # noqa: E402
 from layersearch.table.splits import fold_rows  # noqa: E402
-from layersearch.verdict.uncertainty import scored_part  # noqa: E402
 from layersearch.verdict.verdict import Verdict, judge  # noqa: E402
 from losses import sum_weights  # noqa: E402
 

@@ -35,9 +35,10 @@ from layersearch.journal.identity import describe_environment  # noqa: E402
 from layersearch.search.bayesian import Values, bayesian, make_study  # noqa: E402
 from layersearch.search.history import History  # noqa: E402
 from layersearch.search.strategies import Plan, draw_distinct, everything, follow, halving  # noqa: E402
-from layersearch.space.configurations import Configuration, ParameterCounts, Space, Trial, plan_trials  # noqa: E402
+from layersearch.space.configurations import Configuration, ParameterCounts, Space  # noqa: E402
 from layersearch.space.ranking import ConfigurationResult, ResultCollector  # noqa: E402
-from layersearch.verdict.uncertainty import scored_part  # noqa: E402
+from layersearch.space.trials import Trial, plan_trials  # noqa: E402
+from layersearch.table.scoring import scored_part  # noqa: E402
 from layersearch.verdict.verdict import judge  # noqa: E402
 
 SPACE = Space([8, 16, 32, 64, 128], 4)

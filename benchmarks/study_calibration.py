@@ -29,11 +29,12 @@ from calibration import CONFIDENCE, SETTINGS, Population, draw_rows, share, trai
 
 from layersearch.command.values import SAMPLE_PATH
 from layersearch.journal.identity import describe_environment
-from layersearch.space.configurations import Layers, Trial, TrialResult
+from layersearch.space.configurations import Layers
 from layersearch.space.factors import Factors, Level, cross, read_factors
 from layersearch.space.ranking import rank_configurations
+from layersearch.space.trials import Trial, TrialResult
+from layersearch.table.scoring import scored_part
 from layersearch.verdict.study import Interaction, MainEffect, Study, analyse, make_contrasts
-from layersearch.verdict.uncertainty import scored_part
 
 STUDY = "dropout=0,0.1,0.3; normalization=layer,none; input_normalization=layer,none"
 OWN: dict[str, Level] = {"dropout": 0.1, "normalization": "layer", "input_normalization": "layer"}

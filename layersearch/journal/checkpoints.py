@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from layersearch.files import replacing
-from layersearch.space.configurations import Trial, TrialState
+from layersearch.space.trials import Trial, TrialState
 
 UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
 

@@ -32,7 +32,8 @@ import numpy as np
 from layersearch.errors import UsageError
 from layersearch.files import replacing
 from layersearch.journal.checkpoints import Checkpoints
-from layersearch.space.configurations import Layers, Trial, TrialResult, Variant, layers_of, options_of
+from layersearch.space.configurations import Layers, Variant, layers_of, options_of
+from layersearch.space.trials import Trial, TrialResult
 from layersearch.words import count
 
 SYNC_SECONDS = 1.0  # after which what is appended is on the disk, as far as the system's fsync goes

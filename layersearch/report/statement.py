@@ -85,7 +85,7 @@ def _tied_text(tied: Sequence[ConfigurationResult]) -> str:
 
 
 def _recommendation(verdict: Verdict) -> str:
-    best, simplest = verdict.best, verdict.simplest
+    best, simplest = verdict.best, verdict.recommended
     name = config_text(simplest.config)
     if verdict.is_proven:
         return f"{name}, the best"

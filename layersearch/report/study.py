@@ -19,7 +19,7 @@ from layersearch.report.tables import LINE_END
 from layersearch.space.factors import Factor
 from layersearch.space.naming import config_text
 from layersearch.verdict.study import Interaction, MainEffect, Study
-from layersearch.verdict.verdict import Interval
+from layersearch.verdict.uncertainty import Interval
 from layersearch.words import count, level_text, percent
 
 if TYPE_CHECKING:

@@ -25,10 +25,11 @@ from layersearch.report.results import FULL_GRID
 from layersearch.search.history import History
 from layersearch.search.progress import Progress
 from layersearch.search.strategies import Batch, Plan, draw_distinct, everything, follow, halving, rungs
-from layersearch.space.configurations import Configuration, ParameterCounts, Space, Trial, TrialResult, plan_trials
+from layersearch.space.configurations import Configuration, ParameterCounts, Space
 from layersearch.space.factors import count_options, cross, factors_of
 from layersearch.space.naming import config_text
 from layersearch.space.ranking import ConfigurationResult, ResultCollector
+from layersearch.space.trials import Trial, TrialResult, plan_trials
 from layersearch.words import count, loss_text
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from layersearch.randomness import stream_key
 from layersearch.search.history import History
-from layersearch.space.configurations import Configuration, Space, Trial, TrialResult
+from layersearch.space.configurations import Configuration, Space
 from layersearch.space.ranking import ConfigurationResult, ResultCollector, loss_so_far
+from layersearch.space.trials import Trial, TrialResult
 
 if TYPE_CHECKING:
     from layersearch.engines.training import Training

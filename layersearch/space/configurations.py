@@ -20,7 +20,7 @@ from math import comb
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 Widths = tuple[int, ...]
 Layers = tuple[Any, ...]  # Widths; or (Widths, Widths): encoder and decoder
@@ -63,74 +63,6 @@ def decoder_dims(config: Configuration) -> Widths:
     """The decoder's hidden widths, from the latent to the output."""
     layers = layers_of(config)
     return layers[1] if isinstance(layers[0], tuple) else layers[::-1]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One training of one configuration; `repeat` and `fold` count from 0.
-
-    With a fold it trains on the other folds of the training rows and is scored on this one; without, it
-    trains on all training rows and is scored on the test rows.
-    """
-
-    config: Configuration
-    repeat: int
-    fold: int | None = None
-
-
-@dataclass(frozen=True)
-class TrialResult:
-    """What one trial left behind. E epochs, N_test rows it is scored on, P parameters.
-
-    Of more than `uncertainty.MAX_UNITS` test rows, `row_errors` are those of bundles: its size is bounded.
-    `failed_epoch` is None, or the epoch (from 1) in which the trial stopped being finite; the curves
-    then end before that epoch, the final losses are None, and `parameters` and `row_errors` are empty.
-    `parameters` are empty too where they were not kept. A trial that is paused, to go on or be dropped, has its
-    curves so far and no final losses. With early stopping the curves end where it stopped, and all that is final is of
-    the weights of `best_epoch`.
-    """
-
-    trial: Trial
-    train_losses: np.ndarray  # [E] float64, mean batch loss while training (dropout on)
-    test_losses: np.ndarray  # [E] float64, loss of the whole test set in eval mode
-    final_train_loss: float | None  # loss of the whole training set in eval mode after the last epoch
-    final_test_loss: float | None  # that of the weights kept: == test_losses[-1], or [best_epoch - 1]
-    row_errors: np.ndarray  # [N_test, 2] float32: squared error over non-zero cells, over all cells; of many, sums
-    parameters: np.ndarray  # [P] float32, flat (models.flatten), after the last epoch
-    seconds: float
-    failed_epoch: int | None = None
-    out_of_memory: bool = False  # then all is empty
-    is_paused: bool = False
-    validation_losses: np.ndarray | None = None  # [E] loss of the validation rows in eval mode, with early stopping
-    best_epoch: int | None = None  # from 1; None without early stopping
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether it will never have a final loss."""
-        return self.failed_epoch is not None or self.out_of_memory
-
-
-@dataclass
-class TrialState:
-    """A trial between two epochs: all that one hands to the next. It is trained in place."""
-
-    epoch: int  # how many are done
-    train_losses: np.ndarray  # [E] float64, of which the first `epoch` are known
-    test_losses: np.ndarray  # [E]
-    parameters: np.ndarray  # [P] float32
-    moments: np.ndarray  # [2, P] float32, of AdamW
-    seconds: float = 0.0  # spent so far
-    validation_losses: np.ndarray | None = None  # [E], with early stopping
-    best_epoch: int = 0  # whose validation loss is the lowest, from 1; 0 before the first
-    best_parameters: np.ndarray | None = None  # [P], after that epoch
-
-
-def no_memory_for(trial: Trial) -> TrialResult:
-    """The result of a trial that does not fit into memory."""
-    import numpy as np
-
-    curve, nothing = np.empty(0), np.empty(0, dtype=np.float32)
-    return TrialResult(trial, curve, curve, None, None, nothing.reshape(0, 2), nothing, 0.0, out_of_memory=True)
 
 
 @dataclass(frozen=True)
@@ -263,15 +195,3 @@ class ParameterCounts(dict[Configuration, int]):
             input_normalization=self._input_normalization,
         )
         return self[config]
-
-
-def plan_trials(
-    configurations: Sequence[Configuration], repeats: int, *, input_dim: int, latent_dim: int, folds: int = 0
-) -> list[Trial]:
-    """Every configuration `repeats` times (in each of so many `folds`), costliest first: all cores finish together.
-
-    The cost of a training is taken as proportional to the parameter count.
-    """
-    by_cost = sorted(configurations, key=lambda config: count_parameters(input_dim, latent_dim, config), reverse=True)
-    numbers = range(folds) if folds else [None]
-    return [Trial(config, repeat, fold) for config in by_cost for repeat in range(repeats) for fold in numbers]

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from layersearch.space.configurations import Configuration, Trial, TrialResult, decoder_dims, encoder_dims, options_of
+from layersearch.space.configurations import Configuration, decoder_dims, encoder_dims, options_of
+from layersearch.space.trials import Trial, TrialResult
 
 BYTES_PER_PARAMETER = 16  # while it is trained: itself, its gradient and two moments
 

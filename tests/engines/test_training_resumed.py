@@ -26,7 +26,7 @@ from layersearch.engines.lifecycle import SplitTable, nominal_seconds
 from layersearch.engines.training import Training, make_trainer
 from layersearch.engines.workers import run_trials
 from layersearch.journal.journal import Key
-from layersearch.space.configurations import Trial, TrialResult, TrialState
+from layersearch.space.trials import Trial, TrialResult, TrialState
 from models import flatten
 
 

@@ -25,8 +25,6 @@ from layersearch.search.history import History
 from layersearch.space.configurations import (
     Configuration,
     Layers,
-    Trial,
-    TrialResult,
     Variant,
     count_parameters,
     decoder_dims,
@@ -35,9 +33,11 @@ from layersearch.space.configurations import (
 )
 from layersearch.space.factors import Factors, Level, cross
 from layersearch.space.ranking import ConfigurationResult, loss_so_far, rank_configurations
+from layersearch.space.trials import Trial, TrialResult
+from layersearch.table.scoring import ScoredPart, scored_part
 from layersearch.verdict.probe import Probe
-from layersearch.verdict.uncertainty import ScoredPart, scored_part
-from layersearch.verdict.verdict import Estimate, Interval, Verdict, judge
+from layersearch.verdict.uncertainty import Interval
+from layersearch.verdict.verdict import Estimate, Verdict, judge
 from losses import sum_weights
 
 INPUT_DIM = 24

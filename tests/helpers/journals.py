@@ -15,7 +15,7 @@ import numpy as np
 from builders import make_failed_trial
 
 from layersearch.journal.journal import Identity, Journal, Key, open_journal
-from layersearch.space.configurations import Trial, TrialResult, TrialState
+from layersearch.space.trials import Trial, TrialResult, TrialState
 
 EPOCHS = 3
 IDENTITY: Identity = {

@@ -30,7 +30,7 @@ from journals import (
 from layersearch.errors import UsageError
 from layersearch.journal import journal
 from layersearch.journal.journal import Key, open_journal, read_records
-from layersearch.space.configurations import Trial, no_memory_for
+from layersearch.space.trials import Trial, no_memory_for
 
 
 @pytest.fixture

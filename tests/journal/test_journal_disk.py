@@ -37,7 +37,7 @@ from journals import (
 
 from layersearch.journal import journal
 from layersearch.journal.journal import Journal, Key, read_records
-from layersearch.space.configurations import TrialResult
+from layersearch.space.trials import TrialResult
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps open files where they are")
 

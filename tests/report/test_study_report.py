@@ -10,7 +10,7 @@ from test_study import CHANGES, FACTORS, LAYERS, study_of
 
 from layersearch.report.study import state_study
 from layersearch.verdict.study import Study
-from layersearch.verdict.verdict import Interval
+from layersearch.verdict.uncertainty import Interval
 from layersearch.words import change_text, is_told
 
 

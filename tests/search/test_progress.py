@@ -97,7 +97,7 @@ def test_what_turns_out_to_be_done_counts_as_done_but_not_as_time(
     stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 1000, 10))
-    monkeypatch.setattr("progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("layersearch.search.progress.time.monotonic", lambda: next(clock))
     with Progress(20, console=Console(quiet=False), stream=stream) as progress:
         for number in range(20):
             progress.update("[8] 0.05", is_new=number >= 10)
@@ -112,7 +112,7 @@ def test_what_an_earlier_run_has_done_counts_as_done_but_not_as_time(
     stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 1000, 10))
-    monkeypatch.setattr("progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("layersearch.search.progress.time.monotonic", lambda: next(clock))
     text = shown(stream, 20, done=10)
     assert "20/20" in text if stream.isatty() else text.splitlines()[0].startswith("  12 of 20")
     if not stream.isatty():

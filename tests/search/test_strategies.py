@@ -12,8 +12,9 @@ from builders import make_failed_trial, make_trial
 
 from layersearch.search.history import History
 from layersearch.search.strategies import Plan, draw_distinct, everything, follow, halving, rungs
-from layersearch.space.configurations import Configuration, ParameterCounts, Space, Trial, TrialResult, count_parameters
+from layersearch.space.configurations import Configuration, ParameterCounts, Space, count_parameters
 from layersearch.space.ranking import ConfigurationResult, ResultCollector, loss_so_far
+from layersearch.space.trials import Trial, TrialResult
 
 SPACE = Space([8, 16, 32, 64, 128], 4)
 EPOCHS = 20

@@ -18,14 +18,13 @@ from layersearch.space.configurations import (
     ARRANGEMENTS,
     Configuration,
     Space,
-    Trial,
     Widths,
     count_parameters,
     decoder_dims,
     encoder_dims,
     join_dims,
-    plan_trials,
 )
+from layersearch.space.trials import Trial, plan_trials
 from models import DynamicAutoencoder, flatten
 
 SPACES = [([8], 4), ([8, 16], 1), ([16, 8], 3), ([32, 8, 16], 3), ([5, 3, 9, 5], 2), (range(1, 6), 2)]

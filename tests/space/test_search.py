@@ -11,12 +11,11 @@ from layersearch.space.configurations import (
     NORMALIZATIONS,
     ParameterCounts,
     Space,
-    Trial,
     Variant,
     count_parameters,
     enumerate_configurations,
-    plan_trials,
 )
+from layersearch.space.trials import Trial, plan_trials
 from models import DynamicAutoencoder
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from builders import make_configuration, make_failed_trial, make_trial
 
-from layersearch.space.configurations import Configuration, TrialResult, Variant
+from layersearch.space.configurations import Configuration, Variant
 from layersearch.space.ranking import ConfigurationResult, ResultCollector, rank_configurations
+from layersearch.space.trials import TrialResult
 
 PARAMS = {(8,): 100, (16,): 200, (16, 8): 300, (16, 16): 400}
 

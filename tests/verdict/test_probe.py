@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from builders import make_failed_trial, make_trial, make_verdict
 
-from layersearch.space.configurations import Configuration, Trial, TrialResult
+from layersearch.space.configurations import Configuration
 from layersearch.space.ranking import ConfigurationResult, rank_configurations
+from layersearch.space.trials import Trial, TrialResult
+from layersearch.table.scoring import scored_part
 from layersearch.verdict.probe import (
     FACTORS,
     FREE,
@@ -23,7 +25,6 @@ from layersearch.verdict.probe import (
     plan_probe,
     read_probe,
 )
-from layersearch.verdict.uncertainty import scored_part
 from layersearch.verdict.verdict import Verdict
 
 BEST: Configuration = (64, 64)
@@ -53,7 +54,7 @@ def ranked(repeats: int = 5, fold: int | None = None) -> list[ConfigurationResul
 
 def verdict_on(ranking: list[ConfigurationResult]) -> Verdict:
     (smallest,) = (c for c in ranking if c.config == SMALLEST)
-    return dataclasses.replace(make_verdict(ranking), simplest=smallest)
+    return dataclasses.replace(make_verdict(ranking), recommended=smallest)
 
 
 def planned(search_cost: float, repeats: int = 5, fold: int | None = None) -> ProbePlan | None:

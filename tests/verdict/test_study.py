@@ -13,7 +13,7 @@ from builders import make_parts, make_study_ranking, make_trial
 from layersearch.space.configurations import Layers, Variant
 from layersearch.space.factors import Factors, Level, cross, read_factors
 from layersearch.space.ranking import ConfigurationResult, rank_configurations
-from layersearch.verdict.study import Study, analyse, complete_part, simultaneous, training_variances
+from layersearch.verdict.study import Study, analyse, complete_part, contrast_variances, simultaneous
 from losses import sum_weights
 
 OWN: dict[str, Level] = {"dropout": 0.1, "weight_decay": 1e-4, "normalization": "layer", "input_normalization": "layer"}
@@ -187,10 +187,10 @@ def test_degrees_of_freedom_add_up_where_variances_are_alike() -> None:
     """Without bias: their harmonic mean is that of 30 configurations with 2 degrees of freedom each, about 60."""
     rng = np.random.default_rng(0)
     alike = rng.normal(size=(400, 30, 3, 1))
-    variances, df = training_variances(alike)
+    variances, df = contrast_variances(alike)
     assert 45 < np.median(df) <= 60
     assert variances.mean() == pytest.approx(1 / 90, rel=0.05)
-    _, one = training_variances(alike[:, :1])
+    _, one = contrast_variances(alike[:, :1])
     assert set(one.tolist()) == {2.0}
 
 
