@@ -74,7 +74,9 @@ def search(
     collector = ResultCollector(repeats, counts)
     history = History("", SPACE.size, settings.epochs, available_cores())
     started = time.process_time()
-    follow(plan, Training(settings, {None: table}, "compiled", available_cores()), trials_of, collector, history)
+    training = Training(settings, {None: table}, "compiled", available_cores())
+    for _ in follow(plan, training, trials_of, collector, history):
+        pass
     return time.process_time() - started, collector.ranking()
 
 
