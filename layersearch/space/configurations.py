@@ -133,7 +133,7 @@ class Space:
     def _sample_half(self, generator: random.Random) -> Widths:
         """Returns a half drawn uniformly at random.
 
-        A subset of k from n + k - 1 places becomes a multiset of k from n widths if i is subtracted from its i-th place.
+        Subtracting i from the i-th of k places drawn from n + k - 1 makes a uniform multiset of k from n widths.
         """
         widths = self._descending
         layers = _draw_depth([comb(len(widths) + k - 1, k) for k in range(1, self.max_layers + 1)], generator)

@@ -81,7 +81,7 @@ def short_name(config: Configuration) -> str:
 
 
 def name_in_words(config: Configuration) -> str:
-    """Returns a name for titles: the layers' `short_name`, then all options, `[64] (dropout 0.1, normalization none)`."""
+    """Returns a name for titles, the layers' `short_name` and all options, `[64] (dropout 0.1, normalization none)`."""
     return short_name(layers_of(config)) + options_text(config)
 
 

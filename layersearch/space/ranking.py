@@ -39,7 +39,7 @@ class ConfigurationResult:
 
     @cached_property
     def failure(self) -> str | None:
-        """Why the configuration is not ranked: its first failed trial, or where it was dropped; None if it is ranked."""
+        """Why the configuration is not ranked: its first failed trial, or where it was dropped; None if ranked."""
         for result in self.trials:
             if result.out_of_memory:
                 size = BYTES_PER_PARAMETER * self.model_params / 1e6

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from builders import make_failed_trial
 
-from layersearch.journal.journal import Identity, Journal, Key, open_journal
+from layersearch.journal.journal import Journal, open_journal
+from layersearch.journal.records import Identity, Key
 from layersearch.space.trials import Trial, TrialResult, TrialState
 
 EPOCHS = 3

@@ -29,7 +29,8 @@ from journals import (
 
 from layersearch.errors import UsageError
 from layersearch.journal import journal
-from layersearch.journal.journal import Key, open_journal, read_records
+from layersearch.journal.journal import open_journal
+from layersearch.journal.records import Key, checksum, read_records
 from layersearch.space.trials import Trial, no_memory_for
 
 
@@ -238,7 +239,7 @@ def test_a_tail_of_anything_is_dropped_with_a_notice(tmp_path: Path, whole: byte
 def test_a_line_of_another_make_is_dropped_though_its_checksum_is_right(
     tmp_path: Path, whole: bytes, record: str
 ) -> None:
-    line = f"{journal._digest(record)} {record}\n".encode()
+    line = f"{checksum(record)} {record}\n".encode()
     journal_path(tmp_path).write_bytes(whole + line)
     assert found(tmp_path) == expected_of(7)
     journal_path(tmp_path).write_bytes(line + whole)

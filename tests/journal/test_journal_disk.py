@@ -36,7 +36,8 @@ from journals import (
 )
 
 from layersearch.journal import journal
-from layersearch.journal.journal import Journal, Key, read_records
+from layersearch.journal.journal import Journal
+from layersearch.journal.records import Key, read_records
 from layersearch.space.trials import TrialResult
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps open files where they are")
