@@ -101,6 +101,11 @@ class Study:
         """Whether the effects have intervals."""
         return any(effect.interval for effect in self.main_effects)
 
+    @property
+    def mean_loss(self) -> float:
+        """Mean loss over all variants."""
+        return float(self.losses.mean())
+
     def mean_losses(self, *names: str) -> np.ndarray:
         """Returns the mean loss by the levels of these factors, with axes in the order of `factors`."""
         kept = [1 + place for place, factor in enumerate(self.factors) if factor.name in names]
