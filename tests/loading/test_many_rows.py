@@ -13,7 +13,7 @@ import torch
 from commands import run
 from journals import write_journal
 from made_tables import copus_frame, low_rank_table, write
-from test_uncertainty import draw_row_errors, made_cells, made_configuration
+from row_errors import draw_row_errors, made_cells, made_configuration
 from test_verdict import EQUALS, PARAMS
 
 from layersearch.command.arguments import parse_arguments

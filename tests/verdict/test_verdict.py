@@ -4,14 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from test_uncertainty import draw_row_errors, made_cells, made_configuration
+from row_errors import draw_row_errors, made_cells, made_configuration
 
 from layersearch.space.configurations import Configuration, count_parameters
 from layersearch.space.ranking import ConfigurationResult, rank_configurations
 from layersearch.space.trials import TrialResult
 from layersearch.table.scoring import ScoredPart, scored_part
 from layersearch.verdict.evidence import Evidence, collect_evidence
-from layersearch.verdict.uncertainty import tied_with_best
 from layersearch.verdict.verdict import Verdict, estimate_loss, judge, pareto_front
 
 PART = scored_part(made_cells())
@@ -56,14 +55,6 @@ def test_a_clear_winner_is_proven() -> None:
     assert [c.config for c in verdict.tied] == [(64, 64)]
     assert verdict.recommended is verdict.best
     assert verdict.repeats_to_settle is None
-
-
-def test_of_two_equals_one_is_proven_in_at_most_one_of_twenty_searches() -> None:
-    """Each of the two is ruled out in one of twenty at the stated confidence; together that would be one of ten."""
-    rng = np.random.default_rng(0)
-    errors = rng.standard_normal((1000, 2))
-    alone = sum(tied_with_best(rng.standard_normal(2), errors, 0.95).sum() == 1 for _ in range(1000))
-    assert 25 <= alone <= 75  # 50 expected; three and a half standard errors are 25
 
 
 def test_after_one_training_each_nothing_is_proven() -> None:
