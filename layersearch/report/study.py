@@ -28,8 +28,9 @@ METHOD = (
     "differences within each repeat; the intervals of all main effects hold together, and so do those of all "
     "interactions (balanced: Beran 1988, Journal of the American Statistical Association 83, 679-686)"
 )
+NAMES = ("factor", "level", "reference")
 CSV_COLUMNS = (
-    *("kind", "factor", "level", "reference", "with_factor", "with_level", "with_reference", "effect"),
+    *("kind", *NAMES, "with_factor", "with_level", "with_reference", "effect"),
     *("standard_error", "low", "high", "strongest", "epochs", "configurations", "repeats"),
 )
 LITTLE = 0.01  # share of the loss; a smaller effect does not matter
@@ -133,9 +134,9 @@ def study_entry(study: Study, first: Search | None) -> dict[str, Any]:
         "configurations": study.layers,
         "repeats": study.repeats,
         "left_out": study.left_out,
-        "main_effects": [_main_entry(effect) for effect in study.main_effects],
-        "interactions": [_interaction_entry(interaction) for interaction in study.interactions],
-        "strongest_interaction": _interaction_entry(study.strongest) if study.strongest else None,
+        "main_effects": [_effect_entry(effect) for effect in study.main_effects],
+        "interactions": [_effect_entry(interaction) for interaction in study.interactions],
+        "strongest_interaction": _effect_entry(study.strongest) if study.strongest else None,
         "first_stage": _first_stage(first) if first else None,
     }
 
@@ -151,27 +152,8 @@ def _factor_entry(study: Study, factor: Factor) -> dict[str, Any]:
     }
 
 
-def _main_entry(effect: MainEffect) -> dict[str, Any]:
-    return {
-        "factor": effect.factor,
-        "level": effect.level,
-        "reference": effect.reference,
-        "effect": effect.estimate,
-        "standard_error": effect.standard_error,
-        "interval": effect.interval,
-        "by_configuration": effect.by_configuration,
-    }
-
-
-def _interaction_entry(interaction: Interaction) -> dict[str, Any]:
-    return {
-        "factors": interaction.factors,
-        "levels": interaction.levels,
-        "references": interaction.references,
-        "effect": interaction.estimate,
-        "standard_error": interaction.standard_error,
-        "interval": interaction.interval,
-    }
+def _effect_entry(effect: MainEffect | Interaction) -> dict[str, Any]:
+    return {"effect" if name == "estimate" else name: value for name, value in effect._asdict().items()}
 
 
 def _first_stage(first: Search) -> dict[str, Any]:
@@ -190,20 +172,19 @@ def write_study_csv(path: Path, study: Study) -> None:
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, CSV_COLUMNS, lineterminator=LINE_END)
         writer.writeheader()
-        for effect in study.main_effects:
-            names = {"factor": effect.factor, "level": effect.level, "reference": effect.reference}
-            writer.writerow(_csv_row(study, effect) | {"kind": "main effect"} | names)
-        for interaction in study.interactions:
-            columns = (("factor", "with_factor"), ("level", "with_level"), ("reference", "with_reference"))
-            values = (interaction.factors, interaction.levels, interaction.references)
-            names = {c: v for some, two in zip(columns, values, strict=True) for c, v in zip(some, two, strict=True)}
-            strongest = interaction == study.strongest
-            writer.writerow(_csv_row(study, interaction) | {"kind": "interaction", "strongest": strongest} | names)
+        effects: list[MainEffect | Interaction] = [*study.main_effects, *study.interactions]
+        writer.writerows(_csv_row(study, effect) for effect in effects)
 
 
 def _csv_row(study: Study, effect: MainEffect | Interaction) -> dict[str, Any]:
+    if isinstance(effect, MainEffect):
+        names = {"kind": "main effect", **dict(zip(NAMES, effect[:3], strict=True))}
+    else:
+        one, other = zip(effect.factors, effect.levels, effect.references, strict=True)
+        names = {"kind": "interaction", "strongest": effect == study.strongest, **dict(zip(NAMES, one, strict=True))}
+        names |= {f"with_{name}": value for name, value in zip(NAMES, other, strict=True)}
     low, high = effect.interval or (None, None)
-    return {
+    return names | {
         "effect": effect.estimate,
         "standard_error": effect.standard_error,
         "low": low,

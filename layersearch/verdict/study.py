@@ -62,9 +62,9 @@ class MainEffect(NamedTuple):
     level: Level
     reference: Level
     estimate: float
-    by_configuration: np.ndarray  # [C] the effect for each configuration alone
     standard_error: float | None  # None, like the interval, where the variance by training is unknown
     interval: Interval | None  # holds simultaneously with those of all main effects
+    by_configuration: np.ndarray  # [C] the effect for each configuration alone
 
 
 class Interaction(NamedTuple):
@@ -163,7 +163,7 @@ def analyse(
     interactions: list[Interaction] = []
     for name, estimate, own_estimates, error, bound in found:
         if len(name) == 1:
-            main.append(MainEffect(*name[0], estimate, own_estimates, error, bound))
+            main.append(MainEffect(*name[0], estimate, error, bound, own_estimates))
         else:
             one, other = name
             pairs = (one[0], other[0]), (one[1], other[1]), (one[2], other[2])
