@@ -1,4 +1,4 @@
-"""The verdict in words: every case has its sentence, and no sentence says more than is known."""
+"""The verdict in sentences: every case has its sentence, and none says more than is known."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PCA = Baseline("PCA", 0.0393, -0.0017, None, not_beaten_by=1, components=3)
 
 @pytest.fixture(scope="module")
 def tied() -> Verdict:
-    """Of five configurations four are tied, and the third of them is the smallest."""
+    """Returns a verdict of five configurations, four of them tied, the third of which is the smallest."""
     verdict = make_verdict(RANKING)
     return replace(
         verdict,
@@ -46,7 +46,7 @@ def proven(tied: Verdict) -> Verdict:
 
 @pytest.fixture(scope="module")
 def unknown(proven: Verdict) -> Verdict:
-    """After one training each."""
+    """Returns a verdict after one training each."""
     standings = {config: Standing() for config in LOSSES}
     return replace(proven, is_known=False, training_df=0.0, tied=(), standings=standings, optimism=None)
 
@@ -59,7 +59,7 @@ def probe_of(
     overtaking: tuple[Configuration, Configuration] | None = None,
     suggested: int | None = None,
 ) -> Probe:
-    """Of the best, and of the simplest if there are losses of two, after 20, 40 and 80 epochs."""
+    """Returns the probe of the best and, with losses of two, of the smallest, after 20, 40 and 80 epochs."""
     configs = (BEST, SIMPLEST)[: len(losses)]
     return Probe((20, 40, 80), repeats, configs, is_cross_validated, np.array(losses), 0.001, overtaking, suggested)
 

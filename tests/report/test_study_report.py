@@ -1,4 +1,4 @@
-"""The study in words: each effect on its own, no finding where there is none, and no figure rounded away."""
+"""The study in sentences: each effect, no finding where there is none, and no number rounded away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each strategy asks for, given what came of what it asked for before."""
+"""What each strategy asks for, given the results of what it asked for before."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ EPOCHS = 20
 
 
 def loss_of(config: Configuration) -> float:
-    """Wide, then shallow ones are best; every configuration has a loss of its own."""
+    """Returns a loss that is lowest for wide, then for shallow configurations, and different for each."""
     return 0.03 + 0.3 / math.sqrt(config[0]) + 0.01 * len(config) + 0.0001 * sum(config) / 512
 
 
 class FakeTraining:
-    """Makes results up, and notes what it was asked for."""
+    """Makes results up and records what it was asked to train."""
 
     def __init__(self, fails: Callable[[Trial], bool] = lambda trial: False, stops_after: int = 10**9) -> None:
         self.runs: list[tuple[list[Trial], int | None]] = []

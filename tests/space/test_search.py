@@ -1,4 +1,4 @@
-"""The space is complete, without duplicates, counted right, and its costliest trials come first."""
+"""The search space is complete, without duplicates and counted correctly; the costliest trials come first."""
 
 from __future__ import annotations
 

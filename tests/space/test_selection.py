@@ -27,7 +27,7 @@ def with_weights(result: TrialResult) -> TrialResult:
 
 
 def in_folds(losses: np.ndarray, config: Configuration = (8,)) -> list[TrialResult]:
-    """The trials of a configuration that is cross-validated: losses [R, K]; NaN for one that diverges."""
+    """Returns the trials of a cross-validated configuration with these losses [R, K]; NaN for a failed trial."""
     return [
         make_failed_trial(config, *where) if np.isnan(loss) else make_trial(config, *where, loss=float(loss))
         for where, loss in np.ndenumerate(losses)

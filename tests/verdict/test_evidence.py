@@ -41,7 +41,7 @@ def test_row_variance_is_what_a_bootstrap_over_rows_finds() -> None:
 
 
 def test_whole_groups_are_resampled() -> None:
-    """Rows that are copies of each other tell no more than one of them."""
+    """Rows that are copies of each other are as informative as one of them."""
     rng = np.random.default_rng(3)
     few = scored_part(made_cells(30))
     errors = draw_row_errors(few, 2, rng=rng)
@@ -94,7 +94,7 @@ def test_more_rows_than_can_be_resampled_are_bundled_with_the_same_variance() ->
 
 
 def test_training_variance_leaves_out_what_rows_explain() -> None:
-    """Trainings that differ in nothing but their errors on single rows have no luck of their own."""
+    """Trainings that differ only in their errors on single rows have no variance by training."""
     rng = np.random.default_rng(7)
     part = scored_part(np.full((2000, 2), 5))
     without = [made_configuration([draw_row_errors(part, 6, luck=0.0, rng=rng)], [part]) for _ in range(20)]
@@ -114,7 +114,7 @@ def test_nothing_is_known_of_training_after_one_training_each() -> None:
 
 
 def test_variances_are_moderated_as_in_limma() -> None:
-    """Against the definition: the prior is where mean and variance of log F agree with their expectation."""
+    """The prior is the one under which mean and variance of log F equal their expectations, as Smyth defines it."""
     rng = np.random.default_rng(9)
     true_prior_df, df = 12.0, 4
     variances = 2.0 * true_prior_df / rng.chisquare(true_prior_df, 4000) * rng.chisquare(df, 4000) / df
@@ -164,7 +164,7 @@ def test_a_loss_of_zero_has_no_variance_and_disturbs_no_other() -> None:
 
 @pytest.mark.parametrize(("folds", "groups_each"), [(5, 2), (5, 3), (3, 8)])
 def test_few_groups_in_a_fold_do_not_hide_their_variance(folds: int, groups_each: int) -> None:
-    """Influences are centred in each fold, which takes a degree of freedom from each."""
+    """Influences are centred in each fold, which costs one degree of freedom a fold."""
     rng = np.random.default_rng(21)
     cells = np.full((groups_each, 2), 5)
     parts = [scored_part(cells) for _ in range(folds)]
@@ -179,7 +179,7 @@ def test_few_groups_in_a_fold_do_not_hide_their_variance(folds: int, groups_each
 
 
 def test_folds_of_a_single_group_vary_around_their_common_loss() -> None:
-    """Leave one group out: the losses of the folds are all that tells how groups differ."""
+    """With one group left out at a time, only the losses of the folds show how groups differ."""
     rng = np.random.default_rng(25)
     parts = [scored_part(np.full((4, 2), 5), np.zeros(4)) for _ in range(6)]
     levels = rng.uniform(0.1, 0.3, 6)
@@ -195,7 +195,7 @@ def test_a_single_group_leaves_the_rows_variance_unknown() -> None:
 
 
 def test_single_trainings_of_few_configurations_have_their_whole_variance() -> None:
-    """What is taken off for the folds' difficulty is given back: 1 - 1/C of the variance would be left."""
+    """Subtracting the folds' means leaves 1 - 1/C of the variance; the estimate is corrected for that."""
     rng = np.random.default_rng(22)
     parts = [scored_part(np.full((50, 2), 5)) for _ in range(5)]
     found = []

@@ -1,4 +1,4 @@
-"""The statistics of a study: what its effects are, what counts as luck, and what an incomplete design leaves."""
+"""The statistics of a study: effects, their intervals, and what remains of an incomplete design."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_where_nothing_is_left_there_is_no_effect() -> None:
 
 
 def test_degrees_of_freedom_add_up_where_variances_are_alike() -> None:
-    """Without bias: their harmonic mean is that of 30 configurations with 2 degrees of freedom each, about 60."""
+    """30 configurations with 2 degrees of freedom each have 60 together, up to the bias of the estimate."""
     rng = np.random.default_rng(0)
     alike = rng.normal(size=(400, 30, 3, 1))
     variances, df = contrast_variances(alike)
@@ -195,7 +195,7 @@ def test_degrees_of_freedom_add_up_where_variances_are_alike() -> None:
 
 
 def test_what_scatters_row_by_row_is_counted_once() -> None:
-    """Where a training's luck is nothing but scatter over rows, as from one draw of rows to another."""
+    """Here the luck of a training is nothing but independent scatter of its rows."""
     rng = np.random.default_rng(0)
     part, factors = make_parts()[0], read_factors("dropout=0,0.1")
     scatters = np.abs(rng.normal(1, 0.5, (2, 40, len(part.cells)))) * 0.03

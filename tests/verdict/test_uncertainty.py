@@ -76,7 +76,7 @@ def test_configurations_that_share_all_errors_are_told_apart_by_any_difference()
 
 @pytest.mark.parametrize("n_configurations", [2, 10, 40])
 def test_the_tied_set_misses_the_best_of_equals_in_one_of_twenty_searches(n_configurations: int) -> None:
-    """Multiplicity: with a pointwise critical value 40 equals would miss it nearly always."""
+    """Without adjustment for multiplicity, the set would miss the best of 40 equals nearly always."""
     rng = np.random.default_rng(17)
     errors = rng.standard_normal((1000, n_configurations))
     missed = sum(not confidence_set_of_best(rng.standard_normal(n_configurations), errors, 0.95)[0] for _ in range(300))
@@ -92,7 +92,7 @@ def test_more_confidence_ties_more() -> None:
 
 
 def test_optimism_is_that_of_choosing_the_lowest_of_equals() -> None:
-    """Of 8 equals with standard error s the lowest lies about 1.42 s below the truth."""
+    """The lowest of 8 equals with standard error s lies about 1.42 s below the true loss."""
     rng = np.random.default_rng(19)
     part = scored_part(np.full((200, 2), 5))
     found, true = [], []
@@ -175,7 +175,7 @@ def test_optimism_needs_rows_to_hold_back() -> None:
 
 
 def test_of_two_equals_one_is_proven_in_at_most_one_of_twenty_searches() -> None:
-    """Each of the two is ruled out in one of twenty at the stated confidence; together that would be one of ten."""
+    """Either of the two may be wrongly ruled out: without the half error rate in one search of ten."""
     rng = np.random.default_rng(0)
     errors = rng.standard_normal((1000, 2))
     alone = sum(tied_with_best(rng.standard_normal(2), errors, 0.95).sum() == 1 for _ in range(1000))

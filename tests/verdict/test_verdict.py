@@ -1,3 +1,5 @@
+"""The verdict: what is tied, recommended and proven, the Pareto front, and the comparison with baselines."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -20,7 +22,7 @@ PARAMS = {config: count_parameters(24, 3, config) for config in [(64, 64), (64,)
 def ranking_of(
     means: dict[Configuration, float], *, repeats: int = 5, luck: float = 0.03, parts: Sequence[ScoredPart] = (PART,)
 ) -> list[ConfigurationResult]:
-    """A search in which the same rows are hard for all, and each training has its own luck."""
+    """Returns a search in which the same rows are hard for all configurations, and each training has its own luck."""
     rng = np.random.default_rng(0)
     difficulty = [draw_row_errors(part, 1, mean=1.0, luck=0.0, rng=rng) for part in parts]
     results: list[TrialResult] = []
@@ -101,7 +103,7 @@ def test_the_same_seed_gives_the_same_verdict_and_another_nearly() -> None:
 
 
 def test_a_baseline_is_compared_on_the_same_rows() -> None:
-    """Rows that are hard for all do not blur the difference."""
+    """Rows that are hard for all do not widen the interval of the difference."""
     ranking = ranking_of(CLEAR, luck=0.001)
     rng = np.random.default_rng(0)
     errors = draw_row_errors(PART, 1, mean=1.0, luck=0.0, rng=rng)[0] * 0.041
@@ -150,7 +152,7 @@ def test_without_known_noise_the_front_is_that_of_the_measured_losses() -> None:
 
 
 def test_the_front_weighs_time_where_asked() -> None:
-    """All trials of `made_configuration` take the same time: the size alone decides, in either order."""
+    """All trials of `made_configuration` take the same time, so the number of parameters decides."""
     finished = ranking_of(CLEAR)
     errors = np.zeros((100, 3))
     by_time = pareto_front(finished, ["loss", "time"], errors, 0.95)
@@ -199,7 +201,7 @@ def test_an_estimate_counts_the_luck_of_the_search() -> None:
 
 
 def test_the_work_for_a_configuration_does_not_grow_with_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes a look at all of them is done a few times in all, not once for each."""
+    """A look at all configurations happens a few times in all, not once for each configuration."""
     looks: list[int] = []
 
     def note(evidence: Evidence) -> np.ndarray:
@@ -212,7 +214,7 @@ def test_the_work_for_a_configuration_does_not_grow_with_their_number(monkeypatc
 
 
 def test_hundreds_of_near_equals_are_judged_in_bounded_work() -> None:
-    """Draws are fewer where there are many, and never so few that no tail is left."""
+    """There are fewer draws of many configurations, but never too few for the quantiles."""
     from layersearch.verdict.verdict import n_draws
 
     assert n_draws(19, 0.95) == 5000
