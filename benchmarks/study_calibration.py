@@ -91,7 +91,7 @@ def draw_trials(
     trainings: dict[Layers, np.ndarray],
     rows: np.ndarray,
 ) -> list[TrialResult]:
-    """Returns the trials of all variants of some configurations: the trainings with these numbers [R], on these rows."""
+    """Returns the trials of all variants of some configurations: trainings with these numbers [R], on these rows."""
     places = {config: place for place, config in enumerate(population.configurations)}
     return [
         trial_result(Trial(config, repeat), population.errors[places[config], training][rows], population.cells[rows])
