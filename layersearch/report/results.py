@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layersearch.files import replacing
+from layersearch.search.history import FULL_GRID
 from layersearch.space.configurations import Configuration, Variant, decoder_dims, encoder_dims, layers_of, options_of
 from layersearch.space.naming import config_text
 from layersearch.space.ranking import ConfigurationResult
@@ -44,7 +45,6 @@ METHOD = (
     "standardised difference from a bootstrap over rows or groups and Student's t over trainings, whose variances are "
     "moderated (Smyth 2004, doi:10.2202/1544-6115.1027)"
 )
-FULL_GRID = "grid"  # the strategy that trains every configuration to its end
 RULE = "=" * 70
 ANNOUNCED = {  # files that the closing summary names, in its order: field of `reporting.OutputFiles` -> words
     "search_plot": "Performance plot",

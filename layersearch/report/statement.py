@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from layersearch.report.results import FULL_GRID
-from layersearch.search.history import History
+from layersearch.search.history import FULL_GRID, History
 from layersearch.space.naming import config_text
 from layersearch.space.ranking import ConfigurationResult
 from layersearch.verdict.probe import Probe

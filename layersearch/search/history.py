@@ -13,6 +13,8 @@ from typing import NamedTuple
 from layersearch.space.configurations import Configuration
 from layersearch.space.ranking import ConfigurationResult
 
+FULL_GRID = "grid"  # the strategy that trains every configuration to its end
+
 
 class Step(NamedTuple):
     """A configuration that finished, paused or failed."""

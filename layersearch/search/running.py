@@ -21,8 +21,7 @@ from layersearch.engines.workers import available_cores
 from layersearch.errors import UsageError
 from layersearch.journal.journal import Journal
 from layersearch.loading.loaded import Loaded
-from layersearch.report.results import FULL_GRID
-from layersearch.search.history import History
+from layersearch.search.history import FULL_GRID, History
 from layersearch.search.progress import Progress
 from layersearch.search.strategies import Plan, draw_distinct, everything, follow, halving, rungs
 from layersearch.space.configurations import Configuration, ParameterCounts, Space

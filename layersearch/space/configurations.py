@@ -184,18 +184,10 @@ def count_parameters(
 class ParameterCounts(dict[Configuration, int]):
     """A dictionary of the numbers of parameters of all configurations, each counted when it is first looked up."""
 
-    def __init__(
-        self, input_dim: int, latent_dim: int, *, normalization: str = "layer", input_normalization: str = "layer"
-    ) -> None:
+    def __init__(self, input_dim: int, latent_dim: int, **normalizations: str) -> None:
         super().__init__()
-        self._normalization, self._input_normalization = normalization, input_normalization
-        self._dims = input_dim, latent_dim
+        self._input_dim, self._latent_dim, self._normalizations = input_dim, latent_dim, normalizations
 
     def __missing__(self, config: Configuration) -> int:
-        self[config] = count_parameters(
-            *self._dims,
-            config,
-            normalization=self._normalization,
-            input_normalization=self._input_normalization,
-        )
+        self[config] = count_parameters(self._input_dim, self._latent_dim, config, **self._normalizations)
         return self[config]

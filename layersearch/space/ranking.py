@@ -87,19 +87,20 @@ class ConfigurationResult:
     @property
     def train_loss_per_repeat(self) -> list[float | None]:
         """[R] final training loss of each repeat, a mean over its folds; None where one failed."""
-        losses = np.array([_or_nan(result.final_train_loss) for result in self.trials])
-        means = losses.reshape(self.repeats, self.folds).mean(axis=1)
-        return [None if np.isnan(loss) else loss for loss in means.tolist()]
+        return _mean_per_repeat(self._by_fold([result.final_train_loss for result in self.trials]))
 
     @cached_property
     def losses(self) -> np.ndarray:
         """[R, K] final test loss of each trial; NaN where it failed."""
-        return np.array([_or_nan(result.final_test_loss) for result in self.trials]).reshape(self.repeats, self.folds)
+        return self._by_fold([result.final_test_loss for result in self.trials])
 
     @property
     def test_loss_per_repeat(self) -> list[float | None]:
         """[R] final test loss of each repeat, a mean over its folds; None where one failed."""
-        return [None if np.isnan(loss) else loss for loss in self.losses.mean(axis=1).tolist()]
+        return _mean_per_repeat(self.losses)
+
+    def _by_fold(self, losses: list[float | None]) -> np.ndarray:
+        return np.array(losses, dtype=float).reshape(self.repeats, self.folds)  # None becomes NaN
 
     @cached_property
     def final_test_loss(self) -> float:
@@ -157,6 +158,10 @@ def loss_so_far(configuration: ConfigurationResult) -> float:
     """Returns the mean of the latest test losses of all trials, finished or paused; infinite where one has failed."""
     losses = [result.test_losses[-1] if result.is_paused else result.final_test_loss for result in configuration.trials]
     return float(np.mean([loss_or_infinity(loss) for loss in losses]))
+
+
+def _mean_per_repeat(losses: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(loss) else loss for loss in losses.mean(axis=1).tolist()]
 
 
 def _continued_curve(result: TrialResult, epochs: int) -> np.ndarray:
@@ -229,10 +234,6 @@ class ResultCollector:
 
 def _without_weights(result: TrialResult) -> TrialResult:
     return replace(result, parameters=np.empty(0, dtype=np.float32))
-
-
-def _or_nan(loss: float | None) -> float:
-    return np.nan if loss is None else loss
 
 
 def loss_or_infinity(loss: float | None) -> float:
