@@ -3,17 +3,20 @@
     trials = plan_trials(space.configurations(), repeats=5, input_dim=24, latent_dim=3)
 
 A trial is a configuration with the number of a repeat and, under cross-validation, of a fold. The engines turn a
-`Trial` into a `TrialResult`; a `TrialState` is what they write to a checkpoint on the way.
+`Trial` into a `TrialResult`; a `TrialState` is what they write to a checkpoint on the way. NumPy is not imported, so
+that the command line can be checked quickly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from layersearch.space.configurations import Configuration, count_parameters
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -91,5 +94,7 @@ def plan_trials(
 
 def no_memory_for(trial: Trial) -> TrialResult:
     """Returns the result of a trial that does not fit into memory."""
+    import numpy as np
+
     curve, nothing = np.empty(0), np.empty(0, dtype=np.float32)
     return TrialResult(trial, curve, curve, None, None, nothing.reshape(0, 2), nothing, 0.0, out_of_memory=True)
