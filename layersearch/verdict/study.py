@@ -376,6 +376,6 @@ def simultaneous(estimates: np.ndarray, errors: np.ndarray, confidence: float) -
     share of the draws no error exceeds its own (Beran 1988).
     """
     sizes = np.sort(np.abs(errors), axis=0)
-    ranks = np.abs(errors).argsort(axis=0).argsort(axis=0)  # [draws, E]
+    ranks = np.abs(errors).argsort(axis=0).argsort(axis=0)  # [D, E]
     reach = int(np.quantile(ranks.max(axis=1), confidence, method="higher"))
     return np.stack([estimates - sizes[reach], estimates + sizes[reach]], axis=1)
