@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from layersearch.engines.training import Training
     from layersearch.loading.loaded import Loaded
     from layersearch.report.publish import Report
-    from layersearch.space.configurations import TrialResult
     from layersearch.space.ranking import ConfigurationResult
+    from layersearch.space.trials import TrialResult
 
 
 NO_MEMORY = "out of memory; narrow the search, or give fewer --threads"

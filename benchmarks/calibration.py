@@ -1,17 +1,17 @@
-"""Can the verdict be believed? Simulated searches with a known truth, counted.
+"""Counts how often verdicts on simulated searches agree with a known truth.
 
     python benchmarks/calibration.py [--data_path TABLE] [--searches 1000] [--seeds 10]
 
 1. *Rows and trainings.* Every configuration is trained many times on a real split. These trainings and test rows
-   (or whole groups of rows) are taken for the population, whose mean losses are the truth. A simulated search draws
-   rows, and a few trainings of each configuration, from it with replacement. Nothing is assumed about how losses
-   vary. Scenarios: losses as they are; the best two, or five, or all, made equal, by scaling their errors.
-2. *Folds.* Tables are drawn from a large synthetic population (`data/make_sample.py`), and each is cross-validated in
-   earnest, so that training sets vary too. The truth is the mean over all tables.
-3. *Seeds.* The whole search on the table itself at several seeds (other splits, other trainings): does each tied set
-   hold the winner over all seeds together?
+   (or whole groups of rows) are taken as the population, whose mean losses are the truth. A simulated search draws
+   rows, and a few trainings of each configuration, from the population with replacement. This assumes nothing about
+   how losses vary. Scenarios: losses as they are; the best two, five or all made equal by scaling their errors.
+2. *Folds.* Tables are drawn from a large synthetic population (`data/make_sample.py`), and each is cross-validated
+   with real trainings, so that training sets vary too. The truth is the mean over all tables.
+3. *Seeds.* The whole search is run on the table itself with several seeds, that is other splits and other trainings:
+   does each tied set hold the configuration that is best over all seeds together?
 
-The counts are printed with their binomial standard error. `tests/test_calibration.py` runs a smaller version.
+The counts are printed with their binomial standard error. `tests/verdict/test_calibration.py` runs a smaller version.
 """
 
 from __future__ import annotations
@@ -36,17 +36,11 @@ from layersearch.engines.lifecycle import SplitTable, TrainingSettings  # noqa: 
 from layersearch.engines.training import Training, try_out  # noqa: E402
 from layersearch.engines.workers import available_cores  # noqa: E402
 from layersearch.journal.identity import describe_environment  # noqa: E402
-from layersearch.space.configurations import (  # noqa: E402
-    Configuration,
-    Trial,
-    TrialResult,
-    count_parameters,
-    enumerate_configurations,
-    plan_trials,
-)
+from layersearch.space.configurations import Configuration, count_parameters, enumerate_configurations  # noqa: E402
 from layersearch.space.ranking import rank_configurations  # noqa: E402
+from layersearch.space.trials import Trial, TrialResult, plan_trials  # noqa: E402
+from layersearch.table.scoring import scored_part  # noqa: E402
 from layersearch.table.splits import fold_rows  # noqa: E402
-from layersearch.verdict.uncertainty import scored_part  # noqa: E402
 from layersearch.verdict.verdict import Verdict, judge  # noqa: E402
 from losses import sum_weights  # noqa: E402
 
@@ -59,7 +53,7 @@ POPULATION_REPEATS = 40
 
 @dataclass(frozen=True)
 class Population:
-    """Trainings and rows to draw searches from. C configurations, T trainings of each, N rows."""
+    """Trainings and rows to draw searches from: C configurations, T trainings of each, N rows."""
 
     configurations: tuple[Configuration, ...]
     parameters: dict[Configuration, int]
@@ -69,11 +63,11 @@ class Population:
 
     @property
     def truth(self) -> np.ndarray:
-        """[C] the loss over all trainings and rows."""
+        """[C] mean loss over all trainings and rows."""
         return np.asarray(_losses(self.errors, self.cells).mean(axis=1))
 
     def with_equal_best(self, n_equal: int) -> Population:
-        """The same with the errors of the best `n_equal` configurations scaled to one loss."""
+        """Returns the population with the errors of the best `n_equal` configurations scaled to one loss."""
         truth = self.truth
         equal = np.argsort(truth)[:n_equal]
         factors = np.ones(len(truth))
@@ -82,7 +76,7 @@ class Population:
 
 
 class Count(NamedTuple):
-    """What one simulated search came to."""
+    """The result of one simulated search."""
 
     holds_best: bool  # the tied set holds the truly best one (the first of several)
     wrongly_proven: bool  # "proven better", of one that is not, or not alone, the best
@@ -96,7 +90,7 @@ class Count(NamedTuple):
 def train_population(
     path: Path, configurations: Sequence[Configuration], repeats: int, settings: TrainingSettings
 ) -> Population:
-    """Trains all configurations `repeats` times on the table's split of `settings.seed`."""
+    """Returns the population of `repeats` trainings of each configuration, on the split of `settings.seed`."""
     dataset = COPUSDataset(path)
     table = _scaled(dataset, settings.seed)
     results = _train({None: table}, configurations, repeats, settings)
@@ -112,7 +106,7 @@ def train_population(
 def simulate(
     population: Population, repeats: int, n_searches: int, *, by_group: bool = False, seed: int = 0
 ) -> list[Count]:
-    """Draws searches of so many repeats, and holds each verdict against the truth."""
+    """Draws searches with so many repeats and compares the verdict on each with the truth."""
     rng = np.random.default_rng(seed)
     truth = population.truth
     return [_count(population, truth, *_draw(population, repeats, by_group, rng), seed=i) for i in range(n_searches)]
@@ -121,7 +115,7 @@ def simulate(
 def _draw(
     population: Population, repeats: int, by_group: bool, rng: np.random.Generator
 ) -> tuple[list[TrialResult], np.ndarray, np.ndarray | None]:
-    """Trials of a search, the rows [N] they are scored on, and the group [N] of each if whole groups are drawn."""
+    """Returns the trials of a search, its rows [N], and the group [N] of each row if whole groups are drawn."""
     rows, groups = draw_rows(population, by_group, rng)
     n_trainings, results = population.errors.shape[1], []
     for errors, config in zip(population.errors, population.configurations, strict=True):
@@ -131,7 +125,7 @@ def _draw(
 
 
 def draw_rows(population: Population, by_group: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows [N] drawn with replacement, or whole groups and then the group [N] of each."""
+    """Returns rows [N] drawn with replacement, or whole groups of rows and then the group [N] of each."""
     if not by_group:
         return rng.integers(0, len(population.cells), len(population.cells)), None
     members = [np.flatnonzero(population.groups == group) for group in np.unique(population.groups)]
@@ -141,7 +135,7 @@ def draw_rows(population: Population, by_group: bool, rng: np.random.Generator) 
 
 
 def trial_result(trial: Trial, errors: np.ndarray, cells: np.ndarray) -> TrialResult:
-    """The result of a training with these errors [N, 2] on rows of so many cells [N, 2]."""
+    """Returns the result of a training with these errors [N, 2] on rows with so many cells [N, 2]."""
     loss = float(_losses(errors, cells))
     curve = np.array([loss])
     return TrialResult(trial, curve, curve, loss, loss, errors.astype(np.float32), np.empty(0, np.float32), 0.0)
@@ -177,7 +171,7 @@ def _count(
 
 
 def _covered(verdict: Verdict, losses: dict[Configuration, float]) -> Iterator[bool]:
-    """Of each configuration but the best measured: does the interval of its difference hold the true one?"""
+    """Yields for each configuration but the best measured whether its interval holds the true difference."""
     for config, standing in verdict.standings.items():
         if config != verdict.best.config and standing.difference_interval:
             low, high = standing.difference_interval
@@ -185,7 +179,7 @@ def _covered(verdict: Verdict, losses: dict[Configuration, float]) -> Iterator[b
 
 
 def _losses(errors: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """[*, N, 2] errors of the rows that hold `cells` [N, 2] -> [*]."""
+    """Returns the losses [*] of errors [*, N, 2] on rows with so many cells [N, 2]."""
     return np.asarray(errors.sum(axis=-2, dtype=np.float64) @ np.array(sum_weights(*cells.sum(axis=0).tolist())))
 
 
@@ -195,7 +189,7 @@ def _losses(errors: np.ndarray, cells: np.ndarray) -> np.ndarray:
 def cross_validate(
     values: torch.Tensor, configurations: Sequence[Configuration], folds: int, repeats: int, settings: TrainingSettings
 ) -> Verdict:
-    """The verdict of a search on the folds of all rows of a table [N, F]."""
+    """Returns the verdict on a search that is scored on the folds of all rows of a table [N, F]."""
     n_rows = len(values)
     tables: dict[int | None, SplitTable] = {}
     columns = [str(i) for i in range(values.shape[1])]
@@ -227,7 +221,7 @@ def _scaled(dataset: COPUSDataset, seed: int) -> SplitTable:
 
 
 def synthetic_population(n_rows: int, seed: int) -> torch.Tensor:
-    """[N, F] raw values of synthetic classes."""
+    """Returns raw values of synthetic classes, [N, F]."""
     header, *rows = make_sample.draw(n_rows, seed)
     places = [header.index(code) for code in COPUS_CODES]
     return torch.tensor([[float(row[place]) for place in places] for row in rows])
@@ -245,8 +239,9 @@ def fold_coverage(
 ) -> tuple[np.ndarray, list[bool], int]:
     """Cross-validates `n_tables` tables of `n_rows` rows from the population.
 
-    Returns per table the share of intervals (difference to the best measured) that hold the true difference and
-    whether the tied set holds the truly best, and how often "proven better" was said wrongly.
+    Returns:
+        By table, the share of the intervals (of the difference to the best measured) that hold the true difference,
+        and whether the tied set holds the truly best; and how often a configuration was wrongly called proven.
     """
     verdicts = []
     for number in range(n_tables):
@@ -262,7 +257,7 @@ def fold_coverage(
 
 
 def _mean_losses(verdicts: Sequence[Verdict], configurations: Sequence[Configuration]) -> dict[Configuration, float]:
-    """Each configuration's measured loss, the mean over all verdicts."""
+    """Returns the measured loss of each configuration, a mean over all verdicts."""
     differences = {c: [verdict.standings[c].difference or 0.0 for verdict in verdicts] for c in configurations}
     best = [verdict.best.final_test_loss for verdict in verdicts]
     return {c: float(np.mean(np.add(best, differences[c]))) for c in configurations}
@@ -274,7 +269,7 @@ def _mean_losses(verdicts: Sequence[Verdict], configurations: Sequence[Configura
 def tied_sets_by_seed(
     path: Path, configurations: Sequence[Configuration], seeds: Sequence[int], repeats: int
 ) -> tuple[Configuration, list[Verdict]]:
-    """The winner by mean loss over all seeds together, and the verdict of each seed's search."""
+    """Returns the configuration with the lowest mean loss over all seeds, and the verdict of each seed."""
     dataset, verdicts = COPUSDataset(path), []
     params = {c: count_parameters(dataset.n_features, SETTINGS.latent_dim, c) for c in configurations}
     for seed in seeds:
@@ -289,14 +284,14 @@ def tied_sets_by_seed(
 
 
 def share(hits: Sequence[bool] | int, n: int | None = None) -> str:
-    """`97.1 % ± 0.5 (971 of 1,000)`: with the binomial standard error."""
+    """Returns `97.1 % ± 0.5 (971 of 1,000)`, with the binomial standard error."""
     count, n = (hits, n or 1) if isinstance(hits, int) else (sum(hits), len(hits))
     p = count / n
     return f"{100 * p:.1f} % ± {100 * np.sqrt(p * (1 - p) / n):.1f} ({count:,} of {n:,})"
 
 
 def print_counts(title: str, counts: Sequence[Count]) -> None:
-    """One scenario."""
+    """Prints the counts of one scenario."""
     true = np.array([count.optimism for count in counts])
     estimated = np.array([count.estimated_optimism for count in counts])
     covered = np.array([count.covered for count in counts])
@@ -315,7 +310,7 @@ def print_counts(title: str, counts: Sequence[Count]) -> None:
 
 
 def main() -> None:
-    """Counts everything and prints it."""
+    """Runs and prints all three parts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data_path", type=Path, default=SAMPLE_PATH)
     parser.add_argument("--searches", type=int, default=1000, help="simulated per scenario")

@@ -35,7 +35,8 @@ from layersearch.engines.lifecycle import SplitTable, TrainingSettings  # noqa: 
 from layersearch.engines.training import make_trainer, try_out  # noqa: E402
 from layersearch.engines.workers import available_cores, run_trials  # noqa: E402
 from layersearch.journal.identity import describe_environment  # noqa: E402
-from layersearch.space.configurations import Trial, count_parameters, enumerate_configurations, plan_trials  # noqa: E402
+from layersearch.space.configurations import count_parameters, enumerate_configurations  # noqa: E402
+from layersearch.space.trials import Trial, plan_trials  # noqa: E402
 
 SETTINGS = TrainingSettings(
     latent_dim=3, epochs=20, batch_size=32, initial_lr=0.001, eta_min=1e-6, weight_decay=1e-4, dropout=0.1, seed=42

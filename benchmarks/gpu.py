@@ -33,7 +33,8 @@ from layersearch.engines.stack.plan import plan_stacks, room_for  # noqa: E402
 from layersearch.engines.training import Training, try_out  # noqa: E402
 from layersearch.engines.workers import available_cores  # noqa: E402
 from layersearch.journal.identity import describe_environment  # noqa: E402
-from layersearch.space.configurations import Space, Trial, plan_trials  # noqa: E402
+from layersearch.space.configurations import Space  # noqa: E402
+from layersearch.space.trials import Trial, plan_trials  # noqa: E402
 from layersearch.words import count  # noqa: E402
 
 SPACE = Space([16, 32, 64, 128], 3)

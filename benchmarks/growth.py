@@ -192,7 +192,7 @@ def run_training(job: dict[str, Any], runs: int) -> list[dict[str, Any]]:
 
     from layersearch.engines.lifecycle import SplitTable, TrainingSettings, nominal_seconds
     from layersearch.engines.training import make_trainer, try_out
-    from layersearch.space.configurations import Trial
+    from layersearch.space.trials import Trial
 
     try_out("compiled")
     config = tuple(job["config"])

@@ -42,8 +42,9 @@ from layersearch.engines.machines import batch_seconds  # noqa: E402
 from layersearch.engines.training import Training, make_trainer, try_out  # noqa: E402
 from layersearch.engines.workers import available_cores  # noqa: E402
 from layersearch.journal.identity import describe_environment, machine_identity  # noqa: E402
-from layersearch.journal.journal import Key, open_journal  # noqa: E402
-from layersearch.space.configurations import Trial  # noqa: E402
+from layersearch.journal.journal import open_journal  # noqa: E402
+from layersearch.journal.records import Key  # noqa: E402
+from layersearch.space.trials import Trial  # noqa: E402
 
 FLAGS = ("--latent_dim", "3", "--hidden_dims_search", "16,32,64", "--max_layers", "3", "--no_probe", "--quiet")
 LENGTHS = (20, 100)  # epochs

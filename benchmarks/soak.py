@@ -38,8 +38,8 @@ from layersearch.engines.training import try_out  # noqa: E402
 from layersearch.engines.workers import available_cores  # noqa: E402
 from layersearch.files import DRAFTS, HOLDER  # noqa: E402
 from layersearch.journal.identity import describe_environment  # noqa: E402
-from layersearch.journal.journal import Records, read_records  # noqa: E402
-from layersearch.space.configurations import TrialResult  # noqa: E402
+from layersearch.journal.records import Records, read_records  # noqa: E402
+from layersearch.space.trials import TrialResult  # noqa: E402
 
 SEARCHES = MappingProxyType(
     {

@@ -1,13 +1,13 @@
-"""What searching with less finds, against the full grid, on many seeds.
+"""Compares what cheaper searches find with the full grid, on many seeds.
 
     python benchmarks/strategy_gains.py --data_path TABLE [--seeds 10]
 
-The space: widths 8, 16, 32, 64, 128 and up to 4 layers, 125 configurations; 5 repeats of 20 epochs, latent 3. Each
-seed splits the table anew. The grid is trained once a seed; its losses then answer what random and Bayesian search
-ask for (a trial's bits do not depend on who asks), while successive halving is trained for its time. "Excess" is by
-how much the best loss found exceeds the grid's best, relative to it. Early stopping: the basic command's 19
-configurations with 200 epochs, with and without `--patience 10`. Several objectives: the share of the
-hypervolume of the grid's front of loss and log size that T trials of each kind cover.
+The space has widths 8, 16, 32, 64, 128 and up to 4 layers, 125 configurations; 5 repeats of 20 epochs, latent size 3.
+Each seed splits the table anew. The grid is trained once a seed. Its losses then answer what random and Bayesian
+search ask for (a trial has the same bits whoever asks for it), while successive halving is trained to measure its
+time. "Excess" is by how much the best loss found exceeds the grid's best, relative to it. Early stopping is measured on
+the basic command's 19 configurations with 200 epochs, with and without `--patience 10`. For several objectives, the
+figure is the share of the hypervolume of the grid's front of loss and log size that T trials of each kind cover.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ from layersearch.journal.identity import describe_environment  # noqa: E402
 from layersearch.search.bayesian import Values, bayesian, make_study  # noqa: E402
 from layersearch.search.history import History  # noqa: E402
 from layersearch.search.strategies import Plan, draw_distinct, everything, follow, halving  # noqa: E402
-from layersearch.space.configurations import Configuration, ParameterCounts, Space, Trial, plan_trials  # noqa: E402
+from layersearch.space.configurations import Configuration, ParameterCounts, Space  # noqa: E402
 from layersearch.space.ranking import ConfigurationResult, ResultCollector  # noqa: E402
-from layersearch.verdict.uncertainty import scored_part  # noqa: E402
+from layersearch.space.trials import Trial, plan_trials  # noqa: E402
+from layersearch.table.scoring import scored_part  # noqa: E402
 from layersearch.verdict.verdict import judge  # noqa: E402
 
 SPACE = Space([8, 16, 32, 64, 128], 4)
@@ -50,7 +51,7 @@ BUDGETS = (10, 20, 40)
 
 
 def load_table(path: Path, seed: int, validation: float = 0.0) -> SplitTable:
-    """The table, split and scaled as the command does it."""
+    """Returns the table, split and scaled as the command does it."""
     dataset = COPUSDataset(path)
     split = dataset.split(seed)
     scaling, _ = fit_scaling("robust", dataset.data, split.train, dataset.columns)
@@ -64,7 +65,7 @@ def load_table(path: Path, seed: int, validation: float = 0.0) -> SplitTable:
 def search(
     table: SplitTable, settings: TrainingSettings, plan: Plan, repeats: int = REPEATS
 ) -> tuple[float, list[ConfigurationResult]]:
-    """Seconds of all cores together, and the ranking. (A shared machine's wall clock tells little.)"""
+    """Returns the seconds of all cores together, and the ranking. The wall clock of a shared machine tells little."""
     counts = ParameterCounts(table.input_dim, settings.latent_dim)
 
     def trials_of(configurations: Sequence[Configuration]) -> list[Trial]:
@@ -73,12 +74,14 @@ def search(
     collector = ResultCollector(repeats, counts)
     history = History("", SPACE.size, settings.epochs, available_cores())
     started = time.process_time()
-    follow(plan, Training(settings, {None: table}, "compiled", available_cores()), trials_of, collector, history)
+    training = Training(settings, {None: table}, "compiled", available_cores())
+    for _ in follow(plan, training, trials_of, collector, history):
+        pass
     return time.process_time() - started, collector.ranking()
 
 
 def answered(plan: Plan, grid: dict[Configuration, ConfigurationResult]) -> list[ConfigurationResult]:
-    """What a plan asks for, in its order, with the grid's answers."""
+    """Returns what a plan asks for, in its order, with the grid's answers."""
     asked: list[ConfigurationResult] = []
     batch = next(plan)
     while True:
@@ -91,7 +94,7 @@ def answered(plan: Plan, grid: dict[Configuration, ConfigurationResult]) -> list
 
 
 def losses_and_sizes(result: ConfigurationResult) -> Values:
-    """Both objectives."""
+    """Returns the values of both objectives."""
     return [result.final_test_loss, math.log(result.model_params)]
 
 
@@ -133,7 +136,7 @@ def compare_strategies(path: Path, seeds: int) -> None:
 
 
 def ask_all(grid: dict[Configuration, ConfigurationResult], seed: int) -> dict[str, list[ConfigurationResult]]:
-    """What each kind of search asks for, with the answers: as many as the largest budget."""
+    """Returns by kind of search the results of what it asks for, up to the largest budget."""
 
     def ask(objectives: list[str], values_of: Callable[[ConfigurationResult], Values]) -> list[ConfigurationResult]:
         study = make_study(seed, objectives)
@@ -148,7 +151,7 @@ def ask_all(grid: dict[Configuration, ConfigurationResult], seed: int) -> dict[s
 
 
 def hypervolume(results: Sequence[ConfigurationResult], ranking: Sequence[ConfigurationResult]) -> float:
-    """The area that these dominate in (loss, log size), up to the worst of the whole grid in each."""
+    """Returns the area that these results dominate in (loss, log size), up to the worst of the grid in each."""
     points = sorted((math.log(r.model_params), r.final_test_loss) for r in results)
     worst_size = math.log(max(r.model_params for r in ranking))
     height, area = max(r.final_test_loss for r in ranking), 0.0
@@ -160,13 +163,13 @@ def hypervolume(results: Sequence[ConfigurationResult], ranking: Sequence[Config
 
 
 def percentages(shares: Sequence[float]) -> str:
-    """Mean ± standard error."""
+    """Returns mean ± standard error as text."""
     error = statistics.stdev(shares) / math.sqrt(len(shares)) if len(shares) > 1 else math.nan
     return f"{statistics.mean(shares):.1%} ± {error:.1%}"
 
 
 def compare_early_stopping(path: Path, runs: int) -> None:
-    """Prints the time and the best loss of 200 epochs, to the end and with patience."""
+    """Prints time and best loss of 200 epochs, without and with early stopping."""
     settings = replace(SETTINGS, epochs=200)
     times: dict[str, list[float]] = {"to the end": [], "--patience 10": []}
     for _ in range(runs):
@@ -182,7 +185,7 @@ def compare_early_stopping(path: Path, runs: int) -> None:
 
 
 def main() -> None:
-    """Runs everything."""
+    """Runs all comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_path", type=Path, default=ROOT / "data" / "sample.csv")
     parser.add_argument("--seeds", type=int, default=10)

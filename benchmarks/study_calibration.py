@@ -1,16 +1,17 @@
-"""Can a study be believed? Simulated studies with a known truth, counted.
+"""Counts how often the intervals of simulated studies hold a known truth.
 
     python benchmarks/study_calibration.py [--data_path TABLE] [--studies 400]
 
 Every variant is trained many times on a real split. These trainings and test rows (or whole groups of rows) are taken
-for the population, whose mean losses are the truth. A simulated study draws rows and, for each configuration, repeats
-from it with replacement: the same repeats for all variants of a configuration, since they share initial weights,
-batches and dropout patterns. Scenarios: losses as they are; every factor without effect, by scaling errors.
+as the population, whose mean losses are the truth. A simulated study draws rows and, for each configuration, repeats
+from it with replacement. The repeats are the same for all variants of a configuration, since these share initial
+weights, batches and dropout patterns. Scenarios: losses as they are; every factor without effect, by scaling errors.
 
-Then what `--study_configs` does: the best configurations are chosen by their losses at the command's own options, and
-the effect of a factor without any is measured, in the very repeats that chose them, and in others.
+A second part imitates `--study_configs`: the best configurations are chosen by their losses at the command's own
+options, and the effect of a factor that has none is measured both in the repeats that chose them and in other repeats.
 
-The counts are printed with their binomial standard error. `tests/test_study_calibration.py` runs a smaller version.
+The counts are printed with their binomial standard error. `tests/verdict/test_study_calibration.py` runs a smaller
+version.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ from calibration import CONFIDENCE, SETTINGS, Population, draw_rows, share, trai
 
 from layersearch.command.values import SAMPLE_PATH
 from layersearch.journal.identity import describe_environment
-from layersearch.space.configurations import Layers, Trial, TrialResult
+from layersearch.space.configurations import Layers
 from layersearch.space.factors import Factors, Level, cross, read_factors
 from layersearch.space.ranking import rank_configurations
+from layersearch.space.trials import Trial, TrialResult
+from layersearch.table.scoring import scored_part
 from layersearch.verdict.study import Interaction, MainEffect, Study, analyse, make_contrasts
-from layersearch.verdict.uncertainty import scored_part
 
 STUDY = "dropout=0,0.1,0.3; normalization=layer,none; input_normalization=layer,none"
 OWN: dict[str, Level] = {"dropout": 0.1, "normalization": "layer", "input_normalization": "layer"}
@@ -41,7 +43,7 @@ POPULATION_REPEATS = 40
 
 
 class Count(NamedTuple):
-    """What one simulated study came to."""
+    """The result of one simulated study."""
 
     main_hold: bool  # the intervals of all main effects hold the truth
     interactions_hold: bool  # those of all interactions
@@ -51,7 +53,7 @@ class Count(NamedTuple):
 
 
 def equalised(population: Population, layers: Sequence[Layers], factors: Factors) -> Population:
-    """The same with the errors of each configuration's variants scaled to one loss: no factor has an effect."""
+    """Returns the population with the variants of a configuration scaled to one loss, so no factor has an effect."""
     truth = population.truth.reshape(len(layers), -1)
     factors_ = (truth.mean(axis=1, keepdims=True) / truth).ravel()
     return replace(population, errors=population.errors * factors_[:, None, None, None])
@@ -68,7 +70,7 @@ def simulate(
     shrink: float = 1.0,
     seed: int = 0,
 ) -> list[Count]:
-    """Draws studies of so many repeats, and holds each against the truth; `shrink`: of the width of all intervals."""
+    """Draws studies with so many repeats and compares each with the truth; `shrink` scales all intervals."""
     rng = np.random.default_rng(seed)
     truth = population.truth.reshape(len(layers), -1).mean(axis=0)  # [V]
     effects = make_contrasts(factors, OWN).weights @ truth
@@ -89,7 +91,7 @@ def draw_trials(
     trainings: dict[Layers, np.ndarray],
     rows: np.ndarray,
 ) -> list[TrialResult]:
-    """Trials of all variants of some configurations: for each the trainings [R] of these numbers, on these rows."""
+    """Returns the trials of all variants of some configurations: trainings with these numbers [R], on these rows."""
     places = {config: place for place, config in enumerate(population.configurations)}
     return [
         trial_result(Trial(config, repeat), population.errors[places[config], training][rows], population.cells[rows])
@@ -108,7 +110,7 @@ def study_of(
     *,
     seed: int,
 ) -> Study:
-    """What the command makes of these trials."""
+    """Returns the study that the command makes of these trials."""
     ranking = rank_configurations(results, population.parameters)
     part = scored_part(population.cells[rows], groups)
     return analyse(
@@ -145,9 +147,10 @@ def selection_bias(
     reuse: bool,
     seed: int = 0,
 ) -> np.ndarray:
-    """The first factor's effects [n_studies] where the best configurations at the command's own options are crossed.
+    """Returns the effects of the first factor, [n_studies], on the best configurations at the command's own options.
 
-    `reuse`: in the repeats that chose them, not in others. Rows are drawn once for both, as in the command.
+    They are measured in other repeats than those that chose the configurations, or with `reuse` in the same. The rows
+    are drawn once for both, as in the command.
     """
     rng = np.random.default_rng(seed)
     own = tuple((factor.name, OWN[factor.name]) for factor in factors)
@@ -167,9 +170,9 @@ def selection_bias(
 
 
 def without_effect(population: Population, factors: Factors) -> Population:
-    """From trainings of configurations those of two variants of each, without any effect.
+    """Returns a population with two variants of each configuration, between which there is no difference.
 
-    Both have all of them, in orders in which the same number is never the same training.
+    Both variants have all of the configuration's trainings, in orders in which no number has the same training twice.
     """
     half = population.errors.shape[1] // 2
     errors = np.stack([population.errors, np.roll(population.errors, half, axis=1)], axis=1)  # [C, 2, T, N, 2]
@@ -180,7 +183,7 @@ def without_effect(population: Population, factors: Factors) -> Population:
 
 
 def main() -> None:
-    """Counts everything and prints it."""
+    """Runs and prints all scenarios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data_path", type=Path, default=SAMPLE_PATH)
     parser.add_argument("--studies", type=int, default=400, help="simulated per scenario")
@@ -220,7 +223,7 @@ def main() -> None:
 
 
 def print_counts(title: str, counts: Sequence[Count]) -> None:
-    """One scenario."""
+    """Prints the counts of one scenario."""
     print(title)
     print(f"  all main effects' intervals hold   {share([c.main_hold for c in counts])}")
     print(f"  all interactions' intervals hold   {share([c.interactions_hold for c in counts])}")

@@ -37,7 +37,7 @@ from layersearch.engines.training import trained_model  # noqa: E402
 from layersearch.engines.weights import start_from  # noqa: E402
 from layersearch.journal.identity import describe_environment  # noqa: E402
 from layersearch.pictures.style import COLOURS, DPI, FAINT, STYLE, WIDTH, save, set_scale, wrapped  # noqa: E402
-from layersearch.space.configurations import Trial  # noqa: E402
+from layersearch.space.trials import Trial  # noqa: E402
 from layersearch.verdict.baselines import baseline_errors  # noqa: E402
 from losses import loss_of_sums, squared_error_sums  # noqa: E402
 from models import DynamicAutoencoder  # noqa: E402

@@ -34,7 +34,7 @@ from layersearch.engines.lifecycle import (
     weights_generator,
 )
 from layersearch.randomness import batch_order, dropout_threshold, stream_key
-from layersearch.space.configurations import Trial, TrialResult
+from layersearch.space.trials import Trial, TrialResult
 from models import flatten
 
 CALL_SECONDS = 5.0  # of nominal cost, that the kernel is left alone for

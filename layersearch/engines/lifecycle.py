@@ -22,15 +22,8 @@ from torch import Tensor
 from layersearch.engines.stack.plan import Room
 from layersearch.engines.weights import Start
 from layersearch.randomness import torch_generator
-from layersearch.space.configurations import (
-    Trial,
-    TrialResult,
-    TrialState,
-    decoder_dims,
-    encoder_dims,
-    layers_of,
-    options_of,
-)
+from layersearch.space.configurations import decoder_dims, encoder_dims, layers_of, options_of
+from layersearch.space.trials import Trial, TrialResult, TrialState
 from models import DynamicAutoencoder
 
 Trainer = Callable[[Trial], TrialResult]

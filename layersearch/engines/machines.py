@@ -44,7 +44,8 @@ from layersearch.engines.lifecycle import (
 from layersearch.engines.workers import POLL_SECONDS, is_out_of_memory
 from layersearch.errors import Interrupted, UsageError
 from layersearch.journal.identity import machine_identity
-from layersearch.space.configurations import ParameterCounts, Trial, TrialResult, TrialState, no_memory_for
+from layersearch.space.configurations import ParameterCounts
+from layersearch.space.trials import Trial, TrialResult, TrialState, no_memory_for
 from layersearch.words import count
 
 Identity = Mapping[str, str | None]

@@ -35,7 +35,7 @@ from layersearch.engines.lifecycle import (
     stream_name,
 )
 from layersearch.randomness import batch_order, dropout_keep, stream_key
-from layersearch.space.configurations import Trial, TrialResult
+from layersearch.space.trials import Trial, TrialResult
 from losses import loss_of_sums, sparse_aware_loss, squared_error_sums
 from models import DynamicAutoencoder, flatten, load_flat
 

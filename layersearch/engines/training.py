@@ -33,8 +33,9 @@ from layersearch.engines.reference import ROWS_AT_A_TIME, reference_trainer
 from layersearch.engines.stack.engine import check, run_stacks, stacked_trainer
 from layersearch.engines.stack.plan import room_of
 from layersearch.engines.workers import available_cores, run_trials
-from layersearch.journal.journal import Journal, Key
-from layersearch.space.configurations import Trial, TrialResult
+from layersearch.journal.journal import Journal
+from layersearch.journal.records import Key
+from layersearch.space.trials import Trial, TrialResult
 from models import DynamicAutoencoder, encode_rows, load_flat
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from queue import Empty, SimpleQueue
 
-from layersearch.space.configurations import Trial, TrialResult, no_memory_for
+from layersearch.space.trials import Trial, TrialResult, no_memory_for
 
 POLL_SECONDS = 0.2  # between two looks at whether to stop; Windows delivers Ctrl-C only between waits
 Outcome = TrialResult | BaseException | None  # None: there was no memory for it

@@ -1,10 +1,10 @@
-"""The states of trials that are being trained, a file each, so that one that takes hours need not start again.
+"""Checkpoints: the states of unfinished trials, one file each, so that a long training can be resumed.
 
     states = Checkpoints(folder, "checkpoint_latent3_5f0c…", epochs=20)
     states.save(trial, state)
     states.load(trial)                 # None if there is none, or it is damaged
 
-Each is an uncompressed .npz, whose parts carry checksums.
+Each file is an uncompressed .npz, whose parts have checksums.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from pathlib import Path
 import numpy as np
 
 from layersearch.files import replacing
-from layersearch.space.configurations import Trial, TrialState
+from layersearch.space.trials import Trial, TrialState
 
 UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The states of trials of so many epochs. For any thread."""
+    """The checkpoints of trials with so many epochs. Several threads may use them at once."""
 
     folder: Path
-    prefix: str  # of the files' names, peculiar to the search
+    prefix: str  # of the files' names, different for each search
     epochs: int
 
     def load(self, trial: Trial) -> TrialState | None:
-        """The state that was saved last; None if there is none, or it is damaged."""
+        """Returns the state that was saved last; None if there is none, or it is damaged."""
         try:
             with open(self._path(trial), "rb") as file, np.load(file, allow_pickle=False) as saved:
                 if saved["of"].item() != self._name(trial):
@@ -42,14 +42,18 @@ class Checkpoints:
             return None
 
     def save(self, trial: Trial, state: TrialState) -> None:
-        """Keeps it in place of the last. Raises OSError; the last one is then as it was."""
+        """Saves a state in place of the last one.
+
+        Raises:
+            OSError: it could not be written; the last one is still there.
+        """
         parts = {part.name: getattr(state, part.name) for part in fields(TrialState)}
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self._path(trial)) as temporary, open(temporary, "wb") as file:
             np.savez(file, of=self._name(trial), **{name: part for name, part in parts.items() if part is not None})
 
     def remove(self, trial: Trial) -> None:
-        """The trial is finished."""
+        """Removes the checkpoint of a trial that is finished."""
         self._path(trial).unlink(missing_ok=True)
 
     def _name(self, trial: Trial) -> str:

@@ -1,76 +1,64 @@
-"""What is trained already, on disk: so that a search that is killed at any moment goes on where it was.
+"""The journal: results of trainings on disk, so that a search that is killed at any moment can be resumed.
 
     with open_journal(output_dir, 3, identity, fresh=False, notices=notices) as journal:
-        journal.find(trial, epochs=20)                              # its result, or None
-        journal.append(result, epochs=20, with_weights=False)       # on disk before the next one
+        journal.find(Key(trial, epochs=20))                               # the result, or None
+        journal.append(Key(trial, epochs=20), result, with_weights=False)
 
-One file, `journal_latent3.jsonl`, a record a line: JSON behind a checksum. The first says which search it belongs to.
-A kill can only tear the last line; a line with a wrong checksum is dropped and its trial trained again. Weights are
-kept where to train them again would take long, and of the chosen model. The state of a trial that takes long lies in a
-file of its own (`checkpoints.py`) until it is finished.
+The file `journal_latent3.jsonl` grows by a line with each training (`records.py`). A kill can damage only the last
+line; a damaged line is dropped and its trial trained again. Weights are kept where training them again would take
+long, and those of the chosen model. A trial that takes long has a checkpoint of its own until it is finished
+(`checkpoints.py`).
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import itertools
-import json
 import os
 import secrets
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
-
-import numpy as np
+from typing import Self
 
 from layersearch.errors import UsageError
-from layersearch.files import replacing
 from layersearch.journal.checkpoints import Checkpoints
-from layersearch.space.configurations import Layers, Trial, TrialResult, Variant, layers_of, options_of
+from layersearch.journal.records import (
+    NOTHING,
+    UNREADABLE,
+    Identity,
+    Key,
+    Records,
+    checksum,
+    encode_result,
+    encode_weights,
+    read_identity,
+    read_records,
+    to_json,
+    write_records,
+)
+from layersearch.space.trials import TrialResult
 from layersearch.words import count
 
-SYNC_SECONDS = 1.0  # after which what is appended is on the disk, as far as the system's fsync goes
-NOTHING = np.empty(0, dtype=np.float32)
-UNREADABLE = (ValueError, KeyError, TypeError)  # what a damaged line raises, or one that another program has made
-Identity = Mapping[str, Any]  # all that shapes a trial, by name, in what JSON knows
-WORDING = "because"  # in an identity: not compared, but says why the data may differ
-
-
-class Key(NamedTuple):
-    """A training: a probe trains the same trial for more epochs."""
-
-    trial: Trial
-    epochs: int
-    pause_after: int | None = None
-
-
-@dataclass
-class Records:
-    """What a journal holds."""
-
-    identity: Identity
-    run: str  # random; a search that is started anew gets another
-    results: dict[Key, TrialResult] = field(default_factory=dict)  # without weights
-    weights: dict[Key, np.ndarray] = field(default_factory=dict)  # [P] float32
-    finished: dict[Key, str] = field(default_factory=dict)  # when, ISO 8601 with an offset
-    n_damaged: int = 0  # lines that were dropped
-    is_sound: bool = True  # every line is whole
+SYNC_SECONDS = 1.0  # after which an appended line is on the disk, as far as fsync guarantees it
+WORDING = "because"  # entry of an identity that is not compared, but explains why the data may differ
 
 
 def open_journal(folder: Path, latent_dim: int, identity: Identity, *, fresh: bool, notices: list[str]) -> Journal:
-    """Goes on with the journal in `folder`, or starts one.
+    """Opens the journal in `folder` to resume its search, or starts a new one.
 
-    With `fresh` a new one is started beside it, which takes its place when it is complete; until then both are kept,
-    and a later run goes on with the one that is its own. `notices` gets a line for every damage found.
+    Args:
+        folder: where the journal is.
+        latent_dim: part of the file's name.
+        identity: everything that shapes the trials of this search.
+        fresh: whether to start a new journal beside the old one, which it replaces when its search is complete. Until
+            then both are kept, and a later run resumes the one with its own identity.
+        notices: receives a line about each damage that is found.
 
     Raises:
-        UsageError: what is there belongs to another search; the message names what differs.
+        UsageError: the journal belongs to another search; the message names the differences.
     """
     path = folder / f"journal_latent{latent_dim}.jsonl"
     new = folder / f"journal_latent{latent_dim}.new.jsonl"
@@ -95,7 +83,7 @@ def open_journal(folder: Path, latent_dim: int, identity: Identity, *, fresh: bo
 
 
 class Journal:
-    """The trainings of one search, in memory and on disk. For one thread, but for `checkpoints`."""
+    """The trainings of one search, in memory and on disk. Only `checkpoints` may be used by several threads."""
 
     def __init__(self, path: Path, final_path: Path, records: Records) -> None:
         self.path = path
@@ -122,53 +110,56 @@ class Journal:
 
     @property
     def last_finished(self) -> datetime:
-        """When the last training was finished. Raises ValueError where none is."""
+        """When the last training finished. Raises ValueError without any."""
         return max(map(datetime.fromisoformat, self._records.finished.values()))
 
     @property
     def n_finished(self) -> int:
-        """How many trainings it holds."""
+        """Number of trainings in the journal."""
         return len(self._records.results)
 
     @property
     def digest(self) -> str:
-        """Which search it belongs to."""
-        return _digest(_to_json(_compared(self._records.identity)))
+        """Digest of the identity, which names the search."""
+        return checksum(to_json(_compared(self._records.identity)))
 
     def find(self, key: Key) -> TrialResult | None:
-        """The result of this training, with its weights where they were kept; None if there is none."""
+        """Returns the result of a training, with its weights where these were kept; None if there is none."""
         result = self._records.results.get(key)
         weights = self._records.weights.get(key)
         return result if result is None or weights is None else replace(result, parameters=weights)
 
     def append(self, key: Key, result: TrialResult, *, with_weights: bool) -> None:
-        """Keeps the result of a training. One for which there was no memory is not kept: there may be more next time.
+        """Appends the result of a training, except of one that did not fit into memory: there may be more next time.
 
         Raises:
-            OSError: it could not be written; what was there before is as it was.
+            OSError: the line could not be written; the file is as it was before.
         """
         if result.out_of_memory:
             return
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         self._records.results[key] = replace(result, parameters=NOTHING)
         self._records.finished[key] = now
-        self._write(_encode_result(key, result, now))
+        self._write(encode_result(key, result, now))
         if with_weights:
             self.append_weights(key, result)
 
     def append_weights(self, key: Key, result: TrialResult) -> None:
-        """Keeps the weights of a training whose result is kept."""
+        """Appends the weights of a training whose result was appended."""
         if result.parameters.size and key not in self._records.weights:
             self._records.weights[key] = result.parameters
-            self._write(_encode_weights(key, result.parameters))
+            self._write(encode_weights(key, result.parameters))
 
     def sync(self, *, at_once: bool = False) -> None:
-        """Brings what was appended to the disk, if that was not done in the last `SYNC_SECONDS`.
+        """Flushes the appended lines to the disk, unless this was done in the last `SYNC_SECONDS`.
 
-        To be called every now and then. A journal that has vanished is written anew. `at_once`: do not wait.
+        It is to be called every now and then. A journal that has been removed is written again.
+
+        Args:
+            at_once: whether to flush in any case.
 
         Raises:
-            OSError: it could not; or another process has put a file in the journal's place.
+            OSError: the lines could not be flushed, or another process has replaced the file.
         """
         if not at_once and time.monotonic() - self._last_sync < SYNC_SECONDS:
             return
@@ -177,14 +168,14 @@ class Journal:
             os.fsync(self._file.fileno())
             self._is_synced = True
         if not self.path.exists():
-            self._rewrite()  # someone removed it, or the whole folder
+            self._rewrite()  # the file or its folder was removed
         elif not os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno())):
             raise OSError(f"{self.path}: replaced by another process; is there a second search in this folder?")
 
     def complete(self, chosen: TrialResult | None, epochs: int) -> None:
-        """The search is finished and reported: drops what only an unfinished one needs.
+        """Drops what only an unfinished search needs, once the search is reported.
 
-        Of all weights those of `chosen` stay. A journal that was started anew takes the place of the old one.
+        Only the weights of `chosen` are kept. A journal that was started anew replaces the old one.
         """
         keep = {Key(chosen.trial, epochs)} if chosen else set()
         superfluous = self._records.weights.keys() - keep
@@ -198,12 +189,12 @@ class Journal:
             os.replace(self.path, self._final_path)
             self.path = self._final_path
             self._open()
-            done_with = f"{self._checkpoints}*.npz"  # of the search that this one has replaced, too
+            done_with = f"{self._checkpoints}*.npz"  # also the checkpoints of the replaced search
         for left in self.path.parent.glob(done_with):
             left.unlink(missing_ok=True)
 
     def checkpoints(self, epochs: int) -> Checkpoints:
-        """Where the states of trials of so many epochs are kept while they are trained."""
+        """Returns where the states of unfinished trials with so many epochs are kept."""
         return Checkpoints(self.path.parent, self._checkpoint_prefix, epochs)
 
     @property
@@ -233,42 +224,13 @@ class Journal:
         self._open()
 
 
-# Files
-
-
-def write_records(path: Path, records: Records) -> None:
-    """Writes a whole journal, in place of the one that may be there."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        file.write(_encode({"kind": "search", "identity": records.identity, "run": records.run}))
-        for key, result in records.results.items():
-            file.write(_encode_result(key, result, records.finished[key]))
-        for key, weights in records.weights.items():
-            file.write(_encode_weights(key, weights))
-
-
-def read_records(path: Path) -> Records:
-    """Reads a journal without its damaged lines. Raises one of UNREADABLE if the first is among them."""
-    with open(path, "rb") as file:
-        line = file.readline()
-        first = _decode(line)
-        records = Records(dict(first["identity"]), first["run"])
-        for line in file:
-            try:
-                _take(records, _decode(line))
-            except UNREADABLE:
-                records.n_damaged += 1
-    records.is_sound = line.endswith(b"\n") and not records.n_damaged
-    records.weights = {key: weights for key, weights in records.weights.items() if key in records.results}
-    return records
+# Which search a journal belongs to
 
 
 def _identity_or_set_aside(path: Path, notices: list[str]) -> Identity | None:
-    """Which search a journal belongs to. One whose first line does not tell is renamed; `notices` gets a line."""
+    """Returns the identity in a journal; renames the file and adds a notice if its first line is damaged."""
     try:
-        with open(path, "rb") as file:
-            first = _decode(file.readline())
-        str(first["run"])
-        return dict(first["identity"])
+        return read_identity(path)
     except UNREADABLE:
         names = (path.with_suffix(f".damaged{number or ''}") for number in itertools.count())
         aside = next(name for name in names if not name.exists())
@@ -277,103 +239,12 @@ def _identity_or_set_aside(path: Path, notices: list[str]) -> Identity | None:
         return None
 
 
-def _take(records: Records, record: Mapping[str, Any]) -> None:
-    key = _key_of(record)
-    if record["kind"] == "weights":
-        records.weights[key] = _array(record["parameters"], "<f4")
-        return
-    validation = record["validation_losses"]
-    records.results[key] = TrialResult(
-        trial=key.trial,
-        train_losses=_array(record["train_losses"], "<f8"),
-        test_losses=_array(record["test_losses"], "<f8"),
-        final_train_loss=record["final_train_loss"],
-        final_test_loss=record["final_test_loss"],
-        row_errors=_array(record["row_errors"], "<f4").reshape(-1, 2),
-        parameters=NOTHING,
-        seconds=record["seconds"],
-        failed_epoch=record["failed_epoch"],
-        is_paused=record["is_paused"],
-        best_epoch=record["best_epoch"],
-        validation_losses=None if validation is None else _array(validation, "<f8"),
-    )
-    records.finished[key] = record["finished"]
-
-
-# Lines
-
-
-PLAIN = ("final_train_loss", "final_test_loss", "seconds", "failed_epoch", "is_paused", "best_epoch")
-ARRAYS = ("train_losses", "test_losses", "validation_losses", "row_errors")
-
-
-def _encode_result(key: Key, result: TrialResult, finished: str) -> bytes:
-    plain = {name: getattr(result, name) for name in PLAIN}
-    arrays = {name: getattr(result, name) for name in ARRAYS}
-    texts = {name: None if array is None else _text(array) for name, array in arrays.items()}
-    return _encode({"kind": "trial", **_key_fields(key), "finished": finished, **plain, **texts})
-
-
-def _encode_weights(key: Key, weights: np.ndarray) -> bytes:
-    return _encode({"kind": "weights", **_key_fields(key), "parameters": _text(weights)})
-
-
-def _key_fields(key: Key) -> dict[str, Any]:
-    trial = key.trial
-    options = {"options": options_of(trial.config)} if isinstance(trial.config, Variant) else {}
-    of_trial = {"config": layers_of(trial.config), **options, "repeat": trial.repeat, "fold": trial.fold}
-    return {**of_trial, "epochs": key.epochs, "pause_after": key.pause_after}
-
-
-def _key_of(record: Mapping[str, Any]) -> Key:
-    layers, options = _tuples(record["config"]), record.get("options")
-    config = layers if options is None else Variant(layers, tuple(options.items()))
-    trial = Trial(config, record["repeat"], record["fold"])
-    return Key(trial, record["epochs"], record["pause_after"])
-
-
-def _tuples(layers: list[Any]) -> Layers:
-    return tuple(_tuples(part) if isinstance(part, list) else part for part in layers)
-
-
-def _text(array: np.ndarray) -> str:
-    """An array's bytes, little-endian, as base64."""
-    return base64.b64encode(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()).decode()
-
-
-def _array(text: str, dtype: str) -> np.ndarray:
-    values: np.ndarray = np.frombuffer(base64.b64decode(text), dtype=dtype)
-    return values.astype(values.dtype.newbyteorder("="))  # a copy, since these bytes cannot be written to
-
-
-def _encode(record: Mapping[str, Any]) -> bytes:
-    text = _to_json(record)
-    return f"{_digest(text)} {text}\n".encode()
-
-
-def _decode(line: bytes) -> dict[str, Any]:
-    """The record of a line. Raises ValueError where it is damaged."""
-    digest, _, text = line.decode().rstrip("\n").partition(" ")
-    if digest != _digest(text):
-        raise ValueError("the checksum is wrong")
-    record: dict[str, Any] = json.loads(text)
-    return record
-
-
-def _to_json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, separators=(",", ":"))
-
-
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
 def _compared(identity: Identity) -> Identity:
     return {name: value for name, value in identity.items() if name != WORDING}
 
 
 def _difference(theirs: Identity, ours: Identity) -> str:
-    """`--epochs 50, now 20`, for all that differs."""
+    """Returns the differences of two identities in words: `--epochs 50, now 20`."""
     differences = []
     for name in _differing(_compared(theirs), _compared(ours)):
         if name != "data":

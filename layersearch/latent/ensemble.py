@@ -41,10 +41,12 @@ from layersearch.engines.training import Training, trained_model
 from layersearch.latent.encoding import encode_scaled, error_quantiles, in_blocks
 from layersearch.randomness import stream_key
 from layersearch.report.results import config_entry
-from layersearch.space.configurations import Trial, TrialResult
 from layersearch.space.ranking import ConfigurationResult, loss_or_infinity
-from layersearch.verdict.uncertainty import Evidence, ScoredPart, count_units, draw_errors, intervals, weigh_fixed
-from layersearch.verdict.verdict import Interval, Verdict, n_draws
+from layersearch.space.trials import Trial, TrialResult
+from layersearch.table.scoring import ScoredPart, count_units
+from layersearch.verdict.evidence import Evidence, loss_and_influences
+from layersearch.verdict.uncertainty import Interval, draw_errors, intervals
+from layersearch.verdict.verdict import Verdict, n_draws
 from layersearch.words import count, difference_text, interval_text, loss_text, percent
 from losses import squared_error_sums
 from models import (
@@ -326,7 +328,7 @@ def compare(
     happened to be scored, by the bootstrap of `uncertainty.py`; both models are taken as they are, so it says nothing
     of how others would do that were trained anew. None with a single row or group.
     """
-    (loss, influence), (other, other_influence) = (weigh_fixed([e], [part]) for e in (errors, others))
+    (loss, influence), (other, other_influence) = (loss_and_influences([e], [part]) for e in (errors, others))
     n_units = count_units([part])
     if n_units < 2:
         return loss, loss - other, None

@@ -25,8 +25,8 @@ from layersearch.engines.weights import Source
 from layersearch.errors import UsageError
 from layersearch.loading.start import find_source, stored_scaling
 from layersearch.space.factors import factors_of
+from layersearch.table.scoring import ScoredPart, bundle_rows, scored_part
 from layersearch.table.splits import Split
-from layersearch.verdict.uncertainty import ScoredPart, bundle_rows, scored_part
 from layersearch.words import count
 
 

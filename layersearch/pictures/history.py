@@ -43,9 +43,10 @@ from layersearch.pictures.style import (
     wrapped,
 )
 from layersearch.search.history import History, Step
-from layersearch.space.configurations import Configuration, TrialResult, layers_of
+from layersearch.space.configurations import Configuration, layers_of
 from layersearch.space.naming import short_name
 from layersearch.space.ranking import ConfigurationResult, Drop
+from layersearch.space.trials import TrialResult
 from layersearch.words import loss_text
 
 if TYPE_CHECKING:

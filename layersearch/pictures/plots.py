@@ -462,7 +462,7 @@ def _name_points(axes: Axes, verdict: Verdict, places: Mapping[Configuration, np
 
 def _chosen(axes: Axes, verdict: Verdict, places: Mapping[Configuration, np.ndarray]) -> dict[Configuration, str]:
     """Puts a ring around the best and a square around the recommended; returns what to call them."""
-    best, simplest = verdict.best, verdict.simplest
+    best, simplest = verdict.best, verdict.recommended
     names = {best.config: "Best: "}
     if verdict.is_known and verdict.n_configurations > 1:
         names |= {simplest.config: "Best and recommended:\n" if simplest is best else "Recommended: "}

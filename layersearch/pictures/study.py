@@ -16,10 +16,9 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from layersearch.pictures.style import COLOURS, FAINT, INK, MARKERS, STYLE, new_figure, save, set_scale
-from layersearch.report.study import change_text, is_told
 from layersearch.space.naming import short_name
 from layersearch.verdict.study import Interaction, MainEffect, Study
-from layersearch.words import level_text, percent
+from layersearch.words import change_text, is_told, level_text, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -144,7 +143,7 @@ def _draw_effects(axes: Axes, study: Study, rows: list[Row], reach: tuple[float,
 
 
 def _look(effect: MainEffect) -> dict[str, Any]:
-    if not is_told(effect):
+    if not is_told(effect.interval):
         return OPEN
     return BETTER if effect.estimate < 0 else WORSE
 
@@ -183,7 +182,7 @@ def _draw_interaction(axes: Axes, study: Study, interaction: Interaction) -> Non
 
 
 def _interaction_title(study: Study, interaction: Interaction) -> str:
-    change = change_text(study, interaction.estimate, interaction.interval).replace("-", "−")
+    change = change_text(interaction.estimate, interaction.interval, study.mean_loss).replace("-", "−")
     names = [f"{f} {level_text(level)}" for f, level in zip(interaction.factors, interaction.levels, strict=True)]
     both = " with ".join(names)
     lines = ["Strongest interaction:", both if len(both) <= WIDE else both.replace(" with ", "\nwith "), change]

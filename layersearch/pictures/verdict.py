@@ -140,8 +140,8 @@ def draw_verdict(
 def choose_rows(verdict: Verdict, finished: Sequence[ConfigurationResult]) -> list[Row]:
     """The best 20 finished configurations, and after a gap the recommended one if it is not among them."""
     shown = list(enumerate(finished[:MOST_ROWS]))
-    if verdict.simplest.config not in {c.config for _, c in shown}:
-        shown.append(([c.config for c in finished].index(verdict.simplest.config), verdict.simplest))
+    if verdict.recommended.config not in {c.config for _, c in shown}:
+        shown.append(([c.config for c in finished].index(verdict.recommended.config), verdict.recommended))
     rows = []
     for rank, c in shown:
         difference = c.final_test_loss - verdict.best.final_test_loss
@@ -215,7 +215,7 @@ def _explanation(verdict: Verdict) -> list[str]:
 def _look(verdict: Verdict, c: ConfigurationResult) -> dict[str, Any]:
     if not verdict.is_known or len(verdict.standings) == 1:
         return UNKNOWN
-    if c.config == verdict.simplest.config:
+    if c.config == verdict.recommended.config:
         return RECOMMENDED
     return TIED if verdict.standings[c.config].is_tied else NOT_TIED
 
@@ -224,7 +224,7 @@ def _status(verdict: Verdict, c: ConfigurationResult) -> str:
     if len(verdict.standings) == 1:
         return ""
     words = ["best" if verdict.is_known else "best measured"] if c.config == verdict.best.config else []
-    if verdict.is_known and c.config == verdict.simplest.config:
+    if verdict.is_known and c.config == verdict.recommended.config:
         words.append("recommended")
     return ", ".join(words) or ("tied" if verdict.standings[c.config].is_tied else "")
 
@@ -252,7 +252,7 @@ def _write_around(figure: Figure, title: str, shown: str, small_print: str) -> N
 
 def _write_columns(axes: Axes, verdict: Verdict, rows: Sequence[Row]) -> tuple[float, float]:
     """Name, parameters and loss left of the axis, status right of it; returns from where to where it may reach."""
-    chosen = {verdict.best.config, verdict.simplest.config} if len(rows) > 1 else set()
+    chosen = {verdict.best.config, verdict.recommended.config} if len(rows) > 1 else set()
     across = blended_transform_factory(axes.figure.dpi_scale_trans, axes.transData)
 
     def write(header: str, words: Sequence[str], align: str, start: float) -> float:

@@ -20,7 +20,7 @@ from layersearch.command.download import N_ROWS
 from layersearch.command.values import DEFAULT_DATA_PATH
 from layersearch.space.factors import read_factors
 from layersearch.space.naming import name_of
-from layersearch.verdict.verdict import Interval
+from layersearch.verdict.uncertainty import Interval
 from layersearch.words import (
     change_text,
     count_of,

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from layersearch.loading.loaded import Loaded
     from layersearch.report.results import Findings
     from layersearch.search.running import Search
-    from layersearch.space.configurations import TrialResult
     from layersearch.space.ranking import ConfigurationResult
+    from layersearch.space.trials import TrialResult
     from layersearch.verdict.verdict import Verdict
     from models import DynamicAutoencoder
 

@@ -23,17 +23,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layersearch.files import replacing
-from layersearch.space.configurations import (
-    Configuration,
-    TrialResult,
-    Variant,
-    decoder_dims,
-    encoder_dims,
-    layers_of,
-    options_of,
-)
+from layersearch.search.history import FULL_GRID
+from layersearch.space.configurations import Configuration, Variant, decoder_dims, encoder_dims, layers_of, options_of
 from layersearch.space.naming import config_text
 from layersearch.space.ranking import ConfigurationResult
+from layersearch.space.trials import TrialResult
 from layersearch.words import count, loss_text
 
 if TYPE_CHECKING:
@@ -51,7 +45,6 @@ METHOD = (
     "standardised difference from a bootstrap over rows or groups and Student's t over trainings, whose variances are "
     "moderated (Smyth 2004, doi:10.2202/1544-6115.1027)"
 )
-FULL_GRID = "grid"  # the strategy that trains every configuration to its end
 RULE = "=" * 70
 ANNOUNCED = {  # files that the closing summary names, in its order: field of `reporting.OutputFiles` -> words
     "search_plot": "Performance plot",
@@ -225,7 +218,7 @@ def _verdict_entry(findings: Findings, verdict: Verdict) -> dict[str, Any]:
         "resampled": verdict.resampled,
         "n_resampled": verdict.n_resampled,
         "best_measured": _brief(verdict.best),
-        "recommended": _brief(verdict.simplest),
+        "recommended": _brief(verdict.recommended),
         "proven": verdict.is_proven if known else None,
         "tied": [layers_of(configuration.config) for configuration in verdict.tied] if known else None,
         **_tied_options(verdict),

@@ -1,29 +1,28 @@
-"""The verdict in words, for the closing summary and the JSON.
+"""The verdict in sentences, for the summary on the console and for the JSON.
 
     for line in state(verdict, probe=probe, honest=honest, n_test=401):
         print(line)
 
-Only what is certain is said flatly; what may be luck is said to be so.
+The sentences state as facts only what the data show at the stated confidence, and call luck what may be luck.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from layersearch.report.results import FULL_GRID
-from layersearch.search.history import History
+from layersearch.search.history import FULL_GRID, History
 from layersearch.space.naming import config_text
 from layersearch.space.ranking import ConfigurationResult
 from layersearch.verdict.probe import Probe
 from layersearch.verdict.verdict import Baseline, Estimate, Verdict
 from layersearch.words import baseline_name, difference_text, interval_text, loss_text, percent
 
-NAMED = 6  # of the tied, by name
+NAMED = 6  # most tied configurations that are named
 TO_THE_END = " trained to the end"
 
 
 def scope_of(history: History | None, ranking: Sequence[ConfigurationResult]) -> str:
-    """What to add to "configurations" where the verdict does not speak of all there are: ` tried`, for one."""
+    """Returns what to add to "configurations" where the verdict is not about the whole space, like ` tried`."""
     if history is None or history.strategy == FULL_GRID:
         return ""
     if any(configuration.drop for configuration in ranking):
@@ -40,10 +39,15 @@ def state(
     time: str = "",
     scope: str = "",
 ) -> list[str]:
-    """The verdict, line by line; those after the first are indented.
+    """Returns the lines of the verdict, of which all but the first are indented.
 
-    `honest`: the chosen configuration's loss on the `n_test` test rows where it was chosen on folds.
-    `time`: how long the suggested epochs would take, e.g. "takes about 25 s". `scope`: what `scope_of` says.
+    Args:
+        verdict: on the search.
+        probe: the convergence probe, if there was one.
+        honest: the chosen configuration's loss on the test rows, where it was chosen by cross-validation.
+        n_test: number of test rows.
+        time: how long a search with the suggested epochs takes, as "takes about 25 s".
+        scope: from `scope_of`.
     """
     lines = [f"Verdict: {_headline(verdict, scope)}"]
     details = []
@@ -85,7 +89,7 @@ def _tied_text(tied: Sequence[ConfigurationResult]) -> str:
 
 
 def _recommendation(verdict: Verdict) -> str:
-    best, simplest = verdict.best, verdict.simplest
+    best, simplest = verdict.best, verdict.recommended
     name = config_text(simplest.config)
     if verdict.is_proven:
         return f"{name}, the best"
@@ -166,7 +170,7 @@ def _length(probe: Probe, time: str) -> str:
 
 
 def _probed(probe: Probe) -> str:
-    """Of what the losses are means."""
+    """Returns what the probe's losses are means of."""
     names = ", ".join(map(config_text, probe.configs))
     which = [f"mean of {names}" if len(probe.configs) > 1 else names]
     which += [f"{probe.repeats} repeats"] if probe.repeats > 1 else []

@@ -1,10 +1,10 @@
-"""The study in words, in the JSON and as a table for a spreadsheet.
+"""The results of a study in sentences, as a part of the JSON, and as a CSV file.
 
     print("\\n".join(state_study(study)))
     document["study"] = study_entry(study, first)
     write_study_csv(output_dir / "study_latent3.csv", study)
 
-The statistics are those of `study.py`, the picture that of `study_plot.py`.
+The statistics are in `verdict/study.py`, the picture is in `pictures/study.py`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layersearch import words
 from layersearch.files import replacing
 from layersearch.report.tables import LINE_END
 from layersearch.space.factors import Factor
 from layersearch.space.naming import config_text
 from layersearch.verdict.study import Interaction, MainEffect, Study
-from layersearch.verdict.verdict import Interval
-from layersearch.words import count, level_text, percent
+from layersearch.words import change_text, count, is_told, level_text, percent
 
 if TYPE_CHECKING:
     from layersearch.search.running import Search
@@ -30,18 +28,19 @@ METHOD = (
     "differences within each repeat; the intervals of all main effects hold together, and so do those of all "
     "interactions (balanced: Beran 1988, Journal of the American Statistical Association 83, 679-686)"
 )
+NAMES = ("factor", "level", "reference")
 CSV_COLUMNS = (
-    *("kind", "factor", "level", "reference", "with_factor", "with_level", "with_reference", "effect"),
+    *("kind", *NAMES, "with_factor", "with_level", "with_reference", "effect"),
     *("standard_error", "low", "high", "strongest", "epochs", "configurations", "repeats"),
 )
-LITTLE = 0.01  # of the loss: a smaller effect is not worth a flag
+LITTLE = 0.01  # share of the loss; a smaller effect does not matter
 
 
 # Words
 
 
 def state_study(study: Study) -> list[str]:
-    """The study, line by line; those after the first are indented."""
+    """Returns the lines of the study, of which all but the first are indented."""
     if not study.main_effects:
         return [f"Study: of {_asked(study)} nothing can be compared.", *_left_out(study)]
     lines = [f"Study at {count(study.epochs, 'epoch')} (at other lengths the answer may differ): {_scope(study)}"]
@@ -66,46 +65,36 @@ def _left_out(study: Study) -> list[str]:
 
 
 def _effect_text(study: Study, effect: MainEffect) -> str:
-    """`dropout 0 instead of 0.1: -0.0049 [-0.0056, -0.0042]`."""
+    """Returns `dropout 0 instead of 0.1: -0.0049 [-0.0056, -0.0042]`."""
     levels = f"{level_text(effect.level)} instead of {level_text(effect.reference)}"
-    return f"{effect.factor} {levels}: {change_text(study, effect.estimate, effect.interval)}"
-
-
-def change_text(study: Study, change: float, interval: Interval | None) -> str:
-    """`-0.0049 [-0.0056, -0.0042]`, as `words.change_text` writes it."""
-    return words.change_text(change, interval, float(study.losses.mean()))
+    return f"{effect.factor} {levels}: {change_text(effect.estimate, effect.interval, study.mean_loss)}"
 
 
 def _strongest_text(study: Study, strongest: Interaction) -> str:
     text = interaction_text(study, strongest)
-    if strongest.interval and not is_told(strongest):
+    if strongest.interval and not is_told(strongest.interval):
         return f"No interaction can be told (the strongest: {text})."
     return f"Strongest interaction: {text}."
 
 
 def interaction_text(study: Study, interaction: Interaction) -> str:
-    """`dropout 0 with normalization none, +0.0031 [+0.0020, +0.0042] on top of what each does alone`."""
+    """Returns `dropout 0 with normalization none, +0.0031 [+0.0020, +0.0042] on top of what each does alone`."""
     names = [f"{f} {level_text(level)}" for f, level in zip(interaction.factors, interaction.levels, strict=True)]
-    change = change_text(study, interaction.estimate, interaction.interval)
+    change = change_text(interaction.estimate, interaction.interval, study.mean_loss)
     return f"{' with '.join(names)}, {change} on top of what each does alone"
 
 
-def is_told(effect: MainEffect | Interaction) -> bool:
-    """Whether it is not luck: its interval keeps off zero."""
-    return words.is_told(effect.interval)
-
-
 def advise(study: Study) -> list[str]:
-    """What to do with it."""
+    """Returns what follows from the study for the user, in one or two lines."""
     if not study.is_known:
         if study.repeats * study.folds == 1:
             return ["No intervals: with one training each luck cannot be told from merit; --repeats 5 can tell."]
         return ["No intervals: a single row or group was scored."]
     give, keep, small, open_ = [], [], [], []
-    least = LITTLE * float(study.losses.mean())
+    least = LITTLE * study.mean_loss
     for factor in study.factors:
         effects = [effect for effect in study.main_effects if effect.factor == factor.name]
-        told = [effect for effect in effects if is_told(effect)]
+        told = [effect for effect in effects if is_told(effect.interval)]
         best = min(told, key=lambda effect: effect.estimate, default=None)
         if all(effect.interval and max(map(abs, effect.interval)) < least for effect in effects):
             small.append(factor.name)
@@ -121,7 +110,7 @@ def advise(study: Study) -> list[str]:
     parts += [f"no difference can be told for {' and '.join(open_)}"] if open_ else []
     text = "; ".join(parts)
     lines = [f"{text[0].upper()}{text[1:]}."]
-    if study.strongest and is_told(study.strongest) and give:
+    if study.strongest and is_told(study.strongest.interval) and give:
         lines.append("They do not simply add up: choose the combination by the verdict rather than each by itself.")
     return lines
 
@@ -130,7 +119,12 @@ def advise(study: Study) -> list[str]:
 
 
 def study_entry(study: Study, first: Search | None) -> dict[str, Any]:
-    """What `study` holds in `results_schema.json`. `first`: the search that chose the configurations, if one did."""
+    """Returns the entry `study` of the results, as `results_schema.json` describes it.
+
+    Args:
+        study: the study.
+        first: the search that chose the study's configurations, if one did.
+    """
     return {
         "statement": state_study(study),
         "method": METHOD,
@@ -140,9 +134,9 @@ def study_entry(study: Study, first: Search | None) -> dict[str, Any]:
         "configurations": study.layers,
         "repeats": study.repeats,
         "left_out": study.left_out,
-        "main_effects": [_main_entry(effect) for effect in study.main_effects],
-        "interactions": [_interaction_entry(interaction) for interaction in study.interactions],
-        "strongest_interaction": _interaction_entry(study.strongest) if study.strongest else None,
+        "main_effects": [_effect_entry(effect) for effect in study.main_effects],
+        "interactions": [_effect_entry(interaction) for interaction in study.interactions],
+        "strongest_interaction": _effect_entry(study.strongest) if study.strongest else None,
         "first_stage": _first_stage(first) if first else None,
     }
 
@@ -158,27 +152,8 @@ def _factor_entry(study: Study, factor: Factor) -> dict[str, Any]:
     }
 
 
-def _main_entry(effect: MainEffect) -> dict[str, Any]:
-    return {
-        "factor": effect.factor,
-        "level": effect.level,
-        "reference": effect.reference,
-        "effect": effect.estimate,
-        "standard_error": effect.standard_error,
-        "interval": effect.interval,
-        "by_configuration": effect.by_configuration,
-    }
-
-
-def _interaction_entry(interaction: Interaction) -> dict[str, Any]:
-    return {
-        "factors": interaction.factors,
-        "levels": interaction.levels,
-        "references": interaction.references,
-        "effect": interaction.estimate,
-        "standard_error": interaction.standard_error,
-        "interval": interaction.interval,
-    }
+def _effect_entry(effect: MainEffect | Interaction) -> dict[str, Any]:
+    return {"effect" if name == "estimate" else name: value for name, value in effect._asdict().items()}
 
 
 def _first_stage(first: Search) -> dict[str, Any]:
@@ -189,28 +164,27 @@ def _first_stage(first: Search) -> dict[str, Any]:
     return {"strategy": first.history.strategy, "ranking": ranking}
 
 
-# A table for a spreadsheet
+# CSV
 
 
 def write_study_csv(path: Path, study: Study) -> None:
-    """One row an effect: the main effects, then the interactions; the variants are rows of the ranking's table."""
+    """Writes one row an effect: the main effects, then the interactions."""
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, CSV_COLUMNS, lineterminator=LINE_END)
         writer.writeheader()
-        for effect in study.main_effects:
-            names = {"factor": effect.factor, "level": effect.level, "reference": effect.reference}
-            writer.writerow(_csv_row(study, effect) | {"kind": "main effect"} | names)
-        for interaction in study.interactions:
-            columns = (("factor", "with_factor"), ("level", "with_level"), ("reference", "with_reference"))
-            values = (interaction.factors, interaction.levels, interaction.references)
-            names = {c: v for some, two in zip(columns, values, strict=True) for c, v in zip(some, two, strict=True)}
-            strongest = interaction == study.strongest
-            writer.writerow(_csv_row(study, interaction) | {"kind": "interaction", "strongest": strongest} | names)
+        effects: list[MainEffect | Interaction] = [*study.main_effects, *study.interactions]
+        writer.writerows(_csv_row(study, effect) for effect in effects)
 
 
 def _csv_row(study: Study, effect: MainEffect | Interaction) -> dict[str, Any]:
+    if isinstance(effect, MainEffect):
+        names = {"kind": "main effect", **dict(zip(NAMES, effect[:3], strict=True))}
+    else:
+        one, other = zip(effect.factors, effect.levels, effect.references, strict=True)
+        names = {"kind": "interaction", "strongest": effect == study.strongest, **dict(zip(NAMES, one, strict=True))}
+        names |= {f"with_{name}": value for name, value in zip(NAMES, other, strict=True)}
     low, high = effect.interval or (None, None)
-    return {
+    return names | {
         "effect": effect.estimate,
         "standard_error": effect.standard_error,
         "low": low,

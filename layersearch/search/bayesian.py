@@ -1,16 +1,19 @@
-"""Bayesian search, with Optuna as the engine.
+"""Bayesian search with Optuna's tree-structured Parzen estimator, as a strategy like those of `strategies.py`.
 
     study = make_study(42, ["loss"])
     plan = bayesian(space, study, n_trials=40, batch_size=2, seed=42, values_of=values_of)
 
-It keeps the form of `strategies.py`. Configurations are proposed in batches and told back in the order in which they
-were asked for, and every run tells the study from its start: what is known is answered at once, so that an
-interrupted search proposes what it would have proposed. Nothing is trained twice.
+Configurations are proposed in batches, and their results are told to the study in the order of the proposals. A
+resumed search starts with an empty study and tells it everything again, with the results that the journal holds. It
+therefore proposes what it would have proposed without the interruption, and nothing is trained twice.
 
-Every parameter has bounds of its own that never change. `layers`; `width_1`, a position in the ascending list of
-widths; and `share_2`, …: how far up the list, as a share of the positions that the layer before leaves, so that no
-layer is wider than the one before it. The tree-structured Parzen estimator: Bergstra et al. 2011,
-https://papers.nips.cc/paper/4443; several objectives: Ozaki et al. 2022, doi:10.1613/jair.1.13188.
+The parameters of the study have bounds that never change, as the estimator requires: `layers` is the number of hidden
+layers, `width_1` the position of the first width in the ascending list of widths, and `share_2`, `share_3`, … the
+position of each further width as a share of the positions up to that of the layer before, so that no layer is wider
+than the one before it. With the arrangement "any" the further widths are positions, too: `width_2`, `width_3`, …
+
+Sources: tree-structured Parzen estimator, Bergstra et al. 2011, https://papers.nips.cc/paper/4443; several
+objectives, Ozaki et al. 2022, doi:10.1613/jair.1.13188.
 """
 
 from __future__ import annotations
@@ -36,14 +39,14 @@ from layersearch.space.ranking import ConfigurationResult
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
-STARTUP = 5  # trials drawn at random before the first proposal
-PATIENCE = 20  # proposals in a row of what is known already, before one is drawn at random
+STARTUP = 5  # configurations drawn at random before the estimator proposes any
+PATIENCE = 20  # proposals of known configurations in a row, after which a new one is drawn at random
 STUDY_NAME = "hidden layers"
-Values = list[float] | None  # of the objectives; None: failed
+Values = list[float] | None  # of the objectives; None for a failed configuration
 
 
 def make_study(seed: int, objectives: list[str], storage: BaseStorage | None = None) -> optuna.Study:
-    """An empty study that minimises these objectives, by the names that Optuna's pictures will show."""
+    """Returns an empty study that minimises the objectives with these names, which Optuna's pictures show."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -62,12 +65,17 @@ def make_study(seed: int, objectives: list[str], storage: BaseStorage | None = N
 
 
 def open_storage(path: Path, search: str, *, fresh: bool) -> BaseStorage:
-    """An empty journal file for Optuna, in place of the one of an earlier run of the same `search`.
+    """Returns an empty storage for Optuna in a file, which `optuna-dashboard PATH` can show during the search.
 
-    What it held comes again: everything is told from the start. `optuna-dashboard PATH` shows it, also meanwhile.
+    A file of an earlier run of the same search is replaced, because everything is told to the study again.
+
+    Args:
+        path: of the file.
+        search: digest of the search, which the file's study must have as the attribute "search".
+        fresh: whether to replace the file of another search, too.
 
     Raises:
-        UsageError: the file is another search's.
+        UsageError: the file belongs to another search, or is a folder.
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder; move it, or give another --output_dir")
@@ -84,7 +92,7 @@ def _search_of(path: Path) -> str | None:
     try:
         study = optuna.load_study(study_name=STUDY_NAME, storage=JournalStorage(JournalFileBackend(str(path))))
         return str(study.user_attrs.get("search"))
-    except Exception:  # whatever Optuna makes of a file that is none of its own, or damaged
+    except Exception:  # Optuna raises anything for a foreign or damaged file
         return None
 
 
@@ -97,7 +105,16 @@ def bayesian(
     seed: int,
     values_of: Callable[[ConfigurationResult], Values],
 ) -> Plan:
-    """Up to `n_trials` different configurations, `batch_size` at a time."""
+    """Returns the plan that proposes up to `n_trials` different configurations in batches.
+
+    Args:
+        space: the configurations to choose from.
+        study: an empty study from `make_study`.
+        n_trials: number of configurations, at most the size of the space.
+        batch_size: number of configurations that are proposed before the results of the first are known.
+        seed: of the configurations that are drawn at random where the estimator repeats itself.
+        values_of: returns the objectives of a configuration's result.
+    """
     generator = random.Random(stream_key(seed, "bayesian search", "when stuck"))
     known: dict[Configuration, Values] = {}
     n_trials = min(n_trials, space.size)
@@ -113,9 +130,9 @@ def bayesian(
 def _ask(
     space: Space, study: optuna.Study, known: Mapping[Configuration, Values], n: int, generator: random.Random
 ) -> list[tuple[optuna.Trial, Configuration]]:
-    """Proposals among which are `n` configurations that are not known, in the order of asking.
+    """Returns proposals with `n` different unknown configurations among them, in the order of the proposals.
 
-    One that is known is told at once, and so is not among them.
+    A known configuration that is proposed is told to the study at once and not returned.
     """
     asked: list[tuple[optuna.Trial, Configuration]] = []
     new: set[Configuration] = set()
@@ -145,7 +162,7 @@ def _tell(study: optuna.Study, trial: optuna.Trial, values: Values) -> None:
 
 
 def _draw_unseen(space: Space, seen: set[Configuration], generator: random.Random) -> Configuration:
-    """One that was not yet proposed, each as likely as any other; there must be one."""
+    """Returns a configuration that was not seen, drawn uniformly at random; there must be one."""
     if space.size > 2 * len(seen):
         while (config := space.sample(generator)) in seen:
             pass
@@ -157,7 +174,7 @@ def _draw_unseen(space: Space, seen: set[Configuration], generator: random.Rando
 
 
 def propose(space: Space, trial: optuna.Trial) -> Configuration:
-    """The configuration that the study proposes."""
+    """Returns the configuration that the study proposes."""
     if space.arrangement == "asymmetric":
         return join_dims(_half(space, trial, "encoder_"), _half(space, trial, "decoder_")[::-1])
     return space.complete(_half(space, trial, ""))
@@ -177,7 +194,7 @@ def _half(space: Space, trial: optuna.Trial, prefix: str) -> Widths:
 
 
 def parameters_of(space: Space, config: Configuration) -> dict[str, float]:
-    """What `propose` makes this configuration from."""
+    """Returns the parameters from which `propose` makes this configuration."""
     if space.arrangement == "asymmetric":
         encoder, decoder = encoder_dims(config), decoder_dims(config)[::-1]
         return _half_parameters(space, encoder, "encoder_") | _half_parameters(space, decoder, "decoder_")

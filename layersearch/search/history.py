@@ -1,4 +1,4 @@
-"""How a search went: what was found after how much training.
+"""The history of a search: which loss was reached after how much training.
 
 history = History("halving", space_size=125, epochs=20, threads=2)
 history.add(configuration)             # in the order in which the strategy asked for them
@@ -13,31 +13,33 @@ from typing import NamedTuple
 from layersearch.space.configurations import Configuration
 from layersearch.space.ranking import ConfigurationResult
 
+FULL_GRID = "grid"  # the strategy that trains every configuration to its end
+
 
 class Step(NamedTuple):
-    """A configuration that has come to its end, was paused, or has failed."""
+    """A configuration that finished, paused or failed."""
 
     config: Configuration
-    trainings: float  # all so far, in trainings of full length
-    seconds: float  # all so far, with as many at a time as there were threads
-    loss: float | None  # its final test loss; None if it has none (yet)
-    best_loss: float | None  # the lowest so far; None while there is none
+    trainings: float  # epochs of the search so far, in units of a full training
+    seconds: float  # training time of the search so far, divided by the number of threads
+    loss: float | None  # final test loss of the configuration; None if it paused or failed
+    best_loss: float | None  # lowest final test loss so far; None before the first
 
 
 @dataclass
 class History:
-    """The steps of a search by one strategy, in the order in which it asked for them."""
+    """The steps of a search by one strategy, in the order in which the strategy asked for them."""
 
     strategy: str
-    space_size: int  # configurations that there are to try
-    epochs: int  # of a training of full length
+    space_size: int  # number of configurations in the space
+    epochs: int  # of a full training
     threads: int
     steps: list[Step] = field(default_factory=list)
     _epochs_before: dict[Configuration, int] = field(default_factory=dict)
     _seconds_before: dict[Configuration, float] = field(default_factory=dict)
 
     def add(self, configuration: ConfigurationResult) -> None:
-        """One more is finished, or has come as far as its next pause."""
+        """Adds a configuration that finished, paused or failed."""
         config, last = configuration.config, self.steps[-1] if self.steps else Step((), 0.0, 0.0, None, None)
         epochs = sum(len(result.test_losses) for result in configuration.trials)
         seconds = sum(result.seconds for result in configuration.trials)
@@ -58,5 +60,5 @@ class History:
 
     @property
     def tried(self) -> int:
-        """How many configurations were trained, however far."""
+        """Number of configurations that were trained, for any number of epochs."""
         return len({step.config for step in self.steps})

@@ -1,9 +1,9 @@
-"""What the console shows while trials are trained.
+"""The progress that the console shows during a search.
 
     with Progress(total, console=console) as progress:
         progress.update("[64, 64] 0.0379")
 
-On a terminal a live bar, as wide as it; elsewhere a plain line about every tenth of the work.
+A terminal shows a live bar of its own width. Anything else gets a plain line after about every tenth of the trainings.
 """
 
 from __future__ import annotations
@@ -17,11 +17,17 @@ from layersearch.console import Console
 
 
 class Progress:
-    """Trainings done of all, best so far, time left; nothing where `quiet`."""
+    """Shows how many trainings are done, the best configuration so far and the time left; nothing if `console.quiet`.
+
+    Args:
+        total: number of trainings.
+        console: where lines of text go.
+        stream: where the bar or the lines of progress go; standard output by default.
+    """
 
     def __init__(self, total: int, *, console: Console, stream: TextIO | None = None) -> None:
         self.total = total
-        self.done = self.done_before = 0  # the latter by an earlier run
+        self.done = self.done_before = 0  # the latter were done by an earlier run
         self.console = console
         self.stream = stream or sys.stdout
         self.started = time.monotonic()
@@ -32,12 +38,12 @@ class Progress:
                 self.bar = self._bar()
 
     def _bar(self) -> Any:
-        """The live bar; None where nobody would see it live."""
+        """Returns the live bar; None unless the stream is a terminal."""
         if not (self.stream and self.stream.isatty()):
             return None
         from tqdm import tqdm
 
-        tqdm.monitor_interval = 0  # no thread of its own, which would not survive a terminal that closes
+        tqdm.monitor_interval = 0  # tqdm's monitor thread fails when the terminal closes
         return tqdm(
             total=self.total,
             file=self.stream,
@@ -47,7 +53,7 @@ class Progress:
         )
 
     def say(self, text: str) -> None:
-        """A line of its own, above the bar where there is one."""
+        """Prints a line, above the bar if there is one."""
         if self.bar is None:
             self.console.say(text)
             return
@@ -55,14 +61,19 @@ class Progress:
             self.bar.write(text, file=self.stream)
 
     def skip(self, n: int) -> None:
-        """So many trainings turn out not to be needed."""
+        """Takes `n` trainings off the total, because they turn out not to be needed."""
         self.total -= n
         self.next_line = self._line_after(self.done)
         if self.bar is not None:
             self.bar.total = self.total
 
     def update(self, best: str, *, is_new: bool = True) -> None:
-        """One more training is done, or was done by an earlier run; `best` says what leads, or is empty."""
+        """Counts one more training as done.
+
+        Args:
+            best: name and loss of the best configuration so far; empty if there is none.
+            is_new: whether it was trained now, not by an earlier run, so that its time counts.
+        """
         self.done += 1
         if not is_new:
             self.done_before += 1

@@ -21,14 +21,14 @@ from layersearch.engines.workers import available_cores
 from layersearch.errors import UsageError
 from layersearch.journal.journal import Journal
 from layersearch.loading.loaded import Loaded
-from layersearch.report.results import FULL_GRID
-from layersearch.search.history import History
+from layersearch.search.history import FULL_GRID, History
 from layersearch.search.progress import Progress
-from layersearch.search.strategies import Batch, Plan, draw_distinct, everything, follow, halving, rungs
-from layersearch.space.configurations import Configuration, ParameterCounts, Space, Trial, TrialResult, plan_trials
+from layersearch.search.strategies import Plan, draw_distinct, everything, follow, halving, rungs
+from layersearch.space.configurations import Configuration, ParameterCounts, Space
 from layersearch.space.factors import count_options, cross, factors_of
 from layersearch.space.naming import config_text
 from layersearch.space.ranking import ConfigurationResult, ResultCollector
+from layersearch.space.trials import Trial, TrialResult, plan_trials
 from layersearch.words import count, loss_text
 
 if TYPE_CHECKING:
@@ -101,28 +101,25 @@ def _train(
         return [replace(trial, repeat=first_repeat + trial.repeat) for trial in trials] if first_repeat else trials
 
     collector = ResultCollector(trials_each, ParameterCounts(input_dim, latent_dim, **training.settings.normalizations))
-    kept: set[Trial] = set()
+    kept: Collection[Trial] = ()
     with Progress(trials_each * sum(sizes), console=console) as progress:
-
-        def on_batch(batch: Batch, trials: Sequence[Trial]) -> None:
+        for event in follow(plan, training, trials_of, collector, history):
+            if isinstance(event, TrialResult):
+                best = collector.best
+                leader = f"{config_text(best.config)} {loss_text(best.final_test_loss)}" if best else ""
+                progress.update(leader, is_new=event.trial not in kept)
+                continue
+            batch, trials = event
             is_first = not kept and not history.steps
             progress.skip(trials_each * len(batch.configurations) - len(trials))
-            kept.clear()
-            kept.update(training.kept(trials, pause_after=batch.pause_after))
+            kept = set(training.kept(trials, pause_after=batch.pause_after))
             if is_first and kept and training.journal:
                 progress.say(resumption(trials, kept, training.journal, is_all=is_all))
             elif history.strategy == "halving" and history.steps:
                 progress.say(
                     f"Going on with the best {len(batch.configurations)} of {history.space_size} configurations"
                 )
-
-        def on_result(result: TrialResult) -> None:
-            best = collector.best
-            leader = f"{config_text(best.config)} {loss_text(best.final_test_loss)}" if best else ""
-            progress.update(leader, is_new=result.trial not in kept)
-
-        unfinished = follow(plan, training, trials_of, collector, history, on_batch=on_batch, on_result=on_result)
-    return Search(collector.ranking(without=unfinished), history, sizes[0])
+    return Search(collector.ranking(), history, sizes[0])
 
 
 def make_plan(arguments: argparse.Namespace, space: Space, training: Training) -> Plan:

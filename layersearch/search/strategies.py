@@ -1,27 +1,29 @@
-"""Which of the space's configurations are trained, in which order and how far.
+"""The strategies of a search: which configurations are trained, in which order and for how many epochs.
 
     plan = halving(configurations, epochs=20, min_epochs=2, factor=3)
-    batch = next(plan)                          # Batch: configurations, and after how many epochs they pause
-    batch = plan.send(results)                  # the results of the last, one a configuration, in its order
+    for event in follow(plan, training, trials_of, collector, history):
+        ...                                     # a BatchStart, then the result of each of its trials
 
-A strategy is a generator of batches and ends when the search is over. It sees nothing but the results of what it
-asked for, in the order in which it asked: so the same results give the same search, whenever they came. The trials of
-a batch are every repeat and fold of its configurations. `bayesian.py` holds the one that needs Optuna.
+A strategy is a generator. It yields a `Batch` of configurations to train, is sent their results, one a configuration
+and in the same order, and ends when the search is over. It sees nothing but the results of what it asked for, so that
+the same results always give the same search. A new strategy is a new generator here, and a line in
+`running.make_plan`; `bayesian.py` holds the one that needs Optuna.
 
-Successive halving: Jamieson & Talwalkar 2016, arXiv:1502.07943. Random search: Bergstra & Bengio 2012,
-https://jmlr.org/papers/v13/bergstra12a.html.
+Sources: random search, Bergstra & Bengio 2012, https://jmlr.org/papers/v13/bergstra12a.html; successive halving,
+Jamieson & Talwalkar 2016, arXiv:1502.07943.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from layersearch.randomness import stream_key
 from layersearch.search.history import History
-from layersearch.space.configurations import Configuration, Space, Trial, TrialResult
+from layersearch.space.configurations import Configuration, Space
 from layersearch.space.ranking import ConfigurationResult, ResultCollector, loss_so_far
+from layersearch.space.trials import Trial, TrialResult
 
 if TYPE_CHECKING:
     from layersearch.engines.training import Training
@@ -30,10 +32,17 @@ Plan = Generator["Batch", list[ConfigurationResult], None]
 
 
 class Batch(NamedTuple):
-    """Configurations to train side by side; all the way, or until they pause after so many epochs."""
+    """Configurations that are trained side by side, to their end or until they pause after so many epochs."""
 
     configurations: Sequence[Configuration]
     pause_after: int | None = None
+
+
+class BatchStart(NamedTuple):
+    """The event that a batch begins."""
+
+    batch: Batch
+    trials: Sequence[Trial]  # those that are trained; others of the batch failed or stopped early before
 
 
 def follow(
@@ -42,53 +51,68 @@ def follow(
     trials_of: Callable[[Sequence[Configuration]], Sequence[Trial]],
     collector: ResultCollector,
     history: History,
-    *,
-    on_batch: Callable[[Batch, Sequence[Trial]], None] = lambda batch, trials: None,
-    on_result: Callable[[TrialResult], None] = lambda result: None,
-) -> set[Configuration]:
-    """Trains what `plan` asks for until it ends, or `training` is told to stop; all results go to `collector`.
+) -> Iterator[BatchStart | TrialResult]:
+    """Trains what a plan asks for, until the plan ends or `training` is told to stop.
 
-    `trials_of`: the trials of some configurations, in the order in which they are started. Returns the configurations
-    that would have gone on.
+    If it is told to stop, the configurations that are not at their end are excluded from the collector's ranking.
+
+    Args:
+        plan: the strategy.
+        training: trains the trials.
+        trials_of: returns the trials of some configurations, in the order in which they are to be started.
+        collector: receives each result before it is yielded.
+        history: receives each configuration when its batch ends.
+
+    Yields:
+        The start of each batch, and after it the result of each of its trials.
     """
-    is_settled: dict[Trial, bool] = {}
-    batch, paused = next(plan, None), set[Configuration]()
+    settled: set[Trial] = set()  # trials that came to their end, also by failing or stopping early
+    paused: set[Configuration] = set()
+    batch = _next_batch(plan, None)
     while batch:
         training.drop(trials_of(list(paused - set(batch.configurations))))
-        trials = [t for t in trials_of(batch.configurations) if not is_settled.get(t)]
-        go_on = {trial.config for trial in trials}  # the others have stopped early, or failed
-        on_batch(batch, trials)
+        trials = [trial for trial in trials_of(batch.configurations) if trial not in settled]
+        trained = {trial.config for trial in trials}
+        yield BatchStart(batch, trials)
         n_done = 0
-        for trained in training.run(trials, pause_after=batch.pause_after):
+        for result in training.run(trials, pause_after=batch.pause_after):
             n_done += 1
-            is_settled[trained.trial] = not trained.is_paused
-            collector.add(trained)
-            on_result(trained)
+            if not result.is_paused:
+                settled.add(result.trial)
+            collector.add(result)
+            yield result
+        done = batch.configurations
         if n_done < len(trials):
-            done = [config for config in batch.configurations if all(map(is_settled.get, trials_of([config])))]
-            for config in done:
-                if config in go_on:
-                    history.add(collector.configuration(config))
-            return set(batch.configurations) - set(done)
-        results = [collector.configuration(config) for config in batch.configurations]
-        for result in results:
-            if result.config in go_on:
-                history.add(result)
-        paused = {result.config for result in results if result.drop}
-        try:
-            batch = plan.send(results)
-        except StopIteration:
-            break
-    return set()
+            done = [config for config in done if settled.issuperset(trials_of([config]))]
+            collector.exclude(set(batch.configurations) - set(done))
+        results = [collector.configuration(config) for config in done]
+        for configuration in results:
+            if configuration.config in trained:
+                history.add(configuration)
+        if n_done < len(trials):
+            return
+        paused = {configuration.config for configuration in results if configuration.drop}
+        batch = _next_batch(plan, results)
+
+
+def _next_batch(plan: Plan, results: list[ConfigurationResult] | None) -> Batch | None:
+    """Returns the batch that the plan asks for after these results (None: its first); None where it has ended."""
+    try:
+        return next(plan) if results is None else plan.send(results)
+    except StopIteration:
+        return None
 
 
 def everything(configurations: Iterable[Configuration]) -> Plan:
-    """All of them: grid and random search."""
+    """Returns the plan that trains all these configurations: grid search, and random search."""
     yield Batch(list(configurations))
 
 
 def draw_distinct(space: Space, n: int, seed: int) -> list[Configuration]:
-    """`n` configurations drawn without replacement, all of them if there are no more; those of a smaller `n` first."""
+    """Returns `n` configurations drawn without replacement, or all if there are fewer.
+
+    The first of them are those that a smaller `n` would give.
+    """
     generator = random.Random(stream_key(seed, "random search"))
     drawn: dict[Configuration, None] = {}
     while len(drawn) < min(n, space.size):
@@ -97,7 +121,7 @@ def draw_distinct(space: Space, n: int, seed: int) -> list[Configuration]:
 
 
 def rungs(epochs: int, min_epochs: int, factor: int) -> list[int]:
-    """After how many epochs the worse part is dropped: `min_epochs`, then `factor` times as many each time."""
+    """Returns the epochs after which the worse part is dropped: `min_epochs`, then `factor` times as many each time."""
     after = []
     while min_epochs < epochs:
         after.append(min_epochs)
@@ -106,10 +130,12 @@ def rungs(epochs: int, min_epochs: int, factor: int) -> list[int]:
 
 
 def halving(configurations: Iterable[Configuration], *, epochs: int, min_epochs: int, factor: int) -> Plan:
-    """All start; at each rung the best 1/`factor` of those still in it go on from where they are, the rest are dropped.
+    """Returns the plan of successive halving.
 
-    Best is whose test loss (mean over repeats and folds) is lowest at that epoch; ties go to the smaller model. What
-    has failed is dropped first, what has stopped early stays in the comparison with the loss it stopped at.
+    All configurations start. At each rung (see `rungs`) the best 1/`factor` of those still in the search continue from
+    where they are, and the others are dropped. The best have the lowest test loss at that epoch, a mean over repeats
+    and folds; of equals the smaller model. Failed configurations are dropped first. One that has stopped early is
+    compared by the loss of the weights that it kept.
     """
     running = list(configurations)
     for pause_after in rungs(epochs, min_epochs, factor):

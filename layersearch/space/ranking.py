@@ -1,23 +1,25 @@
-"""From trial results to a ranking of the configurations.
+"""From the results of trials to a ranking of the configurations.
 
-    ranking = rank_configurations(results, model_params)   # best first, failed ones last
+    ranking = rank_configurations(results, model_params)   # best first, failed configurations last
 
-Plain NumPy; knows nothing of torch, training or files.
+Symbols:
+    R repeats · K folds (1 without folds) · E epochs
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from layersearch.space.configurations import Configuration, Trial, TrialResult, decoder_dims, encoder_dims, options_of
+from layersearch.space.configurations import Configuration, decoder_dims, encoder_dims, options_of
+from layersearch.space.trials import Trial, TrialResult
 
-BYTES_PER_PARAMETER = 16  # while it is trained: itself, its gradient and two moments
+BYTES_PER_PARAMETER = 16  # during training: the parameter, its gradient and two moments of AdamW
 
 
 class Drop(NamedTuple):
@@ -29,15 +31,15 @@ class Drop(NamedTuple):
 
 @dataclass(frozen=True)
 class ConfigurationResult:
-    """One configuration over all its repeats, and folds where there are any. R repeats, K folds, E epochs."""
+    """The results of all trials of one configuration, and what follows from them."""
 
     config: Configuration
     model_params: int
-    trials: tuple[TrialResult, ...]  # R of them, or R x K: in the order of their repeats, then folds
+    trials: tuple[TrialResult, ...]  # R x K, ordered by repeat, then by fold
 
     @cached_property
     def failure(self) -> str | None:
-        """None, or why this configuration is not ranked: its first training that failed, or where it was dropped."""
+        """Why the configuration is not ranked: its first failed trial, or where it was dropped; None if ranked."""
         for result in self.trials:
             if result.out_of_memory:
                 size = BYTES_PER_PARAMETER * self.model_params / 1e6
@@ -52,86 +54,91 @@ class ConfigurationResult:
 
     @cached_property
     def drop(self) -> Drop | None:
-        """Where this configuration was left behind, if it was."""
+        """Where the search stopped training this configuration before its end, if it did."""
         if not any(result.is_paused for result in self.trials) or any(result.has_failed for result in self.trials):
             return None
         return Drop(max(len(result.test_losses) for result in self.trials if result.is_paused), loss_so_far(self))
 
     @property
     def repeats(self) -> int:
-        """R."""
+        """Number of repeats."""
         return len({result.trial.repeat for result in self.trials})
 
     @property
     def first_repeat(self) -> int:
-        """The number of its first repeat: not 0 where others were trained before, to choose it."""
+        """Number of the first repeat; not 0 where the repeats before it chose the configuration."""
         return self.trials[0].trial.repeat
 
     @property
     def folds(self) -> int:
-        """K; 1 where nothing is cross-validated."""
+        """Number of folds; 1 without cross-validation."""
         return len({result.trial.fold for result in self.trials})
 
     @property
     def status(self) -> str:
-        """ "ok", or why the configuration is not ranked."""
+        """The word "ok", or why the configuration is not ranked."""
         return self.failure or "ok"
 
     @property
     def is_cross_validated(self) -> bool:
-        """Whether it was scored on folds of the training rows."""
+        """Whether the configuration was scored on folds of the training rows."""
         return self.trials[0].trial.fold is not None
 
     @property
     def train_loss_per_repeat(self) -> list[float | None]:
-        """[R] loss of all training rows after the last epoch, a mean over the folds; None where one diverged."""
-        losses = np.array([_or_nan(result.final_train_loss) for result in self.trials])
-        means = losses.reshape(self.repeats, self.folds).mean(axis=1)
-        return [None if np.isnan(loss) else loss for loss in means.tolist()]
+        """[R] final training loss of each repeat, a mean over its folds; None where one failed."""
+        return _mean_per_repeat(self._by_fold([result.final_train_loss for result in self.trials]))
 
     @cached_property
     def losses(self) -> np.ndarray:
-        """[R, K] final test loss of each training; NaN where it diverged."""
-        return np.array([_or_nan(result.final_test_loss) for result in self.trials]).reshape(self.repeats, self.folds)
+        """[R, K] final test loss of each trial; NaN where it failed."""
+        return self._by_fold([result.final_test_loss for result in self.trials])
 
     @property
     def test_loss_per_repeat(self) -> list[float | None]:
-        """[R] final test loss of each repeat, a mean over its folds; None where one diverged."""
-        return [None if np.isnan(loss) else loss for loss in self.losses.mean(axis=1).tolist()]
+        """[R] final test loss of each repeat, a mean over its folds; None where one failed."""
+        return _mean_per_repeat(self.losses)
+
+    def _by_fold(self, losses: list[float | None]) -> np.ndarray:
+        return np.array(losses, dtype=float).reshape(self.repeats, self.folds)  # None becomes NaN
 
     @cached_property
     def final_test_loss(self) -> float:
-        """Mean final test loss over the repeats (and folds); NaN for a failed configuration."""
+        """Mean final test loss over repeats and folds; NaN where a trial failed."""
         return float(self.losses.mean())
 
     @cached_property
     def final_test_loss_sd(self) -> float | None:
-        """Sample standard deviation over the repeats; None with one repeat or a failed one."""
+        """Sample standard deviation of the final test loss over the repeats; None with one repeat or a failed trial."""
         if self.failure or self.repeats < 2:
             return None
         return float(self.losses.mean(axis=1).std(ddof=1))
 
     @property
     def test_curves(self) -> np.ndarray:
-        """[R x K, E] test loss by epoch. One that stopped early stays at the loss of the weights it kept.
+        """[R x K, E] test loss of each trial by epoch, for a configuration that did not fail.
 
-        Only for a configuration that did not fail.
+        The curve of a trial that stopped early is continued at the loss of the weights that it kept.
         """
         longest = max(len(result.test_losses) for result in self.trials)
-        return np.stack([_held(result, longest) for result in self.trials])
+        return np.stack([_continued_curve(result, longest) for result in self.trials])
 
     @property
     def best_trained(self) -> TrialResult:
-        """The training with the lowest final training loss: chosen without a look at the test rows."""
+        """The trial with the lowest final training loss; the test rows have no part in this choice."""
         return min(self.trials, key=lambda result: loss_or_infinity(result.final_train_loss))
 
 
 def rank_configurations(
     results: Iterable[TrialResult], model_params: Mapping[Configuration, int]
 ) -> list[ConfigurationResult]:
-    """Groups trials by configuration; lowest mean final test loss first, failed configurations last.
+    """Returns the configurations of these trials by their mean final test loss, failed configurations last.
 
-    Ties go to the smaller model. The order of `results` does not matter.
+    Of configurations with equal losses the smaller model comes first. The order of `results` does not matter.
+
+    Args:
+        results: of all trials of each configuration.
+        model_params: by configuration, its number of parameters.
     """
     grouped: dict[Configuration, list[TrialResult]] = defaultdict(list)
     for result in results:
@@ -148,18 +155,22 @@ def _trial_key(result: TrialResult) -> tuple[int, int]:
 
 
 def loss_so_far(configuration: ConfigurationResult) -> float:
-    """The mean test loss of its trainings as far as they have come; infinite where one has failed."""
+    """Returns the mean of the latest test losses of all trials, finished or paused; infinite where one has failed."""
     losses = [result.test_losses[-1] if result.is_paused else result.final_test_loss for result in configuration.trials]
     return float(np.mean([loss_or_infinity(loss) for loss in losses]))
 
 
-def _held(result: TrialResult, epochs: int) -> np.ndarray:
+def _mean_per_repeat(losses: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(loss) else loss for loss in losses.mean(axis=1).tolist()]
+
+
+def _continued_curve(result: TrialResult, epochs: int) -> np.ndarray:
     kept = result.test_losses[-1] if result.final_test_loss is None else result.final_test_loss
     return np.pad(result.test_losses, (0, epochs - len(result.test_losses)), constant_values=kept)
 
 
 def _rank_key(configuration: ConfigurationResult) -> tuple[Any, ...]:
-    """Finished ones by their loss, then dropped ones, the last dropped first, then failed ones."""
+    """Orders finished configurations by loss, then dropped ones, the last dropped first, then failed ones."""
     config, drop = configuration.config, configuration.drop
     group = 0 if configuration.failure is None else 1 if drop else 2
     loss = drop.loss if drop else loss_or_infinity(configuration.final_test_loss)
@@ -174,10 +185,14 @@ def _rank_key(configuration: ConfigurationResult) -> tuple[Any, ...]:
 
 
 class ResultCollector:
-    """Takes results as they come, in any order, and knows which configuration leads.
+    """Collects results in any order during a search and knows the best configuration so far.
 
-    A trial's weights are kept only while its configuration leads or is unfinished, so that memory does
-    not grow with the size of the search times that of its models.
+    The weights of a trial are kept only while its configuration is the best or unfinished, so that the memory does not
+    grow with the number of configurations.
+
+    Args:
+        trials_each: number of trials of each configuration.
+        model_params: by configuration, its number of parameters.
     """
 
     def __init__(self, trials_each: int, model_params: Mapping[Configuration, int]) -> None:
@@ -185,13 +200,14 @@ class ResultCollector:
         self._trials_each = trials_each
         self._model_params = model_params
         self._results: dict[Configuration, dict[Trial, TrialResult]] = defaultdict(dict)
+        self._excluded: set[Configuration] = set()
 
     def add(self, result: TrialResult) -> None:
-        """One more trial is done, or has come further."""
+        """Adds the result of a trial that has finished, or that has reached its next pause."""
         results = self._results[result.trial.config]
         results[result.trial] = result
         if len(results) < self._trials_each or any(trained.is_paused for trained in results.values()):
-            return  # weights stay until it is at its end
+            return  # the weights are needed to continue, or to be compared
         finished = self.configuration(result.trial.config)
         contenders = [finished] if self.best is None else [self.best, finished]
         leader = min(contenders, key=_rank_key)
@@ -202,12 +218,16 @@ class ResultCollector:
                 losing.update({trial: _without_weights(result) for trial, result in losing.items()})
 
     def configuration(self, config: Configuration) -> ConfigurationResult:
-        """What is known of this one, of which every trial is there."""
+        """Returns the result of a configuration of which all trials were added."""
         return rank_configurations(self._results[config].values(), self._model_params)[0]
 
-    def ranking(self, without: Collection[Configuration] = ()) -> list[ConfigurationResult]:
-        """All configurations of which every trial is there, but for some, best first; see `rank_configurations`."""
-        known = {config: results for config, results in self._results.items() if config not in without}
+    def exclude(self, configurations: Iterable[Configuration]) -> None:
+        """Leaves these configurations out of the ranking, because the search was interrupted before their end."""
+        self._excluded.update(configurations)
+
+    def ranking(self) -> list[ConfigurationResult]:
+        """Returns all configurations of which all trials were added, as `rank_configurations` orders them."""
+        known = {config: results for config, results in self._results.items() if config not in self._excluded}
         complete = [results for results in known.values() if len(results) == self._trials_each]
         return rank_configurations([result for results in complete for result in results.values()], self._model_params)
 
@@ -216,10 +236,6 @@ def _without_weights(result: TrialResult) -> TrialResult:
     return replace(result, parameters=np.empty(0, dtype=np.float32))
 
 
-def _or_nan(loss: float | None) -> float:
-    return np.nan if loss is None else loss
-
-
 def loss_or_infinity(loss: float | None) -> float:
-    """The loss, to be compared: infinite where there is none."""
+    """Returns the loss for a comparison: infinite where it is None or NaN."""
     return np.inf if loss is None or np.isnan(loss) else loss

@@ -1,19 +1,24 @@
-"""What a search has to beat: the column means, and PCA with as many components as the latent has dimensions.
+"""The baselines that a search has to beat: column means, and PCA with as many components as latent dimensions.
 
     errors = baseline_errors(table, latent_dim=3)  # {"column means": [N_test, 2], "PCA": [N_test, 2]}
     losses = {name: loss_of_sums(sums, test_targets) for name, sums in errors.items()}
 
-Both are fitted on the training rows and scored on the test rows as the autoencoders are (`losses.py`), in float64 on
-the CPU. Where cells are missing, PCA is fitted as its probabilistic twin, which has the same axes and needs the
-observed cells alone: by EM, whose steps are the expected mean and covariance of the completed rows, and the model
-that fits these best, in closed form. Without missing cells that is ordinary PCA, at once.
+Symbols:
+    N rows · F features (columns) · K components · B rows of a chunk · P patterns of missing cells
 
-A row with missing cells is completed by what its observed ones let expect, then projected like any other. Least
-squares on the observed cells would flatter PCA: three components reproduce any two cells perfectly. On the published
-table (8 components, loss 0.018) with 40 % of the cells taken out, least squares gives 0.011, the expectation 0.015.
+Both baselines are fitted on the training rows and scored on the test rows like the autoencoders (`losses.py`), in
+float64 on the CPU.
 
-Probabilistic PCA, missing cells, the projection: Tipping & Bishop 1999, doi:10.1111/1467-9868.00196. EM on the
-moments of incomplete rows: Dempster, Laird & Rubin 1977, doi:10.1111/j.2517-6161.1977.tb01600.x.
+Where cells are missing, PCA is fitted as probabilistic PCA, which has the same axes and uses the observed cells alone
+(Tipping & Bishop 1999, doi:10.1111/1467-9868.00196). The fit is by expectation maximisation on the moments of the
+incomplete rows (Dempster, Laird & Rubin 1977, doi:10.1111/j.2517-6161.1977.tb01600.x): the E-step computes the expected
+mean and covariance of the completed rows, the M-step the maximum-likelihood model for these, in closed form. Without
+missing cells this is ordinary PCA, after one step.
+
+To reconstruct a row, its missing cells are replaced by their expectation given the observed cells, and the completed
+row is projected like any other. Least squares on the observed cells would favour PCA unfairly, since three components
+reproduce any two cells perfectly. On the published table (8 components, loss 0.018) with 40 % of the cells removed,
+least squares gives a loss of 0.011 and the expectation 0.015.
 """
 
 from __future__ import annotations
@@ -30,19 +35,19 @@ from layersearch.engines.reference import one_torch_thread
 from losses import squared_error_sums
 
 CELLS_AT_A_TIME = 2**21  # numbers in a temporary array: 16 MB
-MAX_STEPS = 200
-TOLERANCE = 1e-4  # EM ends when no step moves mean and covariance by more than this share of their size
-RANK_TOLERANCE = 1e-12  # a direction with less than this share of the largest variance is no component
-LEAST_NOISE = 1e-8  # of a component's variance: keeps the expectation unique where nothing lies outside the components
+MAX_STEPS = 200  # of expectation maximisation
+TOLERANCE = 1e-4  # relative change of mean and covariance below which expectation maximisation has converged
+RANK_TOLERANCE = 1e-12  # share of the largest variance below which a direction is no component
+LEAST_NOISE = 1e-8  # share of a component's variance that keeps the expectation unique without residual variance
 
 
 def baseline_errors(table: SplitTable, latent_dim: int) -> dict[str, Tensor]:
-    """Per baseline, the `squared_error_sums` of the test rows, [N_test, 2] float64 on the CPU.
+    """Returns by baseline the `squared_error_sums` of the test rows, [N_test, 2] float64 on the CPU.
 
-    "PCA" has `latent_dim` components, fewer if the training rows vary in fewer directions, and is exact from F on.
-    A column without a value in the training rows counts as 0 there.
+    "PCA" has `latent_dim` components, or fewer if the training rows vary in fewer directions. From F components on it
+    reconstructs every row exactly. A column without any value in the training rows counts as 0.
     """
-    with one_torch_thread():  # a few ms for a usual table; threads that wait for a busy core made it seconds
+    with one_torch_thread():  # takes a few ms; more threads take seconds when they wait for a busy core
         values = table.values.cpu()
         train, test = values[table.train.cpu()], values[table.test.cpu()]
         means, pca = column_means(train), fit_pca(train, latent_dim)
@@ -54,30 +59,30 @@ def baseline_errors(table: SplitTable, latent_dim: int) -> dict[str, Tensor]:
 
 
 def column_means(rows: Tensor) -> Tensor:
-    """Mean of each column's observed cells, 0 where there is none: [N, F] -> [F] float64."""
+    """Returns the mean of each column's observed cells, 0 without any: [N, F] -> [F] float64."""
     total = torch.zeros(rows.shape[1], dtype=torch.float64)
     count = torch.zeros_like(total)
     for chunk in rows.split(_rows_at_a_time(rows, 1)):
         total += chunk.double().nansum(0)
-        count += (~chunk.isnan()).double().sum(0)  # adding up bool is ten times slower
+        count += (~chunk.isnan()).double().sum(0)  # summing bool is ten times slower
     return total / count.clamp(min=1)
 
 
 @dataclass(frozen=True)
 class PCA:
-    """A plane through the rows and what lies beside it; K components, float64."""
+    """A probabilistic PCA with K components: a plane through the rows, and the variance outside of it. All float64."""
 
     mean: Tensor  # [F]
     axes: Tensor  # [F, K] orthonormal
-    shrunk_axes: Tensor  # [F, K] `axes`, each times sqrt(1 - noise / its variance)
-    noise: float  # variance in each direction outside the plane
+    shrunk_axes: Tensor  # [F, K] each axis times sqrt(1 - noise / variance along it)
+    noise: float  # variance in each direction outside of the plane
 
     def reconstruct(self, rows: Tensor) -> Tensor:
-        """The point of the plane that stands for each row: [N, F], NaN = missing -> [N, F] float64 without NaN."""
+        """Returns the projection of each row: [N, F], NaN = missing -> [N, F] float64 without NaN."""
         return torch.cat([self.mean + codes @ self.axes.T for codes in self._encode(rows)])
 
     def encode(self, rows: Tensor) -> Tensor:
-        """Where that point lies in the plane: [N, F], NaN = missing -> [N, K] float64."""
+        """Returns the coordinates of each row's projection: [N, F], NaN = missing -> [N, K] float64."""
         return torch.cat(list(self._encode(rows)))
 
     def _encode(self, rows: Tensor) -> Iterator[Tensor]:
@@ -86,25 +91,32 @@ class PCA:
             yield self.complete(chunk, patterns[which], self.gaps(patterns)[1][which]) @ self.axes
 
     def complete(self, rows: Tensor, missing: Tensor, factors: Tensor) -> Tensor:
-        """Rows minus the mean, missing cells replaced by their expectation: [B, F], [B, F], [B, K, K] -> [B, F]."""
+        """Returns the rows minus the mean, with missing cells replaced by their expectation.
+
+        Args:
+            rows: [B, F], NaN = missing.
+            missing: [B, F] bool.
+            factors: [B, K, K] of each row's pattern, from `gaps`.
+        """
         known = (rows - self.mean).nan_to_num(nan=0.0)
         codes = torch.cholesky_solve((known @ self.shrunk_axes).unsqueeze(-1), factors).squeeze(-1)  # [B, F] -> [B, K]
         return torch.where(missing, codes @ self.shrunk_axes.T, known)  # [B, K] @ [K, F] -> [B, F]
 
     def gaps(self, patterns: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each pattern of missing cells, [P, F] bool: the shrunk axes there, and how well the others tell a code.
+        """Returns what `complete` needs of each pattern of missing cells [P, F] bool.
 
-        Returns V', [P, K, F], 0 in the observed cells, and the Cholesky factor of I - V'V, [P, K, K]: the precision
-        of the code given the observed cells, in units of 1 / noise.
+        These are the shrunk axes V' at the missing cells, [P, K, F] with 0 in the observed cells, and the Cholesky
+        factor of I - V'V, [P, K, K]. The latter matrix is the posterior precision of the coordinates given the
+        observed cells, in units of 1 / noise.
         """
         gaps = patterns.unsqueeze(1) * self.shrunk_axes.T  # [P, 1, F] * [K, F] -> [P, K, F]
         return gaps, torch.linalg.cholesky(torch.eye(gaps.shape[1], dtype=gaps.dtype) - gaps @ self.shrunk_axes)
 
 
 def fit_pca(rows: Tensor, n_components: int) -> PCA:
-    """PCA of rows [N, F], NaN = missing; the module's docstring says how.
+    """Returns the PCA of rows [N, F], NaN = missing, as the module's docstring describes.
 
-    Fewer components where the rows vary in fewer directions. From F components on, nothing is left to fit.
+    It has fewer components where the rows vary in fewer directions. From F components on it is the identity.
     """
     centre, n_features = column_means(rows), rows.shape[1]
     if n_components >= n_features:
@@ -124,7 +136,7 @@ def fit_pca(rows: Tensor, n_components: int) -> PCA:
 
 
 def _best_pca(mean: Tensor, covariance: Tensor, n_components: int) -> PCA:
-    """The maximum-likelihood model for this mean [F] and covariance [F, F] (Tipping & Bishop 1999, section 3.2)."""
+    """Returns the maximum-likelihood PCA for a mean [F] and covariance [F, F] (Tipping & Bishop 1999, section 3.2)."""
     variances, axes = torch.linalg.eigh(covariance)  # ascending
     variances, axes = variances.flip(0).clamp(min=0), axes.flip(1)
     k = min(n_components, int((variances > RANK_TOLERANCE * variances[0]).sum()))
@@ -135,16 +147,16 @@ def _best_pca(mean: Tensor, covariance: Tensor, n_components: int) -> PCA:
 
 @dataclass(frozen=True)
 class _Group:
-    """Some incomplete rows, few enough for temporary arrays of [B, K, F]."""
+    """A chunk of incomplete rows, small enough for temporary arrays of [B, K, F]."""
 
     rows: Tensor  # [B, F]
-    patterns: Tensor  # [P, F] bool, the different sets of missing cells
-    which: Tensor  # [B] the pattern of each row
-    counts: Tensor  # [P] its rows
+    patterns: Tensor  # [P, F] bool, the distinct sets of missing cells
+    which: Tensor  # [B] number of each row's pattern
+    counts: Tensor  # [P] number of rows with each pattern
 
 
 def _groups(rows: Tensor, n_components: int) -> Iterator[_Group]:
-    """Splits incomplete rows [N, F], sorted by their missing cells, so that few parts have a pattern in common."""
+    """Splits incomplete rows [N, F] into chunks, sorted by pattern so that few chunks share one."""
     if not len(rows):
         return
     packed = np.packbits(rows.isnan().numpy(), axis=1)
@@ -154,7 +166,7 @@ def _groups(rows: Tensor, n_components: int) -> Iterator[_Group]:
 
 
 def _expected_moments(pca: PCA, group: _Group, centre: Tensor) -> Tensor:
-    """`_moments` of the completed rows, and of what their missing cells vary around their expectation."""
+    """Returns the expected `_moments` of the completed rows, with the variance of their missing cells."""
     gaps, factors = pca.gaps(group.patterns)
     completed = pca.complete(group.rows, group.patterns[group.which], factors[group.which])
     moments = _moments(completed, centre - pca.mean)
@@ -167,7 +179,7 @@ def _expected_moments(pca: PCA, group: _Group, centre: Tensor) -> Tensor:
 
 
 def _moments(rows: Tensor, centre: Tensor) -> Tensor:
-    """Number, sums and products of the rows minus `centre`, 0 where missing: [N, F] -> [1 + F, 1 + F]."""
+    """Returns number, sums and products of the rows minus `centre`, 0 where missing: [N, F] -> [1 + F, 1 + F]."""
     moments = torch.zeros(len(centre) + 1, len(centre) + 1, dtype=centre.dtype)
     for chunk in rows.split(_rows_at_a_time(rows, 1)):
         with_one = torch.nn.functional.pad((chunk - centre).nan_to_num(nan=0.0), (1, 0), value=1.0)
@@ -176,7 +188,7 @@ def _moments(rows: Tensor, centre: Tensor) -> Tensor:
 
 
 def _mean_and_covariance(moments: Tensor) -> tuple[Tensor, Tensor]:
-    """[1 + F, 1 + F] -> [F] and [F, F]."""
+    """Returns mean [F] and covariance [F, F] from `_moments` [1 + F, 1 + F]."""
     moments = moments / moments[0, 0].clamp(min=1)
     return moments[0, 1:], moments[1:, 1:] - torch.outer(moments[0, 1:], moments[0, 1:])
 

@@ -23,14 +23,15 @@ from layersearch.loading.loaded import Loaded
 from layersearch.report.results import Findings
 from layersearch.report.statement import scope_of, state
 from layersearch.search.running import Search
-from layersearch.space.configurations import Trial, TrialResult, Variant
+from layersearch.space.configurations import Variant
 from layersearch.space.factors import factors_of
 from layersearch.space.naming import config_text
 from layersearch.space.ranking import ConfigurationResult
+from layersearch.space.trials import Trial, TrialResult
+from layersearch.table.scoring import ScoredPart
 from layersearch.verdict.baselines import baseline_errors
 from layersearch.verdict.probe import Probe, plan_probe, read_probe
-from layersearch.verdict.uncertainty import ScoredPart
-from layersearch.verdict.verdict import Verdict, estimate, judge
+from layersearch.verdict.verdict import Verdict, estimate_loss, judge
 
 if TYPE_CHECKING:
     from layersearch.verdict.study import Study
@@ -103,7 +104,7 @@ def conclude(
     )
     if verdict is None:
         return replace(findings, is_complete=not training.stops())
-    chosen = verdict.simplest if arguments.select == "simplest" else verdict.best
+    chosen = verdict.recommended if arguments.select == "simplest" else verdict.best
     final = train_chosen(arguments, chosen, training)
     honest = None
     if final is None:
@@ -113,7 +114,7 @@ def conclude(
         lacks = "it has no honest test loss" if chosen.is_cross_validated else "there is no model of it"
         console.warn(f"{name} {final.failure} when trained on all training rows: {lacks}")
     elif chosen.is_cross_validated:
-        honest = estimate(final, loaded.part(None), verdict, confidence=arguments.confidence, seed=arguments.seed)
+        honest = estimate_loss(final, loaded.part(None), verdict, confidence=arguments.confidence, seed=arguments.seed)
     stopwatch.lap("retrain")
     trained = final.best_trained if final else None
     trained = None if trained is None or trained.has_failed else trained

@@ -1,13 +1,13 @@
-"""The convergence probe: would the search have said something else after longer training?
+"""The convergence probe: trains a few configurations longer to see whether the number of epochs was sufficient.
 
-    plan = plan_probe(verdict, ranking, cost, search_cost)     # None if even the least costs too much
+    plan = plan_probe(verdict, ranking, cost, search_cost)     # None if even the smallest probe costs too much
     probe = read_probe(plan, results, epochs=20, part=part, relative_sd=0.05)
     probe.is_long_enough, probe.suggested_epochs
 
-Cosine annealing brings the learning rate to zero at the end of whatever length was asked for, so a curve always
-looks flat at its end; only a longer run shows that a short one was too short. The best, the smallest of the tied and
-one from the middle of the ranking are trained 2 and 4 times as long, with the same repeats. Nothing of this enters
-the ranking. Plain NumPy.
+Cosine annealing brings the learning rate to zero at the end of a training of any length, so a loss curve always looks
+flat at its end. Only a longer training shows that a short one was too short. The best measured configuration, the
+recommended one and one from the middle of the ranking are trained 2 and 4 times as long, in the same repeats. The
+results do not enter the ranking.
 """
 
 from __future__ import annotations
@@ -19,60 +19,62 @@ from itertools import permutations
 
 import numpy as np
 
-from layersearch.space.configurations import Configuration, Trial, TrialResult
+from layersearch.space.configurations import Configuration
 from layersearch.space.ranking import ConfigurationResult
-from layersearch.verdict.uncertainty import ScoredPart, weigh_fixed
+from layersearch.space.trials import Trial, TrialResult
+from layersearch.table.scoring import ScoredPart
+from layersearch.verdict.evidence import loss_and_influences
 from layersearch.verdict.verdict import Verdict
 
-FACTORS = (2, 4)  # times the epochs asked for
+FACTORS = (2, 4)  # multiples of the number of epochs of the search
 REPEATS = 3  # at most
-FREE = 2.5  # seconds of one core that no one minds
-USUAL_SD = 0.05  # of a training's loss, relative to it, where the search does not tell: as on the published table
-MATTERS = 0.05  # a fall of the loss, relative to it, that noise alone should not explain away
-MOST_DOUBLINGS = 3  # beyond the longest run: further than that nothing can be foreseen
-NICE = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
+FREE = 2.5  # seconds of one core that a probe may always take
+USUAL_SD = 0.05  # relative standard deviation of one training's loss, where the search has none: the published table's
+MATTERS = 0.05  # relative decrease of the loss that is reported even if it may be noise
+MOST_DOUBLINGS = 3  # beyond the longest training; an extrapolation over more is not credible
+ROUND_NUMBERS = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)  # times a power of ten
 
 
 @dataclass(frozen=True)
 class ProbePlan:
-    """Which configurations are trained how much longer, and how often."""
+    """Which configurations are trained longer, by which factors and in which trials."""
 
-    configurations: tuple[ConfigurationResult, ...]  # the best first
+    configurations: tuple[ConfigurationResult, ...]  # the best measured first
     factors: tuple[int, ...]
-    trials: tuple[Trial, ...]  # of each factor
+    trials: tuple[Trial, ...]  # the same for each factor
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What longer training does. C configurations, the best first."""
+    """The effect of longer training on C configurations, of which the best measured is the first."""
 
-    epochs: tuple[int, ...]  # those asked for, then longer ones
+    epochs: tuple[int, ...]  # those of the search, then the longer ones
     repeats: int
     configs: tuple[Configuration, ...]
-    is_cross_validated: bool  # then of the first fold alone
-    losses: np.ndarray  # [C, len(epochs)] mean over the repeats
+    is_cross_validated: bool  # if so, only the first fold is trained
+    losses: np.ndarray  # [C, len(epochs)] mean test losses over the repeats
     noise: float  # two standard errors of `fall`
-    overtaking: tuple[Configuration, Configuration] | None  # the first beats the second after the longest only
-    suggested_epochs: int | None  # None where those asked for are enough, or longer ones worse
+    overtaking: tuple[Configuration, Configuration] | None  # the first beats the second only in the longest training
+    suggested_epochs: int | None  # None where the epochs of the search suffice, or more are worse
 
     @property
     def fall(self) -> float:
-        """By how much the losses fall from the shortest to the longest, on average; negative where they rise."""
+        """The mean decrease of the losses from the shortest to the longest training; negative for an increase."""
         return float((self.losses[:, 0] - self.losses[:, -1]).mean())
 
     @property
     def is_long_enough(self) -> bool:
-        """Whether longer training leaves the losses where they were, but for noise, or raises them."""
+        """Whether longer training does not lower the losses beyond the noise."""
         return self.suggested_epochs is None and not self.is_unclear
 
     @property
     def is_unclear(self) -> bool:
-        """Whether the losses fall by much, though no more than by the luck of so few trainings."""
+        """Whether the losses decrease substantially, but within the noise of so few trainings."""
         return self.suggested_epochs is None and self.fall > MATTERS * float(self.losses[:, 0].mean())
 
     @property
     def overfits(self) -> bool:
-        """Whether longer training makes the losses worse, beyond the noise."""
+        """Whether longer training raises the losses beyond the noise."""
         return self.fall < -self.noise
 
 
@@ -82,13 +84,17 @@ def plan_probe(
     cost: Callable[[ConfigurationResult], float],
     search_cost: float,
 ) -> ProbePlan | None:
-    """As much as costs no more than a tenth of the search, or `FREE` seconds; None if that is nothing.
+    """Returns the largest probe that costs at most a tenth of the search, or `FREE` seconds; None if there is none.
 
-    `cost`: of one training of the length asked for, in seconds of one core, as `search_cost`. A rule of nominal costs,
-    not of measured times, so that the same command always probes the same.
+    Args:
+        verdict: on the search.
+        ranking: best first.
+        cost: returns the nominal cost of one training of the search's length, in seconds of one core. It is not
+            measured, so that the same command always makes the same probe.
+        search_cost: of the whole search, in the same unit.
     """
     finished = [c for c in ranking if c.failure is None]
-    probed = {c.config: c for c in (verdict.best, verdict.simplest, finished[len(finished) // 2])}
+    probed = {c.config: c for c in (verdict.best, verdict.recommended, finished[len(finished) // 2])}
     everything = tuple(probed.values())
     budget = max(search_cost / 10, FREE)
     fold = verdict.best.trials[0].trial.fold
@@ -111,9 +117,14 @@ def read_probe(
     part: ScoredPart,
     relative_sd: float | None,
 ) -> Probe | None:
-    """From the results of each factor; None if one of the best's diverged.
+    """Returns what the longer trainings show; None if one of the best measured configuration diverged.
 
-    `part`: the rows that the trials are scored on. `relative_sd`: of one training's loss, by luck; None if unknown.
+    Args:
+        plan: the probe.
+        results: by factor, the results of the plan's trials in any order.
+        epochs: of the search.
+        part: the rows that the trials are scored on.
+        relative_sd: standard deviation of one training's loss, relative to the loss; None if unknown.
     """
     repeats = len(plan.trials) // len(plan.configurations)
     asked = [result for c in plan.configurations for result in c.trials if result.trial in plan.trials]
@@ -121,7 +132,7 @@ def read_probe(
     survivors = [c.config for c in plan.configurations if all(c.config in length for length in by_length)]
     if plan.configurations[0].config not in survivors:
         return None
-    weighed = [[weigh_fixed([length[config]], [part]) for length in by_length] for config in survivors]
+    weighed = [[loss_and_influences([length[config]], [part]) for length in by_length] for config in survivors]
     losses = np.array([[loss for loss, _ in row] for row in weighed])
     measured = [c.final_test_loss for c in plan.configurations if c.config in survivors]
     influences = np.array([[influence for _, influence in row] for row in weighed])  # [C, lengths, G]
@@ -129,7 +140,7 @@ def read_probe(
     by_training = ((USUAL_SD if relative_sd is None else relative_sd) * losses) ** 2 / repeats  # [C, lengths]
 
     def noise(weights: np.ndarray) -> float:
-        """Two standard errors of the weighted sum [C, lengths] of the losses."""
+        """Returns two standard errors of the sum of the losses with these weights [C, lengths]."""
         by_rows = (np.tensordot(weights, influences, axes=2) ** 2).sum()
         return float(2 * np.sqrt(by_rows + (weights**2 * by_training).sum()))
 
@@ -148,8 +159,8 @@ def read_probe(
 
 
 def _by_configuration(results: Sequence[TrialResult]) -> dict[Configuration, np.ndarray]:
-    """Row errors [N_part, 2], the mean over the repeats, of each configuration of which none diverged."""
-    results = sorted(results, key=lambda result: result.trial.repeat)  # they come as they finish; sums depend on that
+    """Returns the mean row errors over the repeats, [N_part, 2], of each configuration without a diverged training."""
+    results = sorted(results, key=lambda result: result.trial.repeat)  # a fixed order, on which the sums' bits depend
     configs = {result.trial.config for result in results}
     failed = {result.trial.config for result in results if result.has_failed}
     return {
@@ -164,7 +175,7 @@ def _overtaking(
     losses: np.ndarray,
     noise: Callable[[np.ndarray], float],
 ) -> tuple[Configuration, Configuration] | None:
-    """Two of which the first lost in the search (`measured`) and wins at the longest, there beyond the noise."""
+    """Returns a pair of which the first was worse in the search and is better, beyond the noise, after the longest."""
     for one, other in permutations(range(len(configs)), 2):
         lead = np.zeros_like(losses)
         lead[[one, other], -1] = -1.0, 1.0
@@ -174,22 +185,25 @@ def _overtaking(
 
 
 def _suggest(losses: np.ndarray, epochs: int, factors: Sequence[int], noise: float, last_noise: float) -> int | None:
-    """How many epochs would bring the mean losses [lengths] down to where doubling them gains less than the noise.
+    """Returns the number of epochs from which doubling them lowers the mean losses [lengths] by less than the noise.
 
-    Each doubling is taken to gain the same share of what the one before gained. None where those asked for are enough.
+    The gain of each further doubling is extrapolated as a constant share of the gain of the one before. None where the
+    epochs of the search suffice.
     """
     if losses[0] - losses[-1] <= noise:
         return None
     longest, first_gain, last_gain = epochs * factors[-1], losses[0] - losses[1], losses[-2] - losses[-1]
     if last_gain <= last_noise:
-        return _nice(epochs * (1, *factors)[int(losses.argmin())])
+        return _rounded(epochs * (1, *factors)[int(losses.argmin())])
     share = float(np.clip(last_gain / max(first_gain, 1e-12), 0.1, 0.9)) if len(factors) > 1 else 0.5
     doublings = math.ceil(math.log(last_noise / last_gain) / math.log(share)) if last_noise > 0 else math.inf
-    return _nice(longest * 2 ** int(min(doublings - 1, MOST_DOUBLINGS)))  # the last of them gains too little
+    return _rounded(longest * 2 ** int(min(doublings - 1, MOST_DOUBLINGS)))  # the last doubling is not worth its cost
 
 
-def _nice(epochs: int) -> int:
-    """The nearest round number, by ratio."""
+def _rounded(epochs: int) -> int:
+    """Returns the nearest round number, by ratio."""
     power = 10 ** math.floor(math.log10(epochs))
-    nearest: float = min((nice * power for nice in NICE), key=lambda number: abs(math.log(number / epochs)))
+    nearest: float = min(
+        (factor * power for factor in ROUND_NUMBERS), key=lambda number: abs(math.log(number / epochs))
+    )
     return round(nearest)

@@ -1,28 +1,35 @@
-"""What regularisation does: the main effects and the interactions of a study's factors, with intervals.
+"""What a study of the training options shows: main effects and interactions of its factors, with intervals.
 
     study = analyse(ranking, parts, factors, own={"dropout": 0.1}, epochs=20, confidence=0.95, seed=42)
     study.main_effects[0].estimate, study.main_effects[0].interval, study.strongest
 
-`study_plan.py` says what is crossed. In a complete design (every configuration with every combination of levels) the
-effect of a level is the mean, over configurations and the other factors' levels, of its loss minus that of the
-factor's reference level. An interaction says by how much one factor's effect changes where another factor leaves its
-reference level. Both are contrasts: sums of losses whose weights add up to zero (Montgomery, "Design and Analysis of
+Symbols:
+    C configurations (hidden layers) · V variants, the combinations of the factors' levels · E contrasts
+    R repeats · K folds · G units (`evidence.py`) · D draws
+
+A study trains every configuration with every combination of levels (`space/factors.py`). The *main effect* of a level
+is the loss at this level minus the loss at the factor's reference level, a mean over the configurations and over the
+other factors' levels. An *interaction* is the change of one factor's effect when another factor leaves its reference
+level. Both are contrasts: sums of losses with weights that add up to zero (Montgomery, "Design and Analysis of
 Experiments", chapter 5).
 
-Their errors have the two sources of `uncertainty.py`:
+A contrast has the two sources of error of `evidence.py`.
 
-- *Rows*: the same bootstrap, of the contrast's influences. What a row adds to all levels alike cancels.
-- *Training*: the variants of one configuration start from the same weights and see the same batches and dropout
-  patterns in a repeat (common random numbers), so a contrast is taken within each repeat, and what scatters is its
-  value there. Within a configuration this is the variance over the repeats; configurations add up, with degrees of
-  freedom by Satterthwaite 1946 (doi:10.2307/3002019), in which s⁴ f / (f + 2) stands for σ⁴, whose estimate without
-  bias it is. Configurations count as independent: though those of a repeat share batches and dropout patterns, the
-  variance of an effect's mean over 19 of them is 1.1 ± 0.1 times what that says (50 repeats, the published table).
+Rows:
+    The bootstrap over units, of the contrast's influences. What a row adds to all levels alike cancels.
 
-All intervals of the main effects hold at once with the stated confidence, and so do those of all interactions: so the
-strongest interaction's holds although it was chosen. They are balanced, each as likely as any other to miss (Beran
-1988, "Balanced simultaneous confidence sets", Journal of the American Statistical Association 83, 679-686).
-`benchmarks/study_calibration.py` counts how often that is so. Plain NumPy.
+Training:
+    The variants of a configuration share the initial weights, batches and dropout patterns of a repeat (common random
+    numbers). A contrast is therefore taken within each repeat, and its variance is estimated from its values in the
+    repeats of a configuration. The variances s²_c of the configurations add up; the degrees of freedom of the sum are
+    those of Satterthwaite 1946 (doi:10.2307/3002019), in which s⁴ f / (f + 2), an unbiased estimate, stands for σ⁴.
+    Configurations count as independent. They share batches and dropout patterns in a repeat, yet the variance of the
+    mean effect over 19 configurations is only 1.1 ± 0.1 times what independence gives (50 repeats, published table).
+
+The intervals of all main effects hold simultaneously at the stated confidence, and so do those of all interactions;
+the interval of the strongest interaction is therefore valid although it was selected. The simultaneous intervals are
+balanced: each is as likely to miss as any other (Beran 1988, "Balanced simultaneous confidence sets", Journal of the
+American Statistical Association 83, 679-686). `benchmarks/study_calibration.py` counts how often they hold.
 """
 
 from __future__ import annotations
@@ -38,62 +45,69 @@ import numpy as np
 from layersearch.randomness import stream_key
 from layersearch.space.configurations import Configuration, Layers, Variant, layers_of
 from layersearch.space.factors import Factor, Factors, Level, all_options
+from layersearch.space.naming import config_text
 from layersearch.space.ranking import ConfigurationResult
-from layersearch.verdict.uncertainty import Evidence, ScoredPart, draw_errors, row_df, unit_influences
-from layersearch.verdict.verdict import Interval
+from layersearch.table.scoring import ScoredPart
+from layersearch.verdict.evidence import Evidence, row_degrees_of_freedom, unit_influences
+from layersearch.verdict.uncertainty import Interval, draw_errors
 from layersearch.words import level_text
 
-DRAWS = 20_000  # so that the bounds' third figure stands
+DRAWS = 20_000  # enough for three significant digits of the bounds
 
 
 class MainEffect(NamedTuple):
-    """By how much a level changes the loss against the factor's reference level. Negative is better."""
+    """The change of the loss from a factor's reference level to another level. Negative is better."""
 
     factor: str
     level: Level
     reference: Level
     estimate: float
-    by_configuration: np.ndarray  # [C] of each alone
-    standard_error: float | None  # None, and so the interval, where luck in training is unknown
-    interval: Interval | None  # holds together with those of all main effects
+    standard_error: float | None  # None, like the interval, where the variance by training is unknown
+    interval: Interval | None  # holds simultaneously with those of all main effects
+    by_configuration: np.ndarray  # [C] the effect for each configuration alone
 
 
 class Interaction(NamedTuple):
-    """By how much the first factor's effect changes where the second is at this level, not at its reference."""
+    """The change of the first factor's effect when the second goes from its reference level to this level."""
 
     factors: tuple[str, str]
     levels: tuple[Level, Level]
     references: tuple[Level, Level]
     estimate: float
     standard_error: float | None
-    interval: Interval | None  # holds together with those of all interactions, so for the strongest, too
+    interval: Interval | None  # holds simultaneously with those of all interactions
 
 
 @dataclass(frozen=True)
 class Study:
-    """What a study has shown, of the complete part of its design. C configurations."""
+    """The results of a study, from the complete part of its design."""
 
     epochs: int
     confidence: float
-    asked: Factors  # all that was to be crossed
-    factors: Factors  # those of which at least two levels could be compared, with these levels
+    asked: Factors  # as the command asked for them
+    factors: Factors  # those with at least two levels left to compare, with these levels
     references: Mapping[str, Level]  # by factor
-    layers: tuple[Layers, ...]  # [C] the effects are means over these
+    layers: tuple[Layers, ...]  # [C] the configurations that the effects are means over
     repeats: int
     folds: int
-    losses: np.ndarray  # [C, levels of the first factor, levels of the second, ...] means over the trainings
+    losses: np.ndarray  # [C, levels of the first factor, levels of the second, ...], mean over the trainings
     main_effects: tuple[MainEffect, ...]
     interactions: tuple[Interaction, ...]
-    strongest: Interaction | None  # the largest for its interval; None with a single factor
-    left_out: tuple[str, ...]  # what is in none of the effects, and why
+    strongest: Interaction | None  # largest relative to its interval; None with a single factor
+    left_out: tuple[str, ...]  # configurations and levels that the effects do not include, and why
 
     @property
     def is_known(self) -> bool:
-        """Whether there are intervals."""
+        """Whether the effects have intervals."""
         return any(effect.interval for effect in self.main_effects)
 
+    @property
+    def mean_loss(self) -> float:
+        """Mean loss over all variants."""
+        return float(self.losses.mean())
+
     def mean_losses(self, *names: str) -> np.ndarray:
-        """The mean loss by the levels of these factors, in the order of `factors`."""
+        """Returns the mean loss by the levels of these factors, with axes in the order of `factors`."""
         kept = [1 + place for place, factor in enumerate(self.factors) if factor.name in names]
         others = tuple(axis for axis in range(self.losses.ndim) if axis not in kept)
         return np.asarray(self.losses.mean(axis=others))
@@ -102,7 +116,7 @@ class Study:
 class _Contrasts(NamedTuple):
     """E contrasts of V variants."""
 
-    names: list[tuple[tuple[str, Level, Level], ...]]  # one factor, level and reference; or two
+    names: list[tuple[tuple[str, Level, Level], ...]]  # (factor, level, reference), of an interaction two of them
     weights: np.ndarray  # [E, V]
 
 
@@ -117,10 +131,18 @@ def analyse(
     seed: int,
     draws: int = DRAWS,
 ) -> Study:
-    """The study over ranked variants; of configurations that were not trained with all options what is complete.
+    """Returns the effects of the factors, from the complete part of the design (see `complete_part`).
 
-    `own`: by factor, the value that the command has without the study: the reference level where it is among the
-    levels, else the first is. `parts`: the scored rows, one part per fold, or one part. `draws`: of errors, at least.
+    Args:
+        ranking: the variants, finished or not.
+        parts: the scored rows of each fold, or one part without folds.
+        factors: the factors and levels that were asked for.
+        own: by factor, the value that the command has without the study. It is the reference level if it is among the
+            levels; otherwise the first level is.
+        epochs: of each training.
+        confidence: of the simultaneous intervals.
+        seed: of the bootstrap.
+        draws: least number of drawn errors.
     """
     finished = {c.config: c for c in ranking if c.failure is None}
     layers, kept, left_out = complete_part({c.config: c.failure is None for c in ranking}, factors)
@@ -131,7 +153,7 @@ def analyse(
     if not contrasts.names:
         return Study(epochs, confidence, factors, (), {}, (), 0, 0, np.empty(0), (), (), None, left_out)
     losses = np.array([[variant.losses for variant in row] for row in design])  # [C, V, R, K]
-    evidence, by_configuration, df = weigh_contrasts(design, losses, contrasts.weights, parts)
+    evidence, by_configuration, df = estimate_contrasts(design, losses, contrasts.weights, parts)
     is_known = bool(df.min() > 0 and evidence.row_df > 0)
     draws = _n_draws(draws, len(df), confidence)
     bounds = _bounds(contrasts, evidence, df, confidence, draws, seed) if is_known else [None] * len(df)
@@ -141,7 +163,7 @@ def analyse(
     interactions: list[Interaction] = []
     for name, estimate, own_estimates, error, bound in found:
         if len(name) == 1:
-            main.append(MainEffect(*name[0], estimate, own_estimates, error, bound))
+            main.append(MainEffect(*name[0], estimate, error, bound, own_estimates))
         else:
             one, other = name
             pairs = (one[0], other[0]), (one[1], other[1]), (one[2], other[2])
@@ -166,7 +188,7 @@ def analyse(
 def _bounds(
     contrasts: _Contrasts, evidence: Evidence, df: np.ndarray, confidence: float, draws: int, seed: int
 ) -> list[Interval | None]:
-    """The interval of each contrast: those of all main effects hold together, and those of all interactions."""
+    """Returns the interval of each contrast, simultaneous over the main effects and over the interactions."""
     errors = draw_contrast_errors(evidence, df, draws, seed)
     bounds = np.empty((len(df), 2))
     is_main = np.array([len(name) == 1 for name in contrasts.names])
@@ -177,7 +199,7 @@ def _bounds(
 
 
 def _strength(interaction: Interaction) -> float:
-    """How many half widths of its interval it is large; without intervals its size."""
+    """Returns the size of an interaction in half widths of its interval; without an interval its size."""
     size = abs(interaction.estimate)
     if interaction.interval is None:
         return size
@@ -186,7 +208,7 @@ def _strength(interaction: Interaction) -> float:
 
 
 def _n_draws(least: int, n_contrasts: int, confidence: float) -> int:
-    """Enough for the tails of the rarest of them, as far as that does not take gigabytes."""
+    """Returns how many errors to draw: enough for the quantiles, as far as gigabytes are not needed."""
     for_tails = min(max(least, math.ceil(100 / (1 - confidence))), 200_000)
     return max(2000, min(for_tails, 20_000_000 // n_contrasts))
 
@@ -197,10 +219,14 @@ def _n_draws(least: int, n_contrasts: int, confidence: float) -> int:
 def complete_part(
     is_finished: Mapping[Configuration, bool], factors: Factors
 ) -> tuple[list[Layers], Factors, tuple[str, ...]]:
-    """The configurations and levels of which every combination finished, and in words what that leaves out.
+    """Returns configurations and levels of which every combination finished, and in words what is left out.
 
-    `is_finished`: by variant, whether it did; one that was not trained is missing there. The configuration or level
-    with the largest share of unfinished variants goes first, until none is left: of equals a configuration.
+    The configuration or level with the largest share of unfinished variants is removed, a configuration before a level
+    with the same share, until no unfinished variant is left.
+
+    Args:
+        is_finished: by variant, whether it finished; variants that were not trained may be missing.
+        factors: the factors and levels that were asked for.
     """
     layers = list(dict.fromkeys(layers_of(config) for config in is_finished))
     names: list[list[Any]] = [layers, *(list(factor.levels) for factor in factors)]
@@ -225,8 +251,6 @@ def complete_part(
 
 
 def _name(what: Layers | Level, axis: int, factors: Factors) -> str:
-    from layersearch.space.naming import config_text
-
     if axis and not isinstance(what, tuple):
         return f"{factors[axis - 1].name} {level_text(what)}"
     return config_text(what)
@@ -236,9 +260,9 @@ def _name(what: Layers | Level, axis: int, factors: Factors) -> str:
 
 
 def make_contrasts(factors: Factors, references: Mapping[str, Level]) -> _Contrasts:
-    """The weights of all main effects, then of all interactions, over the variants in the order of `all_options`."""
+    """Returns the weights of all main effects, then of all interactions, with variants as `all_options` lists them."""
     variants = [dict(options) for options in all_options(factors)]
-    signs = {  # of each level but the reference: +1 where the variant has it, -1 where it has the reference, else 0
+    signs = {  # by level: +1 where a variant has it, -1 where it has the reference level, else 0
         (f.name, level): np.array([(v[f.name] == level) - (v[f.name] == references[f.name]) for v in variants], float)
         for f in factors
         for level in f.levels
@@ -257,34 +281,44 @@ def make_contrasts(factors: Factors, references: Mapping[str, Level]) -> _Contra
     return _Contrasts(named, np.array(weights).reshape(len(named), len(variants)))
 
 
-def weigh_contrasts(
+def estimate_contrasts(
     design: Sequence[Sequence[ConfigurationResult]],
     losses: np.ndarray,
     weights: np.ndarray,
     parts: Sequence[ScoredPart],
 ) -> tuple[Evidence, np.ndarray, np.ndarray]:
-    """Estimates of E contrasts and what is known of their errors, each contrast by configuration, [E, C], and the
-    degrees of freedom of their training variances [E]; 0 where nothing is known of these.
+    """Estimates the contrasts.
 
-    `design` [C][V]: the variants; `losses` [C, V, R, K]; `weights` [E, V].
+    Args:
+        design: [C][V] the variants.
+        losses: [C, V, R, K] their losses.
+        weights: [E, V] of the contrasts.
+        parts: the scored rows of each fold.
+
+    Returns:
+        The evidence of the E contrasts; each contrast by configuration, [E, C]; and the degrees of freedom of their
+        training variances, [E], 0 where these are unknown.
     """
     values = np.einsum("ev,cvrk->ecrk", weights, losses)
     influences, noise = _influences(design, weights, parts)
-    variances, df = training_variances(values)
+    variances, df = contrast_variances(values)
     of_rows = (influences**2).sum(axis=1)
     share = 1 - np.divide(noise, of_rows, out=np.zeros_like(noise), where=of_rows > 0)
     influences *= np.sqrt(np.maximum(share, 0))[:, None]
-    evidence = Evidence(values.mean(axis=(1, 2, 3)), influences, variances, float(df.min()), row_df(parts))
+    evidence = Evidence(
+        values.mean(axis=(1, 2, 3)), influences, variances, float(df.min()), row_degrees_of_freedom(parts)
+    )
     return evidence, values.mean(axis=(2, 3)), df
 
 
 def _influences(
     design: Sequence[Sequence[ConfigurationResult]], weights: np.ndarray, parts: Sequence[ScoredPart]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of each contrast the influences [E, G] of the mean, and the part of their variance [E] that is luck in training.
+    """Returns the influences of each contrast, [E, G], and the part of their variance that is due to training, [E].
 
-    Trainings scatter row by row, too. That is in the variance over repeats already, and not to be counted twice; here
-    it is taken off the rows' part, which is known well (`uncertainty.weigh` takes it off the trainings').
+    The trainings' scatter row by row is in the variance over the repeats as well and must not count twice. Here it is
+    subtracted from the variance by rows, which is known more precisely; `collect_evidence` subtracts it from the
+    variance by training.
     """
     n_folds, repeats = len(parts), design[0][0].repeats
     mean, noise = np.zeros(0), np.zeros(len(weights))
@@ -303,11 +337,11 @@ def _influences(
     return mean / (repeats * len(design)), noise / (repeats * len(design) ** 2)
 
 
-def training_variances(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Variance by training of the mean of contrasts [E, C, R, K], and its degrees of freedom: each [E].
+def contrast_variances(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the variances by training of the means of contrasts [E, C, R, K], and their degrees of freedom: each [E].
 
-    With one repeat of several folds: from what scatters over the folds, rows and all. Unknown variances are 0 and have
-    no degrees of freedom.
+    With one repeat of several folds they are estimated from the folds, which includes the variation of the rows.
+    Unknown variances are 0 with 0 degrees of freedom.
     """
     n_contrasts, n_configurations, repeats, folds = values.shape
     if repeats == 1 and folds == 1:
@@ -324,10 +358,10 @@ def training_variances(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_contrast_errors(evidence: Evidence, df: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
-    """Joint errors of E contrasts, [draws, E]: a bootstrap over rows, Student's t over trainings.
+    """Returns joint errors of E contrasts, [D, E]: a bootstrap by rows, Student's t by training.
 
-    Luck in training is drawn for each on its own, though contrasts share some: that makes intervals that hold together
-    a little too wide, never too narrow (Šidák 1967, doi:10.1080/01621459.1967.10482935).
+    The errors by training are drawn independently, although the contrasts share trainings. This makes simultaneous
+    intervals slightly too wide, never too narrow (Šidák 1967, doi:10.1080/01621459.1967.10482935).
     """
     rng = np.random.default_rng(stream_key(seed, "study"))
     rows = replace(evidence, training_variances=np.zeros(len(df)), training_df=0.0)
@@ -336,12 +370,12 @@ def draw_contrast_errors(evidence: Evidence, df: np.ndarray, n_draws: int, seed:
 
 
 def simultaneous(estimates: np.ndarray, errors: np.ndarray, confidence: float) -> np.ndarray:
-    """[E, 2] intervals around estimates [E] that hold all at once with this confidence; drawn errors [draws, E].
+    """Returns intervals that hold simultaneously at this confidence, [E, 2], from estimates [E] and errors [D, E].
 
-    Each reaches to the same quantile of its own absolute errors: that which no error of a draw exceeds in the stated
-    share of the draws.
+    Each interval extends to the same quantile of its own absolute errors. The quantile is chosen so that in the stated
+    share of the draws no error exceeds its own (Beran 1988).
     """
     sizes = np.sort(np.abs(errors), axis=0)
-    ranks = np.abs(errors).argsort(axis=0).argsort(axis=0)  # [draws, E]
+    ranks = np.abs(errors).argsort(axis=0).argsort(axis=0)  # [D, E]
     reach = int(np.quantile(ranks.max(axis=1), confidence, method="higher"))
     return np.stack([estimates - sizes[reach], estimates + sizes[reach]], axis=1)

@@ -1,9 +1,16 @@
-"""The verdict: does the best measured configuration really win, what is tied with it, which is the smallest of those.
+"""The verdict: whether the best measured configuration really wins, what is tied with it, and what is recommended.
 
     verdict = judge(ranking, parts, baselines, confidence=0.95, seed=42)
-    verdict.best.config, verdict.simplest.config, verdict.is_proven, verdict.standings[config].difference_interval
+    verdict.best.config, verdict.recommended.config, verdict.is_proven, verdict.standings[config].difference_interval
 
-Built on `uncertainty.py`, which says how; put into words by `statement.py`. Plain NumPy.
+The words used throughout the program are defined here:
+    *best measured*  the configuration with the lowest mean test loss;
+    *tied*           in the confidence set of the best (`uncertainty.tied_with_best`); the best measured always is;
+    *recommended*    the tied configuration with the fewest parameters;
+    *proven*         the best measured is the only tied one, so it is better than all others at the stated confidence;
+    *known*          luck can be told from merit, which takes two trainings of each configuration and two scored units.
+
+The statistics are in `evidence.py` and `uncertainty.py`, the verdict's sentences in `report/statement.py`.
 """
 
 from __future__ import annotations
@@ -11,87 +18,75 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from layersearch.randomness import stream_key
 from layersearch.space.configurations import Configuration
 from layersearch.space.ranking import ConfigurationResult
+from layersearch.table.scoring import ScoredPart, count_units
+from layersearch.verdict.evidence import Evidence, collect_evidence, loss_and_influences
+from layersearch.verdict.study import Study
 from layersearch.verdict.uncertainty import (
     Errors,
-    Evidence,
-    ScoredPart,
-    count_units,
+    Interval,
     draw_errors,
     estimate_optimism,
     intervals,
     probabilities_of_being_best,
     tied_with_best,
-    weigh,
-    weigh_fixed,
 )
 
-if TYPE_CHECKING:
-    from layersearch.verdict.study import Study
-
-POWER = 0.8  # with which so many repeats would prove it
-MOST_REPEATS = 1000  # asking for more would be no advice
-
-
-class Interval(NamedTuple):
-    """Of the stated confidence, of one difference alone: not adjusted for how many there are, or for the choice of the
-    best measured, which makes differences between equals look larger than they are."""
-
-    low: float
-    high: float
+POWER = 0.8  # probability with which the suggested number of repeats would prove the best measured
+MOST_REPEATS = 1000  # a suggestion of more repeats would be of no use
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What is known of one configuration. All but `on_front` are None where each was trained only once."""
+    """What is known of one configuration. All but `on_front` are None unless the verdict is known."""
 
     standard_error: float | None = None  # of its loss, by rows and training
-    difference: float | None = None  # its loss - that of the best measured
+    difference: float | None = None  # its loss minus that of the best measured
     difference_interval: Interval | None = None
     probability_best: float | None = None
-    is_tied: bool | None = None  # with the best measured
+    is_tied: bool | None = None
     on_front: bool = False
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Something simple that a configuration should beat."""
+    """A simple method that a configuration should beat."""
 
     name: str
     loss: float
-    difference: float  # the best measured configuration's loss - this one
-    difference_interval: Interval | None  # None where each configuration was trained only once
-    not_beaten_by: int  # so many configurations have no lower loss
+    difference: float  # the best measured configuration's loss minus this one
+    difference_interval: Interval | None  # None unless the verdict is known
+    not_beaten_by: int  # number of configurations without a lower loss
     components: int | None = None  # of PCA
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a search has shown. Only of configurations that finished."""
+    """What a search has shown, of the configurations that finished. The module's docstring defines the terms."""
 
     confidence: float
     best: ConfigurationResult  # the best measured
-    tied: tuple[ConfigurationResult, ...]  # it and all that may be as good, best measured first; () if unknown
-    simplest: ConfigurationResult  # the smallest of the tied
+    tied: tuple[ConfigurationResult, ...]  # best measured first; empty unless the verdict is known
+    recommended: ConfigurationResult  # the best measured unless the verdict is known
     standings: Mapping[Configuration, Standing]
     front: tuple[ConfigurationResult, ...]  # the Pareto front, smallest first
     objectives: tuple[str, ...]
     baselines: tuple[Baseline, ...]
-    optimism: float | None  # by how much the best measured loss is too low; None if unknown, or cross-validated
-    repeats_to_settle: int | None  # so many might prove the best; None if none would, or if there is nothing to settle
-    is_known: bool  # False after one training each: luck cannot be told from merit
-    relative_sd: float  # standard deviation of one training's loss by luck, relative to the loss
+    optimism: float | None  # by how much the best measured loss is too low; None if unknown or cross-validated
+    repeats_to_settle: int | None  # repeats that might prove the best measured; None if none would, or if it is settled
+    is_known: bool
+    relative_sd: float  # standard deviation of one training's loss, relative to the loss, of the best measured
     training_df: float  # its degrees of freedom; 0 where it is unknown
     n_configurations: int
     resampled: str  # "rows" or "groups"
     n_resampled: int
-    study: Study | None = None  # with --study: what its factors do
+    study: Study | None = None  # the effects of the factors, with --study
 
     @property
     def is_proven(self) -> bool:
@@ -110,26 +105,32 @@ def judge(
     objectives: Sequence[str] = ("loss", "params"),
     grouped: bool = False,
 ) -> Verdict:
-    """The verdict over a ranking, best first, of which at least one configuration finished.
+    """Returns the verdict on a ranking.
 
-    `parts`: the scored rows, one part per fold, or one part. `baselines`: row errors [N_part, 2] per part.
-    `components`: how many the baseline "PCA" has.
-    `objectives`: what the Pareto front weighs: "loss" and any of "params" and "time". `grouped`: units are groups.
+    Args:
+        ranking: best first; at least one configuration finished.
+        parts: the scored rows of each fold, or one part without folds.
+        baselines: by name, the row errors [N_part, 2] of each part.
+        confidence: of all intervals and of the tied set, between 0 and 1.
+        seed: of the bootstrap.
+        components: number of components of the baseline "PCA".
+        objectives: of the Pareto front: "loss", and "params", "time" or both.
+        grouped: whether the units are groups of rows.
     """
     finished = [c for c in ranking if c.failure is None]
-    evidence = weigh(finished, parts)
-    fixed = [weigh_fixed(errors, parts) for errors in baselines.values()]
+    evidence = collect_evidence(finished, parts)
+    fixed = [loss_and_influences(errors, parts) for errors in baselines.values()]
     errors = draw_errors(_with_fixed(evidence, fixed), n_draws(len(finished), confidence), _generator(seed))
     own = Errors(errors.rows[:, : len(finished)], errors.training[:, : len(finished)])
     total, is_known = own.total, evidence.is_known
-    is_tied = _tied(evidence.losses, total, confidence) if is_known else np.zeros(len(finished), dtype=bool)
+    is_tied = tied_with_best(evidence.losses, total, confidence) if is_known else np.zeros(len(finished), dtype=bool)
     tied = tuple(c for c, tie in zip(finished, is_tied, strict=True) if tie)
-    front = uncertain_front(finished, objectives, total if is_known else None, confidence)
+    front = pareto_front(finished, objectives, total if is_known else None, confidence)
     return Verdict(
         confidence=confidence,
         best=finished[0],
         tied=tied,
-        simplest=min(tied or finished[:1], key=lambda c: (c.model_params, c.final_test_loss)),
+        recommended=min(tied or finished[:1], key=lambda c: (c.model_params, c.final_test_loss)),
         standings=_standings(finished, evidence, total, is_tied, front, confidence),
         front=tuple(front),
         objectives=tuple(objectives),
@@ -145,106 +146,20 @@ def judge(
     )
 
 
-def _tied(losses: np.ndarray, errors: np.ndarray, confidence: float) -> np.ndarray:
-    """[C] bool: the tied set, in which one is alone only if it would be so at half the error.
-
-    Of two equals either may be the one that is wrongly ruled out, so "proven" would be said wrongly twice as often.
-    """
-    tied = tied_with_best(losses, errors, confidence)
-    return tied_with_best(losses, errors, (1 + confidence) / 2) if tied.sum() == 1 else tied
-
-
-class Estimate(NamedTuple):
-    """A loss with its standard error and interval."""
-
-    loss: float
-    standard_error: float
-    interval: Interval
-
-
-def estimate(
-    configuration: ConfigurationResult, part: ScoredPart, verdict: Verdict, *, confidence: float, seed: int
-) -> Estimate:
-    """The loss of one configuration on rows that nothing was chosen on; the luck of training is that of the search."""
-    weighed = weigh([configuration], [part])
-    luck = (verdict.relative_sd * weighed.losses) ** 2 / configuration.losses.size
-    evidence = replace(weighed, training_variances=luck, training_df=verdict.training_df)
-    errors = draw_errors(evidence, n_draws(1, confidence), _generator(seed))
-    low, high = intervals(evidence.losses, errors.total, confidence)[0].tolist()
-    return Estimate(configuration.final_test_loss, float(evidence.standard_errors[0]), Interval(max(low, 0.0), high))
-
-
-def uncertain_front(
-    finished: Sequence[ConfigurationResult],
-    objectives: Sequence[str],
-    errors: np.ndarray | None,
-    confidence: float,
-) -> list[ConfigurationResult]:
-    """The Pareto front, smallest first: who has no smaller one on the front that is not worse beyond the noise.
-
-    `finished`: C configurations, best first. `errors` [draws, C]: drawn errors of their losses; where None, losses
-    are taken as they are. "Not worse beyond the noise": the interval of the difference reaches zero.
-    """
-    sizes = {c.config: tuple(_size(c, objective) for objective in objectives if objective != "loss") for c in finished}
-    places = sorted(range(len(finished)), key=lambda i: (sizes[finished[i].config], finished[i].final_test_loss))
-    front: list[int] = []
-    for place in places:
-        candidate = finished[place]
-        smaller = [i for i in front if _fits_into(sizes[finished[i].config], sizes[candidate.config])]
-        if all(_is_worse(finished, i, place, errors, confidence) for i in smaller):
-            front.append(place)
-    return [finished[place] for place in front]
-
-
-def _size(configuration: ConfigurationResult, objective: str) -> float:
-    if objective == "params":
-        return configuration.model_params
-    return float(np.mean([result.seconds for result in configuration.trials]))
-
-
-def _fits_into(size: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return all(mine <= theirs for mine, theirs in zip(size, other, strict=True))
-
-
-def _is_worse(
-    finished: Sequence[ConfigurationResult], one: int, other: int, errors: np.ndarray | None, confidence: float
-) -> bool:
-    """Whether the loss of `one` is above that of `other`, beyond the noise where that is known."""
-    difference = finished[one].final_test_loss - finished[other].final_test_loss
-    if errors is None or difference <= 0:
-        return difference > 0
-    drawn = (errors[:, one] - errors[:, other])[:, None]
-    return bool(intervals(np.array([difference]), drawn, confidence)[0, 0] > 0)
-
-
 def _relative_sd(evidence: Evidence, n_trainings: int) -> float:
-    """Of the best measured."""
+    """Returns the standard deviation of one training's loss of the best measured, relative to that loss."""
     loss = float(evidence.losses[0])
     return math.sqrt(float(evidence.training_variances[0]) * n_trainings) / loss if loss > 0 else 0.0
 
 
 def n_draws(n_configurations: int, confidence: float) -> int:
-    """How many errors to draw of each loss: enough for the tails, as far as that does not take gigabytes."""
+    """Returns how many errors to draw of each loss: enough for the quantiles, as far as gigabytes are not needed."""
     for_tails = min(max(5000, math.ceil(50 / (1 - confidence))), 200_000)
     return max(1000, min(for_tails, 10_000_000 // n_configurations))
 
 
 def _generator(seed: int) -> np.random.Generator:
     return np.random.default_rng(stream_key(seed, "bootstrap"))
-
-
-def _with_fixed(evidence: Evidence, fixed: Sequence[tuple[float, np.ndarray]]) -> Evidence:
-    """The evidence with the baselines behind the configurations: no luck in training, the same rows."""
-    if not fixed:
-        return evidence
-    losses, influences = zip(*fixed, strict=True)
-    return Evidence(
-        np.append(evidence.losses, losses),
-        np.vstack([evidence.influences, *influences]),
-        np.append(evidence.training_variances, np.zeros(len(fixed))),
-        evidence.training_df,
-        evidence.row_df,
-    )
 
 
 def _standings(
@@ -275,6 +190,128 @@ def _standings(
     }
 
 
+def _repeats_to_settle(evidence: Evidence, is_tied: np.ndarray, repeats: int, confidence: float) -> int | None:
+    """Returns about how many repeats would prove the best measured, if the measured differences are the true ones.
+
+    "Would prove" means with probability `POWER` against each tied rival, at a confidence adjusted for their number by
+    Bonferroni's bound. More repeats reduce the variance by training and leave that by rows as it is. The number is
+    rounded up to one significant digit.
+    """
+    rivals = np.flatnonzero(is_tied)[1:]
+    if not len(rivals):
+        return None
+    from scipy.special import ndtri
+
+    needed_ratio = ndtri(1 - (1 - confidence) / len(rivals)) + ndtri(POWER)
+    differences = evidence.losses[rivals] - evidence.losses[0]
+    by_rows = ((evidence.influences[rivals] - evidence.influences[0]) ** 2).sum(axis=1)
+    by_training = evidence.training_variances[rivals] + evidence.training_variances[0]
+    room = (differences / needed_ratio) ** 2 - by_rows
+    if (room <= 0).any():
+        return None
+    needed = float((by_training / room).max()) * repeats
+    if needed > MOST_REPEATS:
+        return None
+    step = int(10 ** math.floor(math.log10(max(needed, 1))))
+    return max(repeats + 1, math.ceil(needed / step) * step)
+
+
+# The chosen configuration on rows that did not choose it
+
+
+class Estimate(NamedTuple):
+    """A loss with its standard error and interval."""
+
+    loss: float
+    standard_error: float
+    interval: Interval
+
+
+def estimate_loss(
+    configuration: ConfigurationResult, part: ScoredPart, verdict: Verdict, *, confidence: float, seed: int
+) -> Estimate:
+    """Returns the loss of one configuration on rows on which nothing was chosen.
+
+    One configuration alone says little about the luck of training, so the search's relative standard deviation is
+    taken.
+    """
+    alone = collect_evidence([configuration], [part])
+    by_training = (verdict.relative_sd * alone.losses) ** 2 / configuration.losses.size
+    evidence = replace(alone, training_variances=by_training, training_df=verdict.training_df)
+    errors = draw_errors(evidence, n_draws(1, confidence), _generator(seed))
+    low, high = intervals(evidence.losses, errors.total, confidence)[0].tolist()
+    return Estimate(configuration.final_test_loss, float(evidence.standard_errors[0]), Interval(max(low, 0.0), high))
+
+
+# The Pareto front
+
+
+def pareto_front(
+    finished: Sequence[ConfigurationResult],
+    objectives: Sequence[str],
+    errors: np.ndarray | None,
+    confidence: float,
+) -> list[ConfigurationResult]:
+    """Returns the configurations on the Pareto front of loss and size, smallest first, allowing for the uncertainty.
+
+    A configuration is on the front if each smaller one on the front is worse beyond the noise: the interval of the
+    difference of their losses lies above zero.
+
+    Args:
+        finished: C configurations, best first.
+        objectives: "loss", and those of "params" and "time" that make up the size.
+        errors: [D, C] drawn errors of the losses; None to compare the losses as they are.
+        confidence: of the intervals.
+    """
+    sizes = {c.config: tuple(_size(c, objective) for objective in objectives if objective != "loss") for c in finished}
+    places = sorted(range(len(finished)), key=lambda i: (sizes[finished[i].config], finished[i].final_test_loss))
+    front: list[int] = []
+    for place in places:
+        candidate = finished[place]
+        smaller = [i for i in front if _fits_into(sizes[finished[i].config], sizes[candidate.config])]
+        if all(_is_worse(finished, i, place, errors, confidence) for i in smaller):
+            front.append(place)
+    return [finished[place] for place in front]
+
+
+def _size(configuration: ConfigurationResult, objective: str) -> float:
+    if objective == "params":
+        return configuration.model_params
+    return float(np.mean([result.seconds for result in configuration.trials]))
+
+
+def _fits_into(size: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return all(mine <= theirs for mine, theirs in zip(size, other, strict=True))
+
+
+def _is_worse(
+    finished: Sequence[ConfigurationResult], one: int, other: int, errors: np.ndarray | None, confidence: float
+) -> bool:
+    """Returns whether the loss of `one` is above that of `other`, beyond the noise where that is known."""
+    difference = finished[one].final_test_loss - finished[other].final_test_loss
+    if errors is None or difference <= 0:
+        return difference > 0
+    drawn = (errors[:, one] - errors[:, other])[:, None]
+    return bool(intervals(np.array([difference]), drawn, confidence)[0, 0] > 0)
+
+
+# The baselines
+
+
+def _with_fixed(evidence: Evidence, fixed: Sequence[tuple[float, np.ndarray]]) -> Evidence:
+    """Returns the evidence with the baselines behind the configurations: the same rows, and no luck in training."""
+    if not fixed:
+        return evidence
+    losses, influences = zip(*fixed, strict=True)
+    return Evidence(
+        np.append(evidence.losses, losses),
+        np.vstack([evidence.influences, *influences]),
+        np.append(evidence.training_variances, np.zeros(len(fixed))),
+        evidence.training_df,
+        evidence.row_df,
+    )
+
+
 def _compare_baselines(
     baselines: Mapping[str, Sequence[np.ndarray]],
     fixed: Sequence[tuple[float, np.ndarray]],
@@ -297,27 +334,3 @@ def _compare_baselines(
         )
         for i, name in enumerate(baselines)
     )
-
-
-def _repeats_to_settle(evidence: Evidence, is_tied: np.ndarray, repeats: int, confidence: float) -> int | None:
-    """About how many repeats would prove the best measured, four times of five, if the differences are the true ones.
-
-    More repeats shrink the training's share of the variance, never the rows'. One significant figure; Bonferroni.
-    """
-    rivals = np.flatnonzero(is_tied)[1:]
-    if not len(rivals):
-        return None
-    from scipy.special import ndtri
-
-    needed_ratio = ndtri(1 - (1 - confidence) / len(rivals)) + ndtri(POWER)
-    differences = evidence.losses[rivals] - evidence.losses[0]
-    by_rows = ((evidence.influences[rivals] - evidence.influences[0]) ** 2).sum(axis=1)
-    by_training = evidence.training_variances[rivals] + evidence.training_variances[0]
-    room = (differences / needed_ratio) ** 2 - by_rows
-    if (room <= 0).any():
-        return None
-    needed = float((by_training / room).max()) * repeats
-    if needed > MOST_REPEATS:
-        return None
-    step = int(10 ** math.floor(math.log10(max(needed, 1))))
-    return max(repeats + 1, math.ceil(needed / step) * step)

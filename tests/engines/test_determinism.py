@@ -20,7 +20,7 @@ from layersearch.engines.kernel import step as kernel
 from layersearch.files import DRAFTS
 from layersearch.journal.checkpoints import Checkpoints
 from layersearch.search import running as searching
-from layersearch.space.configurations import Trial, plan_trials
+from layersearch.space.trials import Trial, plan_trials
 
 # --------------------------------------------------------------------------- threads, order, interruption
 

@@ -10,7 +10,7 @@ import torch
 
 from layersearch.engines.lifecycle import InMemory, SplitTable, TrainingSettings
 from layersearch.engines.training import Training, make_trainer, trained_model
-from layersearch.space.configurations import Trial, TrialResult
+from layersearch.space.trials import Trial, TrialResult
 from losses import sparse_aware_loss
 
 ENGINES = ("compiled", "reference", "stacked")

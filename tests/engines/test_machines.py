@@ -34,7 +34,7 @@ from layersearch.engines.machines import REMEDIES, Machines, Plan, batch_seconds
 from layersearch.journal import identity as environment
 from layersearch.journal.checkpoints import Checkpoints
 from layersearch.journal.identity import machine_identity
-from layersearch.space.configurations import Trial, TrialResult
+from layersearch.space.trials import Trial, TrialResult
 
 PATIENCE = 60.0  # seconds, for what takes a few
 ON_RAY = ["--distributed", "ray"]

@@ -18,7 +18,8 @@ from layersearch.engines.stack.plan import (
     room_of,
     stack_key,
 )
-from layersearch.space.configurations import Space, Trial, Variant, plan_trials
+from layersearch.space.configurations import Space, Variant
+from layersearch.space.trials import Trial, plan_trials
 
 fixed = settings(deadline=None, derandomize=True, database=None)
 widths = st.lists(st.integers(1, 100), min_size=1, max_size=4).map(tuple)

@@ -38,7 +38,8 @@ from layersearch.engines.stack.engine import (
 from layersearch.engines.stack.plan import Room
 from layersearch.engines.training import Training
 from layersearch.errors import UsageError
-from layersearch.space.configurations import Trial, TrialResult, TrialState, Variant
+from layersearch.space.configurations import Variant
+from layersearch.space.trials import Trial, TrialResult, TrialState
 
 Alone = Callable[[TrainingSettings], dict[Trial, TrialResult]]
 ROOM = Room(8, 64)

@@ -23,7 +23,8 @@ from layersearch.engines.training import encode_table, make_trainer, trained_mod
 from layersearch.engines.weights import Start, start_from
 from layersearch.engines.workers import run_trials
 from layersearch.randomness import batch_order
-from layersearch.space.configurations import Configuration, Trial, Variant, decoder_dims, encoder_dims
+from layersearch.space.configurations import Configuration, Variant, decoder_dims, encoder_dims
+from layersearch.space.trials import Trial
 from losses import sparse_aware_loss
 from models import DynamicAutoencoder, flatten
 

@@ -25,8 +25,8 @@ from layersearch.engines.kernel import step as kernel
 from layersearch.engines.lifecycle import SplitTable, nominal_seconds
 from layersearch.engines.training import Training, make_trainer
 from layersearch.engines.workers import run_trials
-from layersearch.journal.journal import Key
-from layersearch.space.configurations import Trial, TrialResult, TrialState
+from layersearch.journal.records import Key
+from layersearch.space.trials import Trial, TrialResult, TrialState
 from models import flatten
 
 

@@ -14,8 +14,8 @@ from builders import make_trial
 
 from layersearch.engines import workers
 from layersearch.engines.workers import available_cores, is_out_of_memory, run_trials
-from layersearch.space.configurations import Trial, TrialResult, no_memory_for
 from layersearch.space.ranking import ConfigurationResult
+from layersearch.space.trials import Trial, TrialResult, no_memory_for
 
 TRIALS = [Trial((number + 1,), 0) for number in range(12)]
 PATIENCE = 10.0  # seconds, for what takes milliseconds

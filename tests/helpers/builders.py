@@ -5,8 +5,8 @@
     history = make_history(ranking)
     ranking = make_study_ranking([(64,), (32,)], read_factors("dropout=0,0.1"), {("dropout", 0.0): -0.1})
 
-Losses follow the figures measured on the real table: about 0.038 for the best, 0.065 for the worst,
-0.001 standard deviation over repeats; PCA has 0.0406, the column means 0.077.
+The losses resemble those of the real table: about 0.038 for the best configuration, 0.065 for the worst, a standard
+deviation of 0.001 over repeats; PCA has 0.0406, the column means have 0.077.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from layersearch.search.history import History
 from layersearch.space.configurations import (
     Configuration,
     Layers,
-    Trial,
-    TrialResult,
     Variant,
     count_parameters,
     decoder_dims,
@@ -35,9 +33,11 @@ from layersearch.space.configurations import (
 )
 from layersearch.space.factors import Factors, Level, cross
 from layersearch.space.ranking import ConfigurationResult, loss_so_far, rank_configurations
+from layersearch.space.trials import Trial, TrialResult
+from layersearch.table.scoring import ScoredPart, scored_part
 from layersearch.verdict.probe import Probe
-from layersearch.verdict.uncertainty import ScoredPart, scored_part
-from layersearch.verdict.verdict import Estimate, Interval, Verdict, judge
+from layersearch.verdict.uncertainty import Interval
+from layersearch.verdict.verdict import Estimate, Verdict, judge
 from losses import sum_weights
 
 INPUT_DIM = 24
@@ -49,20 +49,20 @@ NOTHING = np.zeros(0, np.float32)
 
 @cache
 def make_part(fold: int | None = None) -> ScoredPart:
-    """The rows that every made-up trial of this fold (None: without folds) is scored on."""
+    """Returns the rows that every made-up trial of this fold is scored on; None without folds."""
     nonzero = np.random.default_rng([1, 0 if fold is None else fold]).integers(5, 17, N_ROWS)
     return scored_part(np.column_stack([nonzero, np.full(N_ROWS, INPUT_DIM)]))
 
 
 def make_parts(folds: int = 1) -> list[ScoredPart]:
-    """One part per fold; without folds the one that all trials are scored on."""
+    """Returns one part for each fold, or a single one without folds."""
     return [make_part(fold) for fold in range(folds)] if folds > 1 else [make_part()]
 
 
 def make_row_errors(loss: float, fold: int | None, *seeds: Sequence[int]) -> np.ndarray:
-    """[N_ROWS, 2] float64 squared errors whose loss is `loss`; each further seed adds to how rows differ.
+    """Returns squared errors [N_ROWS, 2] float64 with this loss; each further seed adds to how the rows differ.
 
-    Some rows are harder than others whatever the model: that is most of what makes a loss vary by row.
+    Some rows are hard for every model, which is most of what makes a loss vary by row.
     """
     cells = make_part(fold).cells
     hardness = np.random.default_rng([2, fold or 0]).gamma(4, 0.25, N_ROWS)
@@ -74,7 +74,7 @@ def make_row_errors(loss: float, fold: int | None, *seeds: Sequence[int]) -> np.
 
 
 def _seed_of(config: Configuration) -> list[int]:
-    """Of a pair both halves, told apart; of a variant its options, too."""
+    """Returns a seed that tells configurations apart, also by their decoders and options."""
     if isinstance(config, Variant):
         return [*_seed_of(config.layers), crc32(repr(config.options).encode())]
     return [*encoder_dims(config), 0, *decoder_dims(config)] if isinstance(config[0], tuple) else list(config)
@@ -89,7 +89,7 @@ def make_trial(
     epochs: int = 20,
     steepness: float = 2.5,
 ) -> TrialResult:
-    """A trial whose test loss falls from (1 + steepness) × loss to exactly `loss`, as its row errors say."""
+    """Returns a trial whose test loss falls from (1 + steepness) × loss to exactly `loss`, as its row errors say."""
     rng = np.random.default_rng([repeat, *_seed_of(config), *([] if fold is None else [fold])])
     falling = np.exp(-5 * np.arange(epochs) / max(epochs - 1, 1)) - np.exp(-5)
     test = loss * (1 + steepness * falling * rng.uniform(0.9, 1.1, epochs) * (epochs > 1))
@@ -106,7 +106,7 @@ def make_trial(
 
 
 def make_stopped_trial(*trial: Any, loss: float = 0.04, stopped_epoch: int = 12) -> TrialResult:
-    """One that stopped early, `PATIENCE` epochs after it was best: it ends with 1.1 × the loss that it kept."""
+    """Returns a trial that stopped `PATIENCE` epochs after its best, at 1.1 × the loss that it kept."""
     best = max(1, stopped_epoch - PATIENCE)
     result = make_trial(*trial, loss=loss, epochs=best)
     after = np.linspace(1, 1.1, stopped_epoch - best + 1)[1:]
@@ -120,7 +120,7 @@ def make_stopped_trial(*trial: Any, loss: float = 0.04, stopped_epoch: int = 12)
 
 
 def pause_trial(result: TrialResult, after: int) -> TrialResult:
-    """What it was when so many epochs were done; the same if it had ended by then."""
+    """Returns the trial as it was after so many epochs; unchanged if it had ended by then."""
     if len(result.test_losses) < after or result.has_failed:
         return result
     return replace(
@@ -139,7 +139,7 @@ def pause_trial(result: TrialResult, after: int) -> TrialResult:
 def make_failed_trial(
     config: Configuration, repeat: int = 0, fold: int | None = None, *, failed_epoch: int = 3
 ) -> TrialResult:
-    """A trial that stopped being finite in `failed_epoch`: its curves end before it."""
+    """Returns a trial that stopped being finite in `failed_epoch`, so that its curves end before it."""
     curve = np.full(failed_epoch - 1, 0.5)
     return TrialResult(
         Trial(config, repeat, fold), curve, curve, None, None, NOTHING.reshape(0, 2), NOTHING, 0.1, failed_epoch
@@ -149,14 +149,14 @@ def make_failed_trial(
 def make_paused_trial(
     config: Configuration, repeat: int = 0, fold: int | None = None, *, epoch: int = 3
 ) -> TrialResult:
-    """A trial that was not trained any further after `epoch`."""
+    """Returns a trial that was not trained any further after `epoch`."""
     return pause_trial(make_trial(config, repeat, fold, loss=0.06, epochs=epoch), epoch)
 
 
 def make_configuration(
     config: Configuration, losses: Sequence[float], *, epochs: int = 20, latent_dim: int = 3, steepness: float = 2.5
 ) -> ConfigurationResult:
-    """A configuration whose repeats end at `losses`."""
+    """Returns a configuration whose repeats have these final losses."""
     trials = [make_trial(config, r, loss=x, epochs=epochs, steepness=steepness) for r, x in enumerate(losses)]
     return ConfigurationResult(config, count_parameters(INPUT_DIM, latent_dim, config), tuple(trials))
 
@@ -173,10 +173,11 @@ def make_ranking(
     dropped: Sequence[Configuration] = (),
     stopped: Mapping[Configuration, int] = MappingProxyType({}),
 ) -> list[ConfigurationResult]:
-    """A ranked search: narrow and deep configurations are worse, `failed` ones diverge in their last repeat.
+    """Returns a ranked search in which narrow and deep configurations are worse.
 
-    `dropped` ones were left behind after 3 epochs. Of those that `stopped` early the first repeat ended at this epoch,
-    each further one an epoch later. Of `folds`, later ones are harder: by 0.002 each.
+    The last repeat of each `failed` configuration fails. The `dropped` ones were dropped after 3 epochs. The first
+    repeat of each of those that `stopped` early ended at this epoch, each further repeat an epoch later. The folds get
+    harder by 0.002 each.
     """
     rng = np.random.default_rng(seed)
     widths = {config: encoder_dims(config) + decoder_dims(config) for config in configurations}
@@ -216,10 +217,11 @@ def make_study_ranking(
     own_luck: float = 0.01,
     failed: Collection[Configuration] = (),
 ) -> list[ConfigurationResult]:
-    """A ranked study: levels change the loss by these shares of 0.04, some `together` by more than their sum.
+    """Returns a ranked study in which levels change the loss by these shares of 0.04.
 
-    What is luck: of a repeat of some layers, shared by all their variants, and of each training on its own, both as
-    standard deviations relative to 0.04. `failed` ones diverge.
+    Some levels change it `together` by more than the sum of their changes. The luck of a repeat is shared by all
+    variants of a configuration, that of a training is its own; both are standard deviations relative to 0.04. The
+    `failed` variants fail.
     """
     rng = np.random.default_rng(seed)
     results = []
@@ -242,7 +244,7 @@ def make_study_ranking(
 
 
 def halve(ranking: Sequence[ConfigurationResult], rungs: Sequence[int], factor: int = 3) -> list[ConfigurationResult]:
-    """What successive halving leaves of a ranked search: after each of these epochs it goes on with the best part."""
+    """Returns what successive halving leaves of a ranked search that drops configurations after these epochs."""
     params = {c.config: c.model_params for c in ranking}
     results = []
     running = list(ranking)
@@ -265,7 +267,7 @@ def make_history(
     threads: int = 2,
     seed: int = 0,
 ) -> History:
-    """How this search went; the order is drawn. After each epoch at which something was dropped, all paused."""
+    """Returns the history of a search in a random order; all configurations paused where any was dropped."""
     history = History(strategy, space_size or len(ranking), epochs, threads)
     order = [ranking[place] for place in np.random.default_rng(seed).permutation(len(ranking))]
     for after in sorted({c.drop.epoch for c in ranking if c.drop}):
@@ -284,7 +286,7 @@ def make_verdict(
     confidence: float = 0.95,
     objectives: Sequence[str] = ("loss", "params"),
 ) -> Verdict:
-    """The verdict over a made-up ranking, against baselines of these losses."""
+    """Returns the verdict on a made-up ranking, against baselines with these losses."""
     folds = ranking[0].folds
     numbers = range(folds) if folds > 1 else [None]
     errors = {
@@ -316,7 +318,7 @@ PROBE = Probe(
 
 
 def make_findings(ranking: Sequence[ConfigurationResult]) -> Findings:
-    """What the command makes of a made-up ranking, with a saved model."""
+    """Returns the findings of a made-up ranking, with a saved model."""
     if ranking[0].failure:
         return Findings(ranking)
     verdict = make_verdict(ranking)

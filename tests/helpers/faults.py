@@ -19,7 +19,7 @@ from commands import but_for_threads
 from layersearch.command import interruption
 from layersearch.engines import training
 from layersearch.journal import journal
-from layersearch.space.configurations import Trial, TrialResult
+from layersearch.space.trials import Trial, TrialResult
 
 HOUSEKEEPING = ("journal_latent", ".lock")  # how the names of files begin that are no results
 WAITING_SECONDS = 20.0  # longer than any run of a test goes on after it was asked to stop

@@ -1,4 +1,4 @@
-"""Made-up trainings, journals of them, and comparing either bit for bit.
+"""Made-up trainings, journals of them, and the exact comparison of either.
 
 records = write_journal(folder, [make_result(1), make_result(2)])
 assert bits(found) == bits(result)
@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from builders import make_failed_trial
 
-from layersearch.journal.journal import Identity, Journal, Key, open_journal
-from layersearch.space.configurations import Trial, TrialResult, TrialState
+from layersearch.journal.journal import Journal, open_journal
+from layersearch.journal.records import Identity, Key
+from layersearch.space.trials import Trial, TrialResult, TrialState
 
 EPOCHS = 3
 IDENTITY: Identity = {
@@ -34,7 +35,7 @@ FIGURES = ("final_train_loss", "final_test_loss", "seconds", "failed_epoch", "ou
 
 
 def make_result(number: int, *, fold: int | None = None, n_parameters: int = 5) -> TrialResult:
-    """A training like no other `number`'s; the figures are random bits, NaN and infinities included."""
+    """Returns a training made of random bits, NaN and infinities included, different for each `number`."""
     random = np.random.default_rng([number, 0 if fold is None else fold + 1])
 
     def noise(*shape: int, bits: int) -> np.ndarray:
@@ -56,14 +57,14 @@ RESULTS = [make_result(0), make_result(1, fold=2), make_failed_trial((3, 3), 2),
 
 
 def make_state(number: int) -> TrialState:
-    """A trial that is half done."""
+    """Returns the state of a trial that is half done."""
     result = make_result(number)
     moments = np.stack([result.parameters[::-1], result.parameters])
     return TrialState(2, result.train_losses, result.test_losses, result.parameters, moments, result.seconds)
 
 
 def bits(result: TrialResult | None, *, seconds: bool = True) -> tuple[object, ...] | None:
-    """All of it, for an exact comparison: of arrays the type, the shape and the bytes."""
+    """Returns everything in a result for an exact comparison: of arrays the type, the shape and the bytes."""
     if result is None:
         return None
     arrays = [getattr(result, name) for name in ARRAYS]
@@ -72,7 +73,7 @@ def bits(result: TrialResult | None, *, seconds: bool = True) -> tuple[object, .
 
 
 def state_bits(state: TrialState | None) -> tuple[object, ...] | None:
-    """The same of a trial's state."""
+    """Returns everything in a trial's state for an exact comparison."""
     if state is None:
         return None
     arrays = (state.train_losses, state.test_losses, state.parameters, state.moments)
@@ -80,24 +81,24 @@ def state_bits(state: TrialState | None) -> tuple[object, ...] | None:
 
 
 def without_weights(result: TrialResult) -> tuple[object, ...] | None:
-    """`bits`, as if the weights had not been kept."""
+    """Returns `bits` as if the weights had not been kept."""
     return bits(TrialResult(**{**vars(result), "parameters": np.empty(0, dtype=np.float32)}))
 
 
 def open_here(
     folder: Path, identity: Identity = IDENTITY, *, fresh: bool = False, notices: list[str] | None = None
 ) -> Journal:
-    """The journal for latent size 3."""
+    """Opens the journal for latent size 3."""
     return open_journal(folder, 3, identity, fresh=fresh, notices=[] if notices is None else notices)
 
 
 def journal_path(folder: Path, latent_dim: int = 3) -> Path:
-    """Where it lies."""
+    """Returns the path of the journal in a folder."""
     return folder / f"journal_latent{latent_dim}.jsonl"
 
 
 def write_journal(folder: Path, results: Sequence[TrialResult], *, weights: Sequence[int] = ()) -> Path:
-    """A journal of these results, with the weights of those whose repeat is in `weights`; returns its path."""
+    """Writes a journal of results, with the weights of the repeats in `weights`, and returns its path."""
     with open_here(folder) as journal:
         for result in results:
             journal.append(Key(result.trial, EPOCHS), result, with_weights=result.trial.repeat in weights)
@@ -105,16 +106,16 @@ def write_journal(folder: Path, results: Sequence[TrialResult], *, weights: Sequ
 
 
 def found(folder: Path, results: Sequence[TrialResult] = RESULTS, notices: list[str] | None = None) -> list[object]:
-    """The bits of what a newly opened journal has of these trainings."""
+    """Returns the bits of what a newly opened journal has of these trainings."""
     with open_here(folder, notices=notices) as opened:
         return [bits(opened.find(Key(result.trial, EPOCHS))) for result in results]
 
 
 def line_ends(data: bytes) -> list[int]:
-    """Where each line ends, its newline included."""
+    """Returns the position behind each line, its newline included."""
     return [place + 1 for place, byte in enumerate(data) if byte == ord("\n")]
 
 
 def read_lines(path: Path) -> list[Mapping[str, Any]]:
-    """The records as they stand in the file."""
+    """Returns the records in the file."""
     return [json.loads(line.split(" ", 1)[1]) for line in path.read_text(encoding="utf-8").splitlines()]

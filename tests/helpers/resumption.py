@@ -20,7 +20,7 @@ from journals import journal_path
 from layersearch.engines import training
 from layersearch.engines.workers import run_trials
 from layersearch.journal.journal import Journal
-from layersearch.space.configurations import Trial, TrialResult
+from layersearch.space.trials import Trial, TrialResult
 
 SEARCHES = {
     "plain": [*SMALL, "--save_models"],

@@ -15,7 +15,8 @@ import pytest
 from commands import Run
 
 from layersearch.engines import training
-from layersearch.space.configurations import Configuration, Space, Trial, TrialResult
+from layersearch.space.configurations import Configuration, Space
+from layersearch.space.trials import Trial, TrialResult
 
 FIELD = ["--hidden_dims_search", "4,8,16", "--max_layers", "2", "--epochs", "6", "--repeats", "2", "--threads", "2"]
 FIELD += ["--no_probe", "--save_models"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from layersearch.engines.lifecycle import TrainingSettings
-from layersearch.space.configurations import Trial, TrialResult
+from layersearch.space.trials import Trial, TrialResult
 
 SETTINGS = TrainingSettings(
     latent_dim=2, epochs=4, batch_size=16, initial_lr=0.003, eta_min=1e-6, weight_decay=1e-3, dropout=0.1, seed=5

@@ -1,4 +1,4 @@
-"""A reader sees the old file or the new one, never half of either."""
+"""Files are replaced as a whole: a reader sees the old one or the new one, never half of either."""
 
 from __future__ import annotations
 

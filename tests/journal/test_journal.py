@@ -1,4 +1,4 @@
-"""What is in the journal comes back bit for bit, and damage costs the damaged record alone."""
+"""The journal returns its results bit for bit, and damage costs only the damaged record."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ from journals import (
 
 from layersearch.errors import UsageError
 from layersearch.journal import journal
-from layersearch.journal.journal import Key, open_journal, read_records
-from layersearch.space.configurations import Trial, no_memory_for
+from layersearch.journal.journal import open_journal
+from layersearch.journal.records import Key, checksum, read_records
+from layersearch.space.trials import Trial, no_memory_for
 
 
 @pytest.fixture
 def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many journals, none of which is worth waiting for the disk."""
+    """Makes `os.fsync` do nothing, for tests with many journals."""
     monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 
-# ---------------------------------------------------------------------------------------- round trip
+# Round trip
 
 
 def test_what_was_appended_comes_back_bit_for_bit(tmp_path: Path) -> None:
@@ -131,17 +132,17 @@ def test_the_last_training_is_the_one_that_was_finished_last_whatever_the_time_z
         assert opened.last_finished == late
 
 
-# -------------------------------------------------------------------------------------------- damage
+# Damage
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A journal of four trainings, with the weights of the first and, as its last line, of the last."""
+    """Returns a journal of four trainings with the weights of the first and the last, which are its last line."""
     return write_journal(tmp_path_factory.mktemp("whole"), RESULTS, weights=[0, 3]).read_bytes()
 
 
 def expected_of(lines: int) -> list[object]:
-    """What the first so many lines of `whole` hold: header, first, its weights, second, third, fourth, its weights."""
+    """Returns what the first so many lines of `whole` hold."""
     there = [1 + number + (number > 0) < lines for number in range(4)]
     weights = {0: lines > 2, 3: lines > 6}
     return [
@@ -238,7 +239,7 @@ def test_a_tail_of_anything_is_dropped_with_a_notice(tmp_path: Path, whole: byte
 def test_a_line_of_another_make_is_dropped_though_its_checksum_is_right(
     tmp_path: Path, whole: bytes, record: str
 ) -> None:
-    line = f"{journal._digest(record)} {record}\n".encode()
+    line = f"{checksum(record)} {record}\n".encode()
     journal_path(tmp_path).write_bytes(whole + line)
     assert found(tmp_path) == expected_of(7)
     journal_path(tmp_path).write_bytes(line + whole)
@@ -253,7 +254,7 @@ def test_weights_of_a_training_whose_result_is_lost_are_lost_too(tmp_path: Path,
         assert bits(opened.find(Key(RESULTS[0].trial, EPOCHS))) == without_weights(RESULTS[0])
 
 
-# ------------------------------------------------------------------------------------ another search
+# Another search
 
 
 @pytest.mark.parametrize(

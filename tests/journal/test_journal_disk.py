@@ -1,4 +1,4 @@
-"""The journal on a disk that fills up, loses files or is slow; the states of long trials; and any order of kills."""
+"""The journal on a disk that fills up, loses files or is slow; checkpoints; and kills at any moment."""
 
 from __future__ import annotations
 
@@ -36,16 +36,17 @@ from journals import (
 )
 
 from layersearch.journal import journal
-from layersearch.journal.journal import Journal, Key, read_records
-from layersearch.space.configurations import TrialResult
+from layersearch.journal.journal import Journal
+from layersearch.journal.records import Key, read_records
+from layersearch.space.trials import TrialResult
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps open files where they are")
 
-# ------------------------------------------------------------------------------------------ the disk
+# The disk
 
 
 class Disk(NamedTuple):
-    """A clock that stands still unless it is moved, and when the journal was brought to the disk."""
+    """A clock that advances only when it is told to, and the times at which the journal was flushed."""
 
     journal: Journal
     seconds: list[float]
@@ -57,7 +58,7 @@ class Disk(NamedTuple):
 
 @pytest.fixture
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
-    """An open journal under a watched `os.fsync`."""
+    """Yields an open journal with a watched `os.fsync`."""
     with open_here(tmp_path) as opened:
         disk = Disk(opened, [100.0], [])
         file = opened._file.fileno()
@@ -143,7 +144,7 @@ def test_what_can_only_be_written_in_parts_is_written_whole(tmp_path: Path, monk
 
 @contextmanager
 def limited(size: int) -> Iterator[None]:
-    """As on a full disk, no file of this process grows beyond `size` bytes."""
+    """Lets no file of this process grow beyond `size` bytes, as on a full disk."""
     resource = pytest.importorskip("resource")
     former = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, former[1]))
@@ -184,12 +185,12 @@ def test_a_journal_that_cannot_be_completed_for_want_of_room_is_an_error_of_the_
     assert found(tmp_path, RESULTS[1:2]) == [bits(RESULTS[1])], "nothing is lost"
 
 
-# --------------------------------------------------------------------------------------- checkpoints
+# Checkpoints
 
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Journal]:
-    """A journal in `tmp_path`."""
+    """Yields a journal in `tmp_path`."""
     with open_here(tmp_path) as opened:
         yield opened
 
@@ -257,7 +258,7 @@ def test_a_state_for_which_there_is_no_room_leaves_the_last(opened: Journal, tmp
     assert len(list(tmp_path.iterdir())) == 2, "no temporary file is left"
 
 
-# ------------------------------------------------------------------------------- whatever may happen
+# Whatever may happen
 
 MANY = [make_result(number, n_parameters=3) for number in range(6)]
 steps = st.one_of(
@@ -267,7 +268,7 @@ steps = st.one_of(
 
 
 def lines_of(data: bytes) -> dict[tuple[str, int], int]:
-    """Of each record, by kind and repeat: up to where the file must be there for it to be whole."""
+    """Returns the end of each record in the file, by kind and repeat."""
     lines = data.splitlines(keepends=True)
     records = [json.loads(line.split(b" ", 1)[1]) for line in lines[1:]]
     return {(r["kind"], r["repeat"]): end - 1 for r, end in zip(records, line_ends(data)[1:], strict=True)}
@@ -307,5 +308,5 @@ def test_however_it_is_killed_what_was_whole_is_there_and_the_end_is_the_same(
 
 
 def kind_is(kind: str, result: TrialResult) -> tuple[str, int]:
-    """How `lines_of` calls a record."""
+    """Returns the name that `lines_of` gives a record."""
     return kind, result.trial.repeat

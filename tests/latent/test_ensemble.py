@@ -24,8 +24,8 @@ from layersearch.engines.lifecycle import TrainingSettings
 from layersearch.engines.training import Training
 from layersearch.journal.journal import open_journal
 from layersearch.latent.ensemble import Ensemble, align, compare, load_ensemble, turn_onto
-from layersearch.space.configurations import Trial
-from layersearch.verdict.uncertainty import bundle_rows, scored_part
+from layersearch.space.trials import Trial
+from layersearch.table.scoring import bundle_rows, scored_part
 from losses import loss_of_sums, squared_error_sums
 from models import DynamicAutoencoder, encode_rows
 

@@ -13,7 +13,7 @@ import torch
 from commands import run
 from journals import write_journal
 from made_tables import copus_frame, low_rank_table, write
-from test_uncertainty import draw_row_errors, made_cells, made_configuration
+from row_errors import draw_row_errors, made_cells, made_configuration
 from test_verdict import EQUALS, PARAMS
 
 from layersearch.command.arguments import parse_arguments
@@ -22,10 +22,10 @@ from layersearch.engines.lifecycle import SplitTable, TrainingSettings
 from layersearch.engines.reference import reference_trainer
 from layersearch.engines.training import make_trainer
 from layersearch.loading.loaded import load
-from layersearch.space.configurations import Trial, TrialResult
 from layersearch.space.ranking import rank_configurations
-from layersearch.verdict import uncertainty
-from layersearch.verdict.uncertainty import MAX_UNITS, ROW_PIECES, ScoredPart, bundle_rows, scored_part
+from layersearch.space.trials import Trial, TrialResult
+from layersearch.table import scoring
+from layersearch.table.scoring import MAX_UNITS, ROW_PIECES, ScoredPart, bundle_rows, scored_part
 from layersearch.verdict.verdict import Verdict, judge
 
 SETTINGS = TrainingSettings(
@@ -93,7 +93,7 @@ def figures(verdict: Verdict) -> list[float]:
 @pytest.fixture
 def few_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than 100 rows are many."""
-    monkeypatch.setattr(uncertainty, "MAX_UNITS", 20 * ROW_PIECES)
+    monkeypatch.setattr(scoring, "MAX_UNITS", 20 * ROW_PIECES)
 
 
 @pytest.mark.usefixtures("few_units")
@@ -175,7 +175,7 @@ def test_the_command_on_many_rows(tmp_path: Path, flags: list[str], monkeypatch:
     assert first.status == again.status == 0
     assert "already trained" in again.out
     journal = (tmp_path / "bundles" / "journal_latent3.jsonl").stat().st_size
-    monkeypatch.setattr(uncertainty, "MAX_UNITS", MAX_UNITS)
+    monkeypatch.setattr(scoring, "MAX_UNITS", MAX_UNITS)
     whole = run(tmp_path / "rows", *small, *flags)
     assert journal < 0.9 * (tmp_path / "rows" / "journal_latent3.jsonl").stat().st_size
     found, expected = ([r["standard_error"] for r in some.results()["all_results"]] for some in (first, whole))

@@ -314,17 +314,17 @@ def test_the_best_and_the_recommended_are_marked_and_named() -> None:
         for line in figure.axes[0].lines
         if line.get_markersize() == 11
     }
-    assert verdict.simplest is not verdict.best
+    assert verdict.recommended is not verdict.best
     assert rings == {
         "o": [[verdict.best.model_params, verdict.best.final_test_loss]],
-        "s": [[verdict.simplest.model_params, verdict.simplest.final_test_loss]],
+        "s": [[verdict.recommended.model_params, verdict.recommended.final_test_loss]],
     }
     assert f"Best: {list(verdict.best.config)}\n" in words_in(figure)
-    assert f"Recommended: {list(verdict.simplest.config)}\n" in words_in(figure)
+    assert f"Recommended: {list(verdict.recommended.config)}\n" in words_in(figure)
 
 
 def test_the_best_that_is_recommended_has_one_label() -> None:
-    verdict = dataclasses.replace(verdict_on("19 × 5"), simplest=verdict_on("19 × 5").best)
+    verdict = dataclasses.replace(verdict_on("19 × 5"), recommended=verdict_on("19 × 5").best)
     words = words_in(draw_configurations("19 × 5", verdict=verdict))
     assert "Best and recommended:\n[64, 64, 64]\n" in words
     assert words.count("parameters\n") + words.endswith("parameters") == 1

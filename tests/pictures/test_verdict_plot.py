@@ -136,9 +136,9 @@ def test_each_row_shows_the_difference_and_its_interval() -> None:
 def test_the_tied_the_others_and_the_recommended_differ_in_marker_and_colour() -> None:
     verdict, figure = verdict_on("19"), draw("19")
     ranks = {c.config: y for y, c in enumerate(RANKINGS["19"])}
-    tied = {ranks[c.config] for c in verdict.tied} - {ranks[verdict.simplest.config]}
+    tied = {ranks[c.config] for c in verdict.tied} - {ranks[verdict.recommended.config]}
     assert {y for _, y in markers(figure, verdict_plot.TIED)} == tied
-    assert [y for _, y in markers(figure, verdict_plot.RECOMMENDED)] == [ranks[verdict.simplest.config]]
+    assert [y for _, y in markers(figure, verdict_plot.RECOMMENDED)] == [ranks[verdict.recommended.config]]
     assert len(markers(figure, verdict_plot.NOT_TIED)) == 19 - len(tied) - 1
     looks = [verdict_plot.TIED, verdict_plot.RECOMMENDED, verdict_plot.NOT_TIED]
     assert len({look["color"] for look in looks}) == len({look["marker"] for look in looks}) == 3
@@ -234,7 +234,7 @@ def test_of_many_the_best_20_are_drawn() -> None:
 @pytest.mark.parametrize(("rank", "row", "gap"), [(19, 19, None), (20, 20, None), (21, 21, 1), (57, 21, 37)])
 def test_the_recommended_is_drawn_wherever_it_ranks(rank: int, row: int, gap: int | None) -> None:
     simplest = RANKINGS["125"][rank]
-    figure = draw("125", dataclasses.replace(verdict_on("125"), simplest=simplest))
+    figure = draw("125", dataclasses.replace(verdict_on("125"), recommended=simplest))
     assert_readable(figure)
     assert [y for _, y in markers(figure, verdict_plot.RECOMMENDED)] == [row]
     assert (str(list(simplest.config)), row) in {(t.get_text(), t.get_position()[1]) for t in figure.axes[0].texts}

@@ -19,9 +19,10 @@ from builders import MODEL_INFO, halve, make_configuration, make_findings, make_
 
 from layersearch.report import results as report
 from layersearch.report.results import Findings
-from layersearch.space.configurations import Configuration, Trial, Variant, enumerate_configurations, no_memory_for
+from layersearch.space.configurations import Configuration, Variant, enumerate_configurations
 from layersearch.space.naming import config_text
 from layersearch.space.ranking import ConfigurationResult
+from layersearch.space.trials import Trial, no_memory_for
 from layersearch.words import duration_text, loss_text
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -207,7 +208,7 @@ def test_document_says_what_the_verdict_says(findings: Findings) -> None:
     assert said["statement"] == findings.statement
     assert [tuple(config) for config in said["tied"]] == [c.config for c in verdict.tied]
     assert said["proven"] is False
-    assert tuple(said["recommended"]["config"]) == verdict.simplest.config
+    assert tuple(said["recommended"]["config"]) == verdict.recommended.config
     assert [tuple(brief["config"]) for brief in document["pareto_front"]] == [c.config for c in verdict.front]
     assert (said["optimism"], said["repeats_to_settle"]) == (verdict.optimism, verdict.repeats_to_settle)
     assert (said["resampled"], said["n_resampled"]) == ("rows", verdict.n_resampled)

@@ -1,4 +1,4 @@
-"""The verdict in words: every case has its sentence, and no sentence says more than is known."""
+"""The verdict in sentences: every case has its sentence, and none says more than is known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from builders import make_configuration, make_history, make_ranking, make_verdic
 from layersearch.report.statement import TO_THE_END, scope_of, state
 from layersearch.space.configurations import Configuration
 from layersearch.verdict.probe import Probe
-from layersearch.verdict.verdict import Baseline, Estimate, Interval, Standing, Verdict
+from layersearch.verdict.uncertainty import Interval
+from layersearch.verdict.verdict import Baseline, Estimate, Standing, Verdict
 from layersearch.words import difference_text, interval_text, percent
 
 BEST, SIMPLEST = (64, 64, 64), (64,)
@@ -25,12 +26,12 @@ PCA = Baseline("PCA", 0.0393, -0.0017, None, not_beaten_by=1, components=3)
 
 @pytest.fixture(scope="module")
 def tied() -> Verdict:
-    """Of five configurations four are tied, and the third of them is the smallest."""
+    """Returns a verdict of five configurations, four of them tied, the third of which is the smallest."""
     verdict = make_verdict(RANKING)
     return replace(
         verdict,
         tied=tuple(RANKING[:4]),
-        simplest=RANKING[2],
+        recommended=RANKING[2],
         standings={**verdict.standings, SIMPLEST: Standing(0.0005, 0.0008, Interval(-0.0003, 0.0019), 0.2, True)},
         baselines=(MEANS, PCA),
         optimism=0.0009,
@@ -40,12 +41,12 @@ def tied() -> Verdict:
 
 @pytest.fixture(scope="module")
 def proven(tied: Verdict) -> Verdict:
-    return replace(tied, tied=tied.tied[:1], simplest=tied.best, repeats_to_settle=None)
+    return replace(tied, tied=tied.tied[:1], recommended=tied.best, repeats_to_settle=None)
 
 
 @pytest.fixture(scope="module")
 def unknown(proven: Verdict) -> Verdict:
-    """After one training each."""
+    """Returns a verdict after one training each."""
     standings = {config: Standing() for config in LOSSES}
     return replace(proven, is_known=False, training_df=0.0, tied=(), standings=standings, optimism=None)
 
@@ -58,7 +59,7 @@ def probe_of(
     overtaking: tuple[Configuration, Configuration] | None = None,
     suggested: int | None = None,
 ) -> Probe:
-    """Of the best, and of the simplest if there are losses of two, after 20, 40 and 80 epochs."""
+    """Returns the probe of the best and, with losses of two, of the smallest, after 20, 40 and 80 epochs."""
     configs = (BEST, SIMPLEST)[: len(losses)]
     return Probe((20, 40, 80), repeats, configs, is_cross_validated, np.array(losses), 0.001, overtaking, suggested)
 
@@ -99,7 +100,7 @@ def test_a_proof_is_stated_without_a_tie(proven: Verdict) -> None:
 
 
 def test_where_the_best_is_the_smallest_of_the_tied_it_is_recommended_without_a_difference(tied: Verdict) -> None:
-    lines = said(replace(tied, simplest=tied.best))
+    lines = said(replace(tied, recommended=tied.best))
     assert lines[2] == "  Recommended: [64, 64, 64], the best measured and the smallest of the tied"
 
 
@@ -209,7 +210,7 @@ def test_the_scope_is_all_of_a_grid_what_was_tried_or_what_was_trained_to_the_en
 def test_decoders_of_their_own_are_named(tied: Verdict) -> None:
     pair = make_configuration(((64, 32), (16, 64)), [0.0384, 0.0384])
     standings = {**tied.standings, pair.config: tied.standings[SIMPLEST]}
-    lines = said(replace(tied, tied=(*tied.tied[:2], pair), simplest=pair, standings=standings))
+    lines = said(replace(tied, tied=(*tied.tied[:2], pair), recommended=pair, standings=standings))
     assert line("  tied", lines).endswith(f" · [64, 64] 12491 · [64, 32] -> [16, 64] {pair.model_params}")
     assert line("  Recommended", lines).startswith("  Recommended: [64, 32] -> [16, 64], the smallest of the tied (")
 

@@ -1,4 +1,4 @@
-"""The study in words: each effect on its own, no finding where there is none, and no figure rounded away."""
+"""The study in sentences: each effect, no finding where there is none, and no number rounded away."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from test_study import CHANGES, FACTORS, LAYERS, study_of
 
 from layersearch.report.study import state_study
 from layersearch.verdict.study import Study
-from layersearch.verdict.verdict import Interval
+from layersearch.verdict.uncertainty import Interval
 from layersearch.words import change_text, is_told
 
 

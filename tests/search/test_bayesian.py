@@ -1,4 +1,4 @@
-"""Proposals stay inside the space, come back the same, and are never trained twice."""
+"""Bayesian search: proposals stay inside the space, repeat after an interruption, and are never trained twice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BEHIND_AN_ENCODER = [Space([8, 16, 32], 3, arrangement, encoder=(16, 8)) for arr
 
 
 def loss_of(config: Configuration) -> float:
-    """Has its minimum at [64, 32]."""
+    """Returns a loss with its minimum at [64, 32]."""
     depth = 0.01 * abs(len(config) - 2)
     return 0.03 + depth + sum(0.01 * abs(math.log2(w) - t) for w, t in zip(config, (6, 5, 4, 4), strict=False))
 
@@ -42,7 +42,7 @@ def searched(
     answer: Callable[[Configuration], ConfigurationResult] = result_of,
     values: Callable[[ConfigurationResult], Values] = values_of,
 ) -> list[list[Configuration]]:
-    """The batches asked for."""
+    """Returns the batches that the plan asks for."""
     batches = []
     plan = bayesian(space, study, n_trials=n, batch_size=batch_size, seed=seed, values_of=values)
     try:

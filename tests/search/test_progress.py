@@ -1,4 +1,4 @@
-"""A live bar on a terminal, a few plain lines elsewhere, nothing where quiet."""
+"""Progress: a live bar on a terminal, a few plain lines elsewhere, nothing where the console is quiet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from layersearch.search.progress import Progress
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True

@@ -21,7 +21,7 @@ from strategy_runs import REPEATS, arguments_for, config_of, entries, note_epoch
 
 from layersearch.engines import training
 from layersearch.journal.checkpoints import Checkpoints
-from layersearch.space.configurations import Trial, TrialResult
+from layersearch.space.trials import Trial, TrialResult
 
 ByStrategy = Callable[[str], Run]
 RESUMED = [

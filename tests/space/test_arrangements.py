@@ -1,4 +1,4 @@
-"""Free architectures: widths in any order, and decoders that are not the mirror of their encoder."""
+"""Arrangements of layers: widths in any order, and decoders that do not mirror their encoder."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from layersearch.space.configurations import (
     ARRANGEMENTS,
     Configuration,
     Space,
-    Trial,
     Widths,
     count_parameters,
     decoder_dims,
     encoder_dims,
     join_dims,
-    plan_trials,
 )
+from layersearch.space.trials import Trial, plan_trials
 from models import DynamicAutoencoder, flatten
 
 SPACES = [([8], 4), ([8, 16], 1), ([16, 8], 3), ([32, 8, 16], 3), ([5, 3, 9, 5], 2), (range(1, 6), 2)]
@@ -33,7 +32,7 @@ PAIRS: list[Configuration] = [((64, 32), (16, 64)), ((1,), (3, 130)), ((9, 8, 7)
 
 
 def all_tuples(widths: list[int], max_layers: int) -> list[Widths]:
-    """Every tuple of up to `max_layers` of these widths, whatever its order."""
+    """Returns every tuple of up to `max_layers` of these widths, in any order."""
     layers = range(1, max_layers + 1)
     return list(chain.from_iterable(product(sorted(set(widths)), repeat=n) for n in layers))
 
@@ -43,7 +42,7 @@ def falls(widths: Widths) -> bool:
 
 
 def members(widths: list[int], max_layers: int, arrangement: str) -> set[tuple[Widths, Widths]]:
-    """The space by brute force, as pairs of encoder and decoder."""
+    """Returns the space by brute force, as pairs of encoder and decoder."""
     every = all_tuples(widths, max_layers)
     if arrangement == "asymmetric":
         return {
@@ -219,7 +218,7 @@ def test_every_configuration_has_initial_weights_of_its_own() -> None:
 
 
 def test_weights_of_mirrored_configurations_are_what_they_were() -> None:
-    """Made before there were decoders of their own: results and journals of then stay valid."""
+    """The digests were made before decoders could differ: older results and journals stay valid."""
     weights = flatten(build_model(Trial((4, 2), 1), 3, SETTINGS))
     golden = [0.3031733, 0.55534285, -0.0012813534, 0.48551992, 0.16680793]
     np.testing.assert_allclose(weights[[6, 7, 8, -12, -4]], golden, rtol=1e-6)

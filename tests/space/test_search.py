@@ -1,4 +1,4 @@
-"""The space is complete, without duplicates, counted right, and its costliest trials come first."""
+"""The search space is complete, without duplicates and counted correctly; the costliest trials come first."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from layersearch.space.configurations import (
     NORMALIZATIONS,
     ParameterCounts,
     Space,
-    Trial,
     Variant,
     count_parameters,
     enumerate_configurations,
-    plan_trials,
 )
+from layersearch.space.trials import Trial, plan_trials
 from models import DynamicAutoencoder
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from builders import make_configuration, make_failed_trial, make_trial
 
-from layersearch.space.configurations import Configuration, TrialResult, Variant
+from layersearch.space.configurations import Configuration, Variant
 from layersearch.space.ranking import ConfigurationResult, ResultCollector, rank_configurations
+from layersearch.space.trials import TrialResult
 
 PARAMS = {(8,): 100, (16,): 200, (16, 8): 300, (16, 16): 400}
 
@@ -26,7 +27,7 @@ def with_weights(result: TrialResult) -> TrialResult:
 
 
 def in_folds(losses: np.ndarray, config: Configuration = (8,)) -> list[TrialResult]:
-    """The trials of a configuration that is cross-validated: losses [R, K]; NaN for one that diverges."""
+    """Returns the trials of a cross-validated configuration with these losses [R, K]; NaN for a failed trial."""
     return [
         make_failed_trial(config, *where) if np.isnan(loss) else make_trial(config, *where, loss=float(loss))
         for where, loss in np.ndenumerate(losses)

@@ -1,4 +1,4 @@
-"""The plan of a study: what its text means, and that every combination is in it once."""
+"""The design of a study: how its text is read, and that it has every combination once."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Column means and PCA: complete tables, missing cells, and degenerate shapes."""
+
 from __future__ import annotations
 
 import math
@@ -26,7 +28,7 @@ def low_rank(n_rows: int = 300, n_features: int = 12, rank: int = 3, noise: floa
 
 
 def with_gaps(values: Tensor, share: float) -> Tensor:
-    """A copy with this share of the cells missing, at random."""
+    """Returns a copy in which this share of the cells, drawn at random, is missing."""
     return torch.where(torch.rand(values.shape) < share, NAN, values)
 
 
@@ -41,7 +43,7 @@ def losses(table: SplitTable, latent_dim: int) -> dict[str, float]:
     return {name: loss_of_sums(sums, targets) for name, sums in baseline_errors(table, latent_dim).items()}
 
 
-# --- Complete tables -------------------------------------------------------------------------------
+# Complete tables
 
 
 @pytest.mark.parametrize("n_components", [1, 3, 7])
@@ -83,7 +85,7 @@ def test_baselines_of_the_real_table_are_as_measured(real_table: Path) -> None:
     assert {round(each["column means"], 4) for each in found} == {0.0773}
 
 
-# --- Missing cells ---------------------------------------------------------------------------------
+# Missing cells
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])
@@ -106,7 +108,7 @@ def test_axes_found_despite_missing_cells_are_those_of_the_complete_table() -> N
 
 
 def test_fit_of_two_columns_is_the_maximum_likelihood_of_incomplete_pairs() -> None:
-    """Where only the second column has gaps, the likelihood has a closed form (Anderson 1957): regression on the first.
+    """If only the second column has gaps, the likelihood has a closed form: regression on the first (Anderson 1957).
 
     One component of two columns leaves the covariance free, so the fit must have that covariance.
     """
@@ -189,7 +191,7 @@ def test_em_ends_well_before_its_last_step(monkeypatch: pytest.MonkeyPatch) -> N
     assert 2 < len(steps) < baselines.MAX_STEPS / 4
 
 
-# --- Order, parts, device --------------------------------------------------------------------------
+# Order, parts, device
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2])
@@ -257,7 +259,7 @@ def test_scikit_learn_is_not_loaded() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-# --- Degenerate shapes -----------------------------------------------------------------------------
+# Degenerate shapes
 
 
 @pytest.mark.parametrize("latent_dim", [12, 40])

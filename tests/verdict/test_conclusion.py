@@ -28,8 +28,8 @@ from layersearch.engines import training
 from layersearch.engines.training import Training
 from layersearch.loading import loaded as loading
 from layersearch.loading.loaded import Loaded
-from layersearch.space.configurations import Trial
 from layersearch.space.naming import config_text
+from layersearch.space.trials import Trial
 from layersearch.verdict import probe
 from layersearch.words import loss_text
 from models import flatten, load_best

@@ -1,4 +1,4 @@
-"""The probe stays within its budget, sees a trend through the noise, and asks for no more epochs than that shows."""
+"""The convergence probe: its budget, the trend beyond the noise, and the suggested number of epochs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from builders import make_failed_trial, make_trial, make_verdict
 
-from layersearch.space.configurations import Configuration, Trial, TrialResult
+from layersearch.space.configurations import Configuration
 from layersearch.space.ranking import ConfigurationResult, rank_configurations
+from layersearch.space.trials import Trial, TrialResult
+from layersearch.table.scoring import scored_part
 from layersearch.verdict.probe import (
     FACTORS,
     FREE,
@@ -23,7 +25,6 @@ from layersearch.verdict.probe import (
     plan_probe,
     read_probe,
 )
-from layersearch.verdict.uncertainty import scored_part
 from layersearch.verdict.verdict import Verdict
 
 BEST: Configuration = (64, 64)
@@ -39,7 +40,7 @@ RELATIVE_SD = 0.03
 
 
 def scored(config: Configuration, repeat: int, loss: float) -> TrialResult:
-    """A trial whose rows all have this loss, so that it does not matter which rows there are."""
+    """Returns a trial of which every row has this loss, so that it does not matter which rows there are."""
     return dataclasses.replace(make_trial(config, repeat, loss=loss), row_errors=(loss * CELLS).astype(np.float32))
 
 
@@ -53,11 +54,11 @@ def ranked(repeats: int = 5, fold: int | None = None) -> list[ConfigurationResul
 
 def verdict_on(ranking: list[ConfigurationResult]) -> Verdict:
     (smallest,) = (c for c in ranking if c.config == SMALLEST)
-    return dataclasses.replace(make_verdict(ranking), simplest=smallest)
+    return dataclasses.replace(make_verdict(ranking), recommended=smallest)
 
 
 def planned(search_cost: float, repeats: int = 5, fold: int | None = None) -> ProbePlan | None:
-    """The plan where a training costs a second for each 1000 parameters."""
+    """Returns the plan where a training costs a second for each 1000 parameters."""
     ranking = ranked(repeats, fold)
     return plan_probe(verdict_on(ranking), ranking, lambda c: c.model_params / 1000, search_cost)
 
@@ -128,7 +129,7 @@ N_REPEATS = 3
 
 
 def read(curves: Mapping[Configuration, Sequence[float]], *, relative_sd: float | None = RELATIVE_SD) -> Probe | None:
-    """The probe of configurations with these losses after 1, 2 and perhaps 4 times the epochs; NaN diverged."""
+    """Returns the probe of configurations with these losses after 1, 2 and perhaps 4 times the epochs; NaN diverged."""
     factors = FACTORS[: len(curves[BEST]) - 1]
     repeats = range(N_REPEATS)
     asked = rank_configurations([scored(c, r, losses[0]) for c, losses in curves.items() for r in repeats], PARAMS)

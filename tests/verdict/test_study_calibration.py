@@ -21,7 +21,7 @@ QUICK = replace(SETTINGS, epochs=3, batch_size=64)
 
 @pytest.fixture(scope="module")
 def population() -> Population:
-    """8 variants, trained briefly 16 times each."""
+    """Returns 8 variants, each trained briefly 16 times."""
     return train_population(SAMPLE_PATH, list(cross(LAYERS, FACTORS)), 16, QUICK)
 
 
@@ -29,7 +29,7 @@ def population() -> Population:
 def test_intervals_hold_the_truth_about_as_often_as_stated(
     population: Population, repeats: int, has_effects: bool
 ) -> None:
-    """95 % are stated; the bound is three binomial standard errors below. Single ones hold more often than all."""
+    """The bound is three binomial standard errors below the stated 95 %."""
     drawn_from = population if has_effects else study_calibration.equalised(population, LAYERS, FACTORS)
     counts = study_calibration.simulate(drawn_from, LAYERS, FACTORS, repeats, STUDIES)
     least = 0.95 - 3 * np.sqrt(0.95 * 0.05 / STUDIES)
@@ -39,7 +39,7 @@ def test_intervals_hold_the_truth_about_as_often_as_stated(
 
 
 def test_intervals_are_no_wider_than_they_need_be(population: Population) -> None:
-    """Half of the width they have would hold the truth too rarely."""
+    """Intervals of half the width would hold too rarely."""
     counts = study_calibration.simulate(population, LAYERS, FACTORS, 5, STUDIES, shrink=0.5)
     assert np.mean([count.main_hold for count in counts]) < 0.85
 
@@ -50,7 +50,7 @@ def test_whole_groups_are_drawn_and_counted(population: Population) -> None:
 
 
 def test_a_factor_without_effect_has_none_in_other_repeats_than_chose_the_configurations() -> None:
-    """In the same repeats it has one, since their luck was good at the one level that chose."""
+    """In the same repeats it would have one: those were lucky at the one level that chose the configurations."""
     factors = read_factors("dropout=0.1,0.2")
     layers: list[Layers] = [(width,) for width in range(20, 28)]
     trained = study_calibration.without_effect(train_population(SAMPLE_PATH, layers, 24, QUICK), factors)

@@ -1,15 +1,19 @@
+"""The verdict: what is tied, recommended and proven, the Pareto front, and the comparison with baselines."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from test_uncertainty import draw_row_errors, made_cells, made_configuration
+from row_errors import draw_row_errors, made_cells, made_configuration
 
-from layersearch.space.configurations import Configuration, TrialResult, count_parameters
+from layersearch.space.configurations import Configuration, count_parameters
 from layersearch.space.ranking import ConfigurationResult, rank_configurations
-from layersearch.verdict.uncertainty import Evidence, ScoredPart, scored_part, weigh
-from layersearch.verdict.verdict import Verdict, _tied, estimate, judge, uncertain_front
+from layersearch.space.trials import TrialResult
+from layersearch.table.scoring import ScoredPart, scored_part
+from layersearch.verdict.evidence import Evidence, collect_evidence
+from layersearch.verdict.verdict import Verdict, estimate_loss, judge, pareto_front
 
 PART = scored_part(made_cells())
 PARAMS = {config: count_parameters(24, 3, config) for config in [(64, 64), (64,), (32,), (16,), (8,), (4,)]}
@@ -18,7 +22,7 @@ PARAMS = {config: count_parameters(24, 3, config) for config in [(64, 64), (64,)
 def ranking_of(
     means: dict[Configuration, float], *, repeats: int = 5, luck: float = 0.03, parts: Sequence[ScoredPart] = (PART,)
 ) -> list[ConfigurationResult]:
-    """A search in which the same rows are hard for all, and each training has its own luck."""
+    """Returns a search in which the same rows are hard for all configurations, and each training has its own luck."""
     rng = np.random.default_rng(0)
     difficulty = [draw_row_errors(part, 1, mean=1.0, luck=0.0, rng=rng) for part in parts]
     results: list[TrialResult] = []
@@ -43,7 +47,7 @@ def test_near_equals_are_tied_and_the_smallest_of_them_is_recommended() -> None:
     assert verdict.is_known
     assert not verdict.is_proven
     assert {c.config for c in verdict.tied} == {(64, 64), (64,), (32,)}
-    assert verdict.simplest.config == (32,)
+    assert verdict.recommended.config == (32,)
     assert verdict.best.config == verdict.tied[0].config
 
 
@@ -51,16 +55,8 @@ def test_a_clear_winner_is_proven() -> None:
     verdict = judged(CLEAR)
     assert verdict.is_proven
     assert [c.config for c in verdict.tied] == [(64, 64)]
-    assert verdict.simplest is verdict.best
+    assert verdict.recommended is verdict.best
     assert verdict.repeats_to_settle is None
-
-
-def test_of_two_equals_one_is_proven_in_at_most_one_of_twenty_searches() -> None:
-    """Each of the two is ruled out in one of twenty at the stated confidence; together that would be one of ten."""
-    rng = np.random.default_rng(0)
-    errors = rng.standard_normal((1000, 2))
-    alone = sum(_tied(rng.standard_normal(2), errors, 0.95).sum() == 1 for _ in range(1000))
-    assert 25 <= alone <= 75  # 50 expected; three and a half standard errors are 25
 
 
 def test_after_one_training_each_nothing_is_proven() -> None:
@@ -68,7 +64,7 @@ def test_after_one_training_each_nothing_is_proven() -> None:
     assert not verdict.is_known
     assert not verdict.is_proven
     assert verdict.tied == ()
-    assert verdict.simplest is verdict.best
+    assert verdict.recommended is verdict.best
     assert verdict.optimism is None
     for standing in verdict.standings.values():
         assert standing.difference_interval is None
@@ -107,7 +103,7 @@ def test_the_same_seed_gives_the_same_verdict_and_another_nearly() -> None:
 
 
 def test_a_baseline_is_compared_on_the_same_rows() -> None:
-    """Rows that are hard for all do not blur the difference."""
+    """Rows that are hard for all do not widen the interval of the difference."""
     ranking = ranking_of(CLEAR, luck=0.001)
     rng = np.random.default_rng(0)
     errors = draw_row_errors(PART, 1, mean=1.0, luck=0.0, rng=rng)[0] * 0.041
@@ -149,19 +145,19 @@ def test_the_front_drops_what_a_smaller_one_matches_within_the_noise() -> None:
 
 def test_without_known_noise_the_front_is_that_of_the_measured_losses() -> None:
     finished = ranking_of(EQUALS, repeats=1)
-    front = uncertain_front(finished, ["loss", "params"], None, 0.95)
+    front = pareto_front(finished, ["loss", "params"], None, 0.95)
     losses = [c.final_test_loss for c in front]
     assert losses == sorted(losses, reverse=True)
     assert front[-1] is finished[0]
 
 
 def test_the_front_weighs_time_where_asked() -> None:
-    """All trials of `made_configuration` take the same time: the size alone decides, in either order."""
+    """All trials of `made_configuration` take the same time, so the number of parameters decides."""
     finished = ranking_of(CLEAR)
     errors = np.zeros((100, 3))
-    by_time = uncertain_front(finished, ["loss", "time"], errors, 0.95)
+    by_time = pareto_front(finished, ["loss", "time"], errors, 0.95)
     assert [c.config for c in by_time] == [(64, 64)]
-    by_both = uncertain_front(finished, ["loss", "params", "time"], errors, 0.95)
+    by_both = pareto_front(finished, ["loss", "params", "time"], errors, 0.95)
     assert [c.config for c in by_both] == [(32,), (64,), (64, 64)]
 
 
@@ -196,16 +192,16 @@ def test_an_estimate_counts_the_luck_of_the_search() -> None:
     verdict = judged(EQUALS)
     for repeats in (1, 2, 5):
         configuration = ranking_of({(64,): 0.04}, repeats=repeats)[0]
-        found = estimate(configuration, PART, verdict, confidence=0.95, seed=0)
+        found = estimate_loss(configuration, PART, verdict, confidence=0.95, seed=0)
         assert found.loss == configuration.final_test_loss
         assert found.interval.low < found.loss < found.interval.high
-        by_rows = weigh([configuration], [PART]).row_variances[0]
+        by_rows = collect_evidence([configuration], [PART]).row_variances[0]
         luck = (verdict.relative_sd * found.loss) ** 2 / repeats
         assert found.standard_error**2 == pytest.approx(by_rows + luck)
 
 
 def test_the_work_for_a_configuration_does_not_grow_with_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes a look at all of them is done a few times in all, not once for each."""
+    """A look at all configurations happens a few times in all, not once for each configuration."""
     looks: list[int] = []
 
     def note(evidence: Evidence) -> np.ndarray:
@@ -218,7 +214,7 @@ def test_the_work_for_a_configuration_does_not_grow_with_their_number(monkeypatc
 
 
 def test_hundreds_of_near_equals_are_judged_in_bounded_work() -> None:
-    """Draws are fewer where there are many, and never so few that no tail is left."""
+    """There are fewer draws of many configurations, but never too few for the quantiles."""
     from layersearch.verdict.verdict import n_draws
 
     assert n_draws(19, 0.95) == 5000

@@ -41,7 +41,7 @@ from layersearch.pictures import plots
 from layersearch.report import results as report
 from layersearch.report import tables as csv_tables
 from layersearch.search import running as searching
-from layersearch.space.configurations import Trial, TrialResult
+from layersearch.space.trials import Trial, TrialResult
 
 SAVED = ["--save_models", *SMALL]
 

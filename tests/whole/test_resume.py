@@ -31,7 +31,7 @@ from layersearch.files import DRAFTS
 from layersearch.journal import identity as environment
 from layersearch.journal import journal
 from layersearch.search import running as searching
-from layersearch.space.configurations import Trial
+from layersearch.space.trials import Trial
 
 
 @pytest.fixture

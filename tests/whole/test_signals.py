@@ -30,7 +30,7 @@ from layersearch.engines import workers
 from layersearch.loading import loaded as loading
 from layersearch.pictures import plots
 from layersearch.report import tables as csv_tables
-from layersearch.space.configurations import Trial, TrialResult
+from layersearch.space.trials import Trial, TrialResult
 from layersearch.verdict import conclusion
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals are raised as on Linux and macOS")

@@ -16,7 +16,8 @@ from resumption import goes_on_from, outputs
 
 from layersearch.pictures import history as history_plot
 from layersearch.search.history import History
-from layersearch.space.configurations import Trial, Variant, options_of
+from layersearch.space.configurations import Variant, options_of
+from layersearch.space.trials import Trial
 from models import load_best
 
 FIELD = ["--hidden_dims_search", "4,8", "--max_layers", "2", "--epochs", "3", "--repeats", "2", "--threads", "2"]

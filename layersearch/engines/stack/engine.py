@@ -45,7 +45,7 @@ from layersearch.engines.stack.plan import EVALUATED_ROWS, Room, plan_stacks, ro
 from layersearch.engines.stack.step import AT_REST, StackStep, Stream, adamw_rates, pad_targets, repeatable
 from layersearch.engines.workers import is_out_of_memory
 from layersearch.randomness import stream_key
-from layersearch.space.configurations import Trial, TrialResult, TrialState, no_memory_for
+from layersearch.space.trials import Trial, TrialResult, TrialState, no_memory_for
 from losses import squared_error_sums, weights_of
 from models import DynamicAutoencoder, flatten, load_flat
 

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from layersearch.space.configurations import Trial, count_parameters, decoder_dims, encoder_dims, options_of
+from layersearch.space.configurations import count_parameters, decoder_dims, encoder_dims, options_of
+from layersearch.space.trials import Trial
 
 # Widths are padded to whole multiples: two AVX-512 registers of float32, the most that a loop of torch's takes at a
 # time on a CPU, and a GPU's warp. Then all places of a stack lie alike in memory, and are added up in the same order.

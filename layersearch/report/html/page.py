@@ -32,7 +32,7 @@ from layersearch.report.references import Source, bibtex, cited
 from layersearch.report.wording import escape, with_flags
 from layersearch.space.configurations import OPTIONS
 from layersearch.space.naming import name_of
-from layersearch.verdict.verdict import Interval
+from layersearch.verdict.uncertainty import Interval
 from layersearch.words import count, count_of, difference_text, figure, interval_text, level_text, percent, short, whole
 
 ENDING = re.compile(r"; (--epochs \d+\.)$")  # of a statement without the time that its advice takes

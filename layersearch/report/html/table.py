@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from layersearch.report.wording import escape
 from layersearch.space.naming import name_of
-from layersearch.verdict.verdict import Interval
+from layersearch.verdict.uncertainty import Interval
 from layersearch.words import difference_text, figure, interval_text, percent, whole
 
 ROWS_SHOWN = 100  # without JavaScript, and at a time with it
