@@ -164,7 +164,7 @@ def _errors_by_part(errors: np.ndarray, loaded: Loaded) -> dict[str, Any]:
     """How errors [N] are distributed in training and in test rows, for `--encode`; nothing if some are not finite."""
     import numpy as np
 
-    from layersearch.latent.encoding import error_quantiles
+    from layersearch.latent.codes import error_quantiles
 
     parts = {"training_errors": loaded.table.train, "test_errors": loaded.table.test}
     if not np.isfinite(errors).all():
@@ -376,7 +376,8 @@ def look_at_latent_space(
     from layersearch.latent.findings import examine
     from layersearch.pictures.headless import headless
 
-    found = examine(arguments, loaded, trained_model(trained, loaded.table, training.settings))
+    model = trained_model(trained, loaded.table, training.settings)
+    found = examine(loaded, model, seed=arguments.seed, confidence=arguments.confidence)
     drawn.wait()
     with headless(drafts):
         from layersearch.pictures.latent.drawing import draw

@@ -27,6 +27,7 @@ Layers = tuple[Any, ...]  # Widths; or (Widths, Widths): encoder and decoder
 ARRANGEMENTS = ("decreasing", "any", "asymmetric")
 NORMALIZATIONS = ("layer", "none")  # LayerNorm, or nothing in its place
 OPTIONS = ("dropout", "weight_decay", "normalization", "input_normalization")  # that a training may have of its own
+LARGEST_ENSEMBLE = 1000  # most models that `--ensemble` may combine
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def test_what_is_apart_agrees_and_noise_does_not(found: agreement.Agreement) -> 
 def test_values_are_those_of_the_definitions(found: agreement.Agreement) -> None:
     chosen = found.chosen
     assert found.values["silhouette"]["pca"].value == pytest.approx(silhouette_score(NOISE, GROUP), rel=1e-6)
-    cluster = agreement._mixed(NOISE, chosen, 1)
+    cluster = agreement._mixture_components(NOISE, chosen, 1)
     exact = adjusted_rand_score(GROUP, cluster)
     assert found.values["adjusted_rand_index"]["pca"].value == pytest.approx(exact, abs=1e-9)
 
