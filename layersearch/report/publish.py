@@ -2,7 +2,7 @@
 
     write_report(arguments, loaded, training, findings, environment, stopwatch, console)
 
-What each file holds is up to `report.py`, `csv_tables.py` and the modules of the pictures.
+What each file holds is up to `report.py`, `tables.py` and the modules of the pictures.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def write_report(
             for name, png in pictures.result().items() if pictures else ():
                 write_picture(getattr(drafts, name), png)
             findings = write_models_findings(findings, loaded, look, drafts, console)
-        write_csv(drafts.csv, findings)
+        write_csv(drafts.csv, findings.ranking, findings.verdict)
         if verdict and verdict.study:
             write_study_csv(drafts.study_csv, verdict.study)
         stopwatch.lap("report")
@@ -391,12 +391,11 @@ def write_latent_space(
     found: LatentFindings, pictures: Mapping[str, bytes], loaded: Loaded, files: OutputFiles
 ) -> None:
     """Writes every row's latent codes, and the pictures."""
-    from layersearch.report.tables import write_latent_codes
+    from layersearch.report.tables import write_codes
 
     dataset = loaded.dataset
-    write_latent_codes(
-        files.codes, found.codes, found.errors, loaded.table.is_test, dataset.row_numbers, dataset.others
-    )
+    columns = {"reconstruction_error": found.errors}
+    write_codes(files.codes, found.codes, columns, loaded.table.is_test, dataset.row_numbers, dataset.others)
     for name, png in pictures.items():
         write_picture(getattr(files, name), png)
 

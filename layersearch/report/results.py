@@ -5,7 +5,7 @@
     print(closing_summary(findings.chosen, saved_model, search=search_line(findings)))
 
 `results_schema.json` describes the JSON field by field. Importing this module is cheap: torch comes in only where a
-function needs it. Tables for a spreadsheet are in `csv_tables.py`, pictures in `plots.py` and its siblings.
+function needs it. Tables for a spreadsheet are in `tables.py`, pictures in `plots.py` and its siblings.
 """
 
 from __future__ import annotations

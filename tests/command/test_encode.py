@@ -19,7 +19,7 @@ from made_tables import copus_frame, with_cell, write
 
 from dataset import COPUS_CODES, Scaling
 from layersearch.command import encode as encode_command
-from layersearch.latent.codes import Encoded
+from layersearch.latent.codes import Encoded, encode_values
 from models import DynamicAutoencoder, SavedModel, load_best
 
 N_ROWS = 50
@@ -221,7 +221,7 @@ def test_a_fault_in_a_later_piece_leaves_no_file(model: Path, tmp_path: Path, mo
 
 def test_asked_to_stop_it_leaves_no_file(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encode_command, "ROWS_AT_A_TIME", 4)
-    encode_values, calls = encode_command.encode_values, []
+    calls: list[int] = []
 
     def stop_at_third(*arguments: Any) -> Encoded:
         calls.append(1)
