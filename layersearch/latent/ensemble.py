@@ -420,13 +420,8 @@ def ensemble_entry(found: EnsembleFindings, errors: np.ndarray, loaded: Loaded, 
         "reference": found.reference,
         "mean_agreement": _mean_agreement(found),
         "members": [
-            {
-                **_named(found, member),
-                "test_loss": member.final_test_loss,
-                "agreement": agreement,
-                "model_info": info,
-            }
-            for member, agreement, info in zip(found.members, found.agreement.tolist(), found.infos, strict=True)
+            {**_named(found, member), "test_loss": member.final_test_loss, "agreement": r2, "model_info": info}
+            for member, r2, info in zip(found.members, found.agreement.tolist(), found.infos, strict=True)
         ],
         "training_errors": error_quantiles(errors[table.train.cpu().numpy()]),
         "test_errors": error_quantiles(errors[table.test.cpu().numpy()]),

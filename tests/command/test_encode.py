@@ -27,7 +27,7 @@ N_ROWS = 50
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A made-up model of the COPUS codes in percent, and its results; returns the .pth."""
+    """The .pth of an untrained model of the COPUS codes in percent, with made-up results beside it."""
     return leave_model(tmp_path_factory.mktemp("model"), list(COPUS_CODES), "copus", high=80.0)
 
 
@@ -38,7 +38,7 @@ def leave_model(folder: Path, columns: list[str], chosen: str, *, high: float, k
         "model_info": network.get_model_info(),
         "saved_model": {"file": "best_model_latent2.pth"},
         "training_errors": np.linspace(0.1, 2.0, 1001).tolist(),
-        "test_errors": np.linspace(0.195, 2.095, 1001).tolist(),  # a twentieth is beyond all training rows'
+        "test_errors": np.linspace(0.195, 2.095, 1001).tolist(),  # one in twenty is beyond all training errors
     }
     results = {
         "args": {"columns": chosen},
@@ -74,7 +74,9 @@ def test_the_training_table_gets_the_codes_that_the_search_wrote(table: Path, fi
     train = mine[theirs["split"] == "train"]
     errors, percentiles = (train[name].astype(float) for name in ("reconstruction_error", "error_percentile"))
     smaller = [100 * np.mean(errors < error) for error in errors]
-    assert np.allclose(percentiles, smaller, atol=100 / len(errors) + 0.1)  # an error may be rounded past its like
+    assert np.allclose(
+        percentiles, smaller, atol=100 / len(errors) + 0.1
+    )  # rounding may change the order of nearly equal errors
     assert mine["School"].tolist() == theirs["School"].tolist()
 
 
@@ -159,7 +161,7 @@ def test_a_row_without_a_value_has_no_code(model: Path, tmp_path: Path) -> None:
     assert (found.drop([3, 7]) != "").all(axis=None)
 
 
-# --- What is said ----------------------------------------------------------------------------------
+# --- Messages --------------------------------------------------------------------------------------
 
 
 def test_the_summary_counts_rows_beyond_the_marks_and_clipped_cells(model: Path, tmp_path: Path) -> None:
@@ -177,7 +179,7 @@ def test_the_summary_counts_rows_beyond_the_marks_and_clipped_cells(model: Path,
 
 
 @pytest.mark.parametrize(("high", "factor", "words"), [(80.0, 0.01, "MULTIPLY"), (0.9, 1, "DIVIDE"), (80.0, 1, "")])
-def test_fractions_among_percentages_are_told_even_when_quiet(
+def test_fractions_for_a_model_of_percentages_are_reported_even_when_quiet(
     high: float, factor: float, words: str, tmp_path: Path
 ) -> None:
     model = leave_model(tmp_path, list(COPUS_CODES), "copus", high=high)
@@ -188,7 +190,7 @@ def test_fractions_among_percentages_are_told_even_when_quiet(
     assert (words in done.err) if words else not done.err
 
 
-# --- What does not fit -----------------------------------------------------------------------------
+# --- Tables that do not fit ------------------------------------------------------------------------
 
 MISFITS: dict[str, tuple[Callable[[], pd.DataFrame], tuple[str, ...]]] = {
     "a code missing": (
@@ -247,11 +249,11 @@ def test_the_table_and_what_else_is_there_stay_as_they_are(model: Path, tmp_path
     assert b"latent_1" in (tmp_path / "encoded_a.csv").read_bytes()
 
 
-# --- Models that do not serve ----------------------------------------------------------------------
+# --- Models that cannot be used --------------------------------------------------------------------
 
 
 def change(model: Path, folder: Path, **changes: Any) -> Path:
-    """A copy of the model whose results' best configuration is changed."""
+    """Copies the model and changes the best configuration of its results."""
     copied = Path(shutil.copytree(model.parent, folder / "copy")) / model.name
     results = copied.with_name("hyperparam_results_latent2.json")
     document = json.loads(results.read_text(encoding="utf-8"))
@@ -286,7 +288,7 @@ MODELS: dict[str, tuple[Callable[[Path, Path], Path], str]] = {
 
 
 @pytest.mark.parametrize("case", MODELS)
-def test_a_model_that_does_not_serve_is_one_line(case: str, model: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_used_is_refused_with_one_line(case: str, model: Path, tmp_path: Path) -> None:
     make, part = MODELS[case]
     path = write(copus_frame(), tmp_path / "a.csv")
     message = assert_one_line(encode(path, make(model, tmp_path), tmp_path / "new"), 2)
@@ -323,7 +325,7 @@ def test_encode_and_model_go_together(arguments: list[str], part: str, model: Pa
     assert not (tmp_path / "new").exists()
 
 
-def test_scaling_without_a_range_tells_nothing_of_misfits() -> None:
+def test_without_a_scaling_range_the_unit_cannot_be_checked() -> None:
     scaling = Scaling("none", np.zeros(4, np.float32), np.ones(4, np.float32))
     saved = SavedModel(DynamicAutoencoder(4, 2, [5]), list("abcd"), scaling, is_copus=True)
     assert encode_command._unit_misfit(saved, 50.0) is None

@@ -1,4 +1,4 @@
-"""Labels become categories in an order that a reader expects, and the published profiles words."""
+"""Labels become categories in the order that readers expect, and the published profiles become words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from layersearch.latent.labels import categories, number_labels
 from layersearch.table.copus import NAMES, PROFILES, full_names, in_words
 
 
-def test_categories_are_ordered_and_the_rare_are_put_together() -> None:
+def test_categories_are_ordered_and_rare_ones_are_merged() -> None:
     def named(values: list[Any]) -> list[tuple[str, int]]:
         category, names = categories(pd.Series(values, dtype=object))
         return [(name, int((category == k).sum())) for k, name in enumerate(names)]

@@ -1,4 +1,4 @@
-"""The tables for a spreadsheet hold what the results say, and are safe to open there."""
+"""The CSV tables agree with the results, and are safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ SEARCHED = enumerate_configurations([16, 32, 64], 2)
 
 @pytest.fixture
 def findings() -> Findings:
-    """Of nine configurations, of which three are tied and one failed."""
+    """Nine configurations, of which three are tied and one failed."""
     return make_findings(make_ranking(SEARCHED, repeats=3, epochs=4, failed=[FAILED], seed=4))
 
 
 @pytest.fixture
 def in_folds() -> Findings:
-    """Of a search with two folds, in which one configuration failed."""
+    """A search with two folds, in which one configuration failed."""
     return make_findings(make_ranking(SEARCHED, repeats=3, folds=2, epochs=4, failed=[FAILED]))
 
 
 def csv_rows(path: Path, findings: Findings) -> list[dict[str, str]]:
-    """What `write_csv` writes, as text."""
+    """Returns the rows that `write_csv` writes, as text."""
     csv_tables.write_csv(path, findings.ranking, findings.verdict)
     with open(path, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -82,7 +82,7 @@ def test_a_baseline_stands_behind_the_ranking_with_its_difference_to_the_best(
     assert {name: cell for name, cell in pca.items() if cell} == {
         "configuration": "PCA",
         "final_test_loss": repr(baseline.loss),
-        "difference_to_best": repr(-baseline.difference),  # as of the configurations: above 0 where it is worse
+        "difference_to_best": repr(-baseline.difference),  # above 0 if the baseline is worse, as for configurations
         "difference_low": pca["difference_low"],
         "difference_high": pca["difference_high"],
         "status": "baseline",
