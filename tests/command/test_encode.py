@@ -74,9 +74,8 @@ def test_the_training_table_gets_the_codes_that_the_search_wrote(table: Path, fi
     train = mine[theirs["split"] == "train"]
     errors, percentiles = (train[name].astype(float) for name in ("reconstruction_error", "error_percentile"))
     smaller = [100 * np.mean(errors < error) for error in errors]
-    assert np.allclose(
-        percentiles, smaller, atol=100 / len(errors) + 0.1
-    )  # rounding may change the order of nearly equal errors
+    one_row = 100 / len(errors)  # rounding may change the order of nearly equal errors
+    assert np.allclose(percentiles, smaller, atol=one_row + 0.1)
     assert mine["School"].tolist() == theirs["School"].tolist()
 
 

@@ -133,9 +133,7 @@ def test_neighbours_and_folds_are_as_many_as_the_smallest_label_allows() -> None
     ],
     ids=["one", "all different", "identifiers", "one group"],
 )
-def test_labels_that_cannot_be_compared_are_refused_with_the_reason(
-    labels: np.ndarray, groups: Any, words: str
-) -> None:
+def test_labels_that_cannot_be_compared_are_refused(labels: np.ndarray, groups: Any, words: str) -> None:
     with pytest.raises(LabelError, match=words):
         choose_rows(pd.Series(labels, name="x"), groups, most_columns=2, seed=0)
 

@@ -146,7 +146,7 @@ def test_an_ensemble_of_one_model_twice_is_that_model(made_up: Ensemble) -> None
 
 
 def some_errors(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns cells and the row errors [N, 2] of two models: rows differ a lot, and the second model is slightly worse."""
+    """Returns cells and row errors [N, 2] of two models. Rows differ a lot; the second model is slightly worse."""
     rng = np.random.default_rng(4)
     cells = np.column_stack([rng.integers(3, 12, n), np.full(n, 24)])
     errors = rng.gamma(1, 0.05, n)[:, None] * cells

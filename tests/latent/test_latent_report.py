@@ -1,4 +1,4 @@
-"""What a search says of its model's latent space, from the command to its files: any size, with labels and without."""
+"""A search examines its model's latent space: from the command to the files, for any size, with labels and without."""
 
 from __future__ import annotations
 
@@ -176,9 +176,7 @@ def test_the_published_table_is_told_apart_by_its_profiles(real_table: Path, tmp
     assert found["reconstruction"]["by_column"]["Lec"]["pca"] > 0.7
 
 
-def test_the_verdict_does_not_wait_for_the_latent_space(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_verdict_waits_for_no_latent_space(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     is_said, was_said = threading.Event(), list[bool]()
     summarize, measured = Console.summarize, agreement.measure
 
