@@ -210,7 +210,7 @@ def assemble(
         verdict: The verdict on them; its confidence is that of the interval.
         single: The training of the best single model.
         loaded: The table.
-        training: Trains what has not been trained, or whose weights have not been kept.
+        training: Trains the members that have not been trained, or whose weights have not been kept.
         repeats: Trainings of each configuration.
         is_copus: Whether the columns are COPUS codes.
 
@@ -258,14 +258,7 @@ def assemble(
 def choose_configurations(
     which: str | int, ranking: Sequence[ConfigurationResult], verdict: Verdict, repeats: int
 ) -> tuple[list[ConfigurationResult], list[str]]:
-    """Returns the configurations whose repeats form the ensemble, at most `LARGEST_ENSEMBLE` models, and warnings.
-
-    Args:
-        which: "tied", or how many of the best configurations that finished.
-        ranking: All configurations, best first.
-        verdict: The verdict on them.
-        repeats: Trainings of each configuration.
-    """
+    """Returns the configurations whose repeats form the ensemble, at most `LARGEST_ENSEMBLE` models, and warnings."""
     warnings = []
     if isinstance(which, int):
         wanted = [configuration for configuration in ranking if configuration.failure is None][:which]
@@ -397,14 +390,7 @@ def encode_all(found: EnsembleFindings, loaded: Loaded) -> tuple[np.ndarray, dic
 
 
 def ensemble_entry(found: EnsembleFindings, errors: np.ndarray, loaded: Loaded, file: Path) -> dict[str, Any]:
-    """Returns the `ensemble` part of the results.
-
-    Args:
-        found: The ensemble.
-        errors: [N] its reconstruction errors of the table's rows.
-        loaded: The table.
-        file: The .pth file, which has been written.
-    """
+    """Returns the `ensemble` part of the results, from its errors [N] of the table's rows and the file it is in."""
     table = loaded.table
     return {
         "asked": found.asked,

@@ -114,15 +114,7 @@ def _examine(
 def compare_labels(
     loaded: Loaded, codes: np.ndarray, pca: PCA, labels: pd.Series[Any], *, seed: int, confidence: float
 ) -> Agreement:
-    """Measures how well the latent space, PCA and the scaled columns agree with the labels.
-
-    Args:
-        loaded: The table.
-        codes: [N, L] latent codes.
-        pca: Fitted on the training rows.
-        labels: [N] labels, missing where a row has none.
-        seed: Of folds, bootstrap and mixtures.
-        confidence: Of the intervals.
+    """Measures how well codes [N, L], PCA and the scaled columns agree with labels [N].
 
     Raises:
         LabelError: The labels cannot be compared with anything.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -25,10 +25,7 @@ from layersearch.engines.weights import Source, read_source
 from layersearch.errors import UsageError
 from layersearch.space.configurations import Space
 from layersearch.space.naming import config_text
-
-if TYPE_CHECKING:
-    from layersearch.loading.loaded import Loaded
-    from layersearch.space.ranking import ConfigurationResult
+from layersearch.space.ranking import ConfigurationResult
 
 MANY_CLIPPED = 0.05  # share of clipped cells that is worth a notice; with a table's own scaling it is at most 0.02
 
@@ -124,15 +121,18 @@ def behind_encoder(space: Space, source: Source | None) -> Space:
 
 
 def describe_start(
-    loaded: Loaded, settings: TrainingSettings, chosen: ConfigurationResult | None
+    source: Source | None,
+    is_scaling_stored: bool,
+    chosen: ConfigurationResult | None,
+    input_dim: int,
+    settings: TrainingSettings,
 ) -> dict[str, Any] | None:
     """Returns the `init_from` part of the results; None if the search did not start from a saved model."""
-    source = loaded.source
     if source is None:
         return None
     taken = None
     if chosen:
-        taken = source.start.give(build_model(chosen.trials[0].trial, loaded.table.input_dim, settings))
+        taken = source.start.give(build_model(chosen.trials[0].trial, input_dim, settings))
     return {
         "file": source.path.as_posix(),
         "sha256": source.sha256,
@@ -141,5 +141,5 @@ def describe_start(
         "model_params": source.n_parameters,
         "taken": taken,
         "frozen": source.start.freezes,
-        "stored_scaling": loaded.is_scaling_stored,
+        "stored_scaling": is_scaling_stored,
     }

@@ -94,7 +94,9 @@ def write_report(
             environment=environment,
             data=describe_data(loaded),
             timing=stopwatch.timing(),
-            init_from=describe_start(loaded, training.settings, chosen),
+            init_from=describe_start(
+                loaded.source, loaded.is_scaling_stored, chosen, loaded.table.input_dim, training.settings
+            ),
         )
         write_json(drafts.results, document)
         write_html(document, drafts)

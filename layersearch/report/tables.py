@@ -82,12 +82,7 @@ def write_csv(path: Path, ranking: Sequence[ConfigurationResult], verdict: Verdi
 
     A configuration is written `[64, 32]`: a spreadsheet would take `6-4` for a date and `64,32` for a number. Its own
     options have a column each. One that was dropped or has failed has no rank and no loss; its status gives the
-    reason. What a row lacks is an empty cell.
-
-    Args:
-        path: The file.
-        ranking: All configurations, best first.
-        verdict: The verdict on them; None if no configuration finished.
+    reason. What a row lacks is an empty cell. `verdict` is None if no configuration finished.
     """
     columns = _columns(ranking)
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
@@ -121,7 +116,7 @@ def write_codes(
     `'` in front.
 
     Args:
-        path: The file.
+        path: Where to write.
         codes: [N, L] latent coordinates.
         columns: [N] further numbers of each row, such as its reconstruction error, by name.
         is_test: [N] whether the row is a test row.

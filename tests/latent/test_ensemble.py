@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from builders import make_ranking, make_verdict
 from commands import CODE_TOLERANCE, SCHEMA, SMALL, Run, assert_one_line, but_for_time, make_diverge, run
 from made_tables import low_rank_table
 
@@ -23,7 +24,7 @@ from dataset import COPUSDataset, Scaling
 from layersearch.engines.lifecycle import TrainingSettings
 from layersearch.engines.training import Training
 from layersearch.journal.journal import open_journal
-from layersearch.latent.ensemble import Ensemble, align, compare, load_ensemble, turn_onto
+from layersearch.latent.ensemble import Ensemble, align, choose_configurations, compare, load_ensemble, turn_onto
 from layersearch.space.configurations import Trial
 from layersearch.verdict.uncertainty import bundle_rows, scored_part
 from losses import loss_of_sums, squared_error_sums
@@ -376,6 +377,22 @@ def test_weights_are_computed_again_bit_for_bit_and_an_interrupted_run_resumes(
     assert [result.trial for result in made] == TRIALS
     for mine, theirs in zip(made, expected, strict=True):
         assert np.array_equal(mine.parameters, theirs.parameters)
+
+
+# --- Choosing members ------------------------------------------------------------------------------
+
+
+def test_an_ensemble_is_of_the_best_that_finished_and_of_at_most_a_thousand_models() -> None:
+    configs = [(64,), (32,), (16,), (8,)]
+    ranking = make_ranking(configs, repeats=2, epochs=2, failed=[(8,)])
+    verdict = make_verdict(ranking)
+    finished = [result for result in ranking if not result.failure]
+    assert choose_configurations(2, ranking, verdict, 2) == (finished[:2], [])
+    assert choose_configurations("tied", ranking, verdict, 2) == (list(verdict.tied), [])
+    few = "--ensemble 4: only 3 configurations finished"
+    assert choose_configurations(4, ranking, verdict, 2) == (finished, [few])
+    many = "--ensemble 3: 3 configurations x 400 repeats are more than 1000 models; the best 2 make the ensemble"
+    assert choose_configurations(3, ranking, verdict, 400) == (finished[:2], [many])
 
 
 # --- Refusals --------------------------------------------------------------------------------------
