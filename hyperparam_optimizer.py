@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from layersearch.background import Aside, hurrying
@@ -124,7 +125,9 @@ def execute(arguments: argparse.Namespace, stopwatch: Stopwatch, interruption: I
     """Does what checked arguments ask for."""
     console = Console(arguments.quiet, on_gone=interruption.request)
     if arguments.encode is not None:
-        from layersearch.latent.encoding import encode
+        console.say(f"Encoding {Path(arguments.encode).name} with {Path(arguments.model).name}")
+        with hurrying():
+            from layersearch.command.encode import encode
 
         return Outcome(encode(arguments, console, interruption))
     space = read_space(arguments)

@@ -1,10 +1,10 @@
-"""How fast `--encode` is, and what memory it takes, as rows grow: on tables made up from a seed, by format.
+"""Measures the speed and memory of `--encode` on simulated tables with more and more rows, by file format.
 
     python benchmarks/encode_growth.py [--rows 10000,100000,1000000] [--formats csv,parquet] [--runs 3]
 
-A small search on the bundled sample makes the model, once. Every point is a process of its own; of it are shown the
-processor's time, less what the same command takes for a table of one row, and the peak memory: median (minimum to
-maximum) of the runs.
+A small search on the bundled sample makes the model, once. Each measurement runs in its own process. The benchmark
+prints rows per second of processor time, after subtracting the time for a table of one row, and the peak memory, each
+as median (minimum to maximum) over the runs.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ print(used.ru_utime + used.ru_stime, used.ru_maxrss / (1 if sys.platform == "dar
 
 
 class Cost(NamedTuple):
-    """Of one process."""
+    """What one process used."""
 
-    seconds: float  # of processor time
-    megabytes: float  # at its peak
+    seconds: float  # processor time
+    megabytes: float  # peak memory
 
 
 def write_table(n_rows: int, path: Path) -> None:
-    """Classes as COPUS tables hold them: 24 percentages, more than half of them 0, two IDs and a label."""
+    """Writes a table like those of COPUS: 24 percentages, more than half of them 0, an ID and a label."""
     rng = np.random.default_rng(1)
     values = np.round(rng.uniform(0, 100, (n_rows, 24)) * (rng.random((n_rows, 24)) < 0.45), 2)
     frame = pd.DataFrame(values, columns=list(COPUS_CODES))
@@ -58,7 +58,7 @@ def write_table(n_rows: int, path: Path) -> None:
 
 
 def measure(path: Path, model: Path, folder: Path) -> Cost:
-    """Encodes the table in a process of its own."""
+    """Encodes the table in its own process and returns what that used."""
     command = [sys.executable, PROGRAM, "--encode", str(path), "--model", str(model), "--output_dir", str(folder)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -68,13 +68,13 @@ def measure(path: Path, model: Path, folder: Path) -> Cost:
 
 
 def spread(values: list[float], digits: int) -> str:
-    """Median and range."""
+    """Returns median and range as text."""
     median, low, high = (f"{x:,.{digits}f}" for x in (statistics.median(values), min(values), max(values)))
     return f"{median} ({low} to {high})"
 
 
 def main() -> None:
-    """Parses the arguments and prints everything."""
+    """Parses the arguments, runs all measurements and prints the results."""
     parser = argparse.ArgumentParser(description="Speed and memory of --encode.")
     parser.add_argument("--rows", default="10000,100000,1000000", help="default: %(default)s")
     parser.add_argument("--formats", default="csv,parquet", help="of csv, parquet, xlsx (default: %(default)s)")

@@ -1,14 +1,14 @@
-"""Whether a model of other disciplines helps where there are few classes: loss against epochs, cold and warm.
+"""Measures whether pretraining on other disciplines helps where there are few classes: test loss against epochs.
 
     python benchmarks/transfer.py --data_path TABLE [--discipline NAME]
 
-Sets one discipline of the published table (column `Broader`) apart: by default the smallest with at least 200 classes.
-For each of 10 seeds a [64, 64] autoencoder is trained on all others; then 60 classes of the one train, and all its
-other classes test. Instructors are kept whole: none of those 60 classes tests with another of theirs, and who teaches
-in two disciplines does not pretrain. Three ways to start, on the same 60 rows, all scaled as the pretrained model was:
-cold (drawn weights), warm (the pretrained ones), and warm with a frozen encoder. Each point is a training of its own,
-from its first epoch to the end of its learning rate. Writes transfer.csv and transfer.png beside this file, which hold
-statistics alone.
+One discipline of the published table (column `Broader`) is the target: by default the smallest with at least 200
+classes. For each of 10 seeds, a [64, 64] autoencoder is trained on all other disciplines. Then 60 classes of the target
+discipline are the training set, and its remaining classes are the test set. Instructors are never split: no instructor
+has classes in both sets, and instructors who also teach the target discipline are left out of pretraining. Three starts
+are compared on the same 60 rows, all in the scaling of the pretrained model: cold (random weights), warm (pretrained
+weights), and warm with a frozen encoder. Each point is a separate training with its complete learning-rate schedule.
+The script writes transfer.csv and transfer.png beside this file. They hold only summary statistics.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ SETTINGS = TrainingSettings(
 )
 EPOCHS = (0, 3, 10, 30, 100, 300, 1000, 3000)
 SEEDS = 10
-FEW = 60  # classes to train on
-ENOUGH = 200  # of a discipline
+FEW = 60  # classes in the training set
+ENOUGH = 200  # classes that a discipline needs to be the target
 STARTS = ("cold", "warm", "warm, frozen encoder")
 LOOKS: dict[str, dict[str, Any]] = {
     "cold": {"color": COLOURS[0], "marker": "o"},
@@ -59,23 +59,23 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 
 class Point(NamedTuple):
-    """The test losses of a start after so many epochs, by seed."""
+    """The test losses of one start after a number of epochs."""
 
     start: str
     epochs: int
-    losses: np.ndarray  # [SEEDS]
+    losses: np.ndarray  # [SEEDS] by seed
 
 
 def choose_discipline(disciplines: np.ndarray) -> str:
-    """The smallest with at least `ENOUGH` classes."""
+    """Returns the smallest discipline with at least `ENOUGH` classes."""
     names, counts = np.unique(disciplines, return_counts=True)
     return str(min((count, name) for name, count in zip(names, counts, strict=True) if count >= ENOUGH)[1])
 
 
 def split(dataset: COPUSDataset, is_target: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """`FEW` rows that train, of whole instructors drawn at random, and all rows of the others, which test.
+    """Returns `FEW` training rows of randomly drawn instructors, and as test rows all rows of the other instructors.
 
-    The instructor with whom there are enough gives as many rows as are missing, and none to test on.
+    The last instructor drawn contributes as many rows as are still missing, and none to the test rows.
     """
     groups = dataset.groups
     assert groups is not None
@@ -89,7 +89,7 @@ def split(dataset: COPUSDataset, is_target: np.ndarray, seed: int) -> tuple[np.n
 
 
 def pretrain(dataset: COPUSDataset, rows: np.ndarray, seed: int) -> tuple[DynamicAutoencoder, Scaling]:
-    """A model of these rows, and their scaling."""
+    """Trains a model on these rows and returns it with their scaling."""
     where = torch.from_numpy(rows)
     scaling, _ = fit_scaling("robust", dataset.data, where, dataset.columns)
     table = SplitTable(scaling.apply(dataset.data), where, where[:1])
@@ -98,14 +98,14 @@ def pretrain(dataset: COPUSDataset, rows: np.ndarray, seed: int) -> tuple[Dynami
 
 
 def untrained_loss(model: DynamicAutoencoder, table: SplitTable) -> float:
-    """The test loss of a model as it is."""
+    """Returns the test loss of a model without any training."""
     target = table.values[table.test]
     with torch.no_grad():
         return loss_of_sums(squared_error_sums(model(target.nan_to_num(nan=0.0))[0], target), target)
 
 
 def measure_seed(dataset: COPUSDataset, is_target: np.ndarray, seed: int) -> dict[tuple[str, int], float]:
-    """The test loss of each start after each number of epochs, and of the baselines that the 60 rows give."""
+    """Returns the test loss of each start after each number of epochs, and of the baselines fitted to the 60 rows."""
     groups = dataset.groups
     assert groups is not None
     others = np.flatnonzero(~np.isin(groups, groups[is_target]))
@@ -129,7 +129,7 @@ def measure_seed(dataset: COPUSDataset, is_target: np.ndarray, seed: int) -> dic
 
 
 def write_csv(points: list[Point], path: Path) -> None:
-    """A row for each point; differences are to the cold start of the same length, seed by seed."""
+    """Writes a row for each point, with its paired difference to the cold start of the same number of epochs."""
     cold = {point.epochs: point.losses for point in points if point.start == "cold"}
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -143,7 +143,7 @@ def write_csv(points: list[Point], path: Path) -> None:
 
 
 def draw(points: list[Point], title: str, note: str) -> Figure:
-    """Mean test loss against epochs, with one standard deviation over the seeds."""
+    """Draws the mean test loss against epochs, with one standard deviation over the seeds."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 4.2), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
@@ -177,7 +177,7 @@ def _sd(losses: np.ndarray) -> float:
 
 
 def main() -> None:
-    """Prints the table, and writes it and the picture."""
+    """Runs all trainings, prints the table, and writes it and the picture."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data_path", type=Path, required=True)
     parser.add_argument("--discipline", help="default: the smallest with enough classes; another is not written")

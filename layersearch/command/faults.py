@@ -25,6 +25,7 @@ from layersearch.command.values import (
     read_width_range,
     read_widths,
 )
+from layersearch.options import LARGEST_ENSEMBLE
 from layersearch.space.configurations import ARRANGEMENTS, NORMALIZATIONS, Space, count_parameters
 from layersearch.space.factors import NUMBERS, crossing, frozen_factor_faults, study_faults, unused_level_faults
 from layersearch.words import quoted
@@ -32,7 +33,6 @@ from layersearch.words import quoted
 ENCODING = ("--encode", "--model", "--output_dir", "--quiet")  # all that goes with --encode
 LARGEST = 2**31 - 1
 LARGEST_MODEL = 100_000_000  # parameters; a training keeps 16 bytes for each
-LARGEST_ENSEMBLE = 1000  # models
 LARGEST_SEARCH = 1_000_000  # trainings; each keeps its curves and its rows' errors
 NO_TEXT = re.compile("[\ud800-\udfff]")
 ADDRESS = re.compile(r"[^\s:/]+:[0-9]{1,5}|\[[0-9a-fA-F:.]+\]:[0-9]{1,5}")

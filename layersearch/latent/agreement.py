@@ -1,31 +1,32 @@
-"""Whether the latent space means anything: how well it agrees with labels that no training saw, and with what else.
+"""How well a latent space agrees with labels that no training has seen, and how many clusters it has.
 
-    chosen = choose_rows(labels, groups, most_columns=24, seed=42)          # raises LabelError, a sentence
-    agreement = measure(chosen, {"latent": codes, "pca": components, "columns": scaled}, confidence=0.95, seed=42)
-    clusters = prefer_clusters(codes, seed=42)                              # where there are no labels
+    chosen = choose_rows(labels, groups, most_columns=24, seed=42)          # raises LabelError
+    agreement = measure(chosen, {"latent": codes, "pca": components, "columns": scaled}, is_test, ...)
+    clusters = prefer_clusters(codes, seed=42)                              # for tables without labels
 
-Three measures, each of three spaces: the latent one, PCA with as many components, and the scaled columns themselves
-(missing cells 0, as the model sees them). scikit-learn computes them.
+Used by `findings.py`; drawn by `pictures/latent/agreement.py`. Three measures are computed in three spaces: the latent
+space, PCA with as many components, and the scaled columns themselves (missing cells are 0, as the model sees them).
+scikit-learn does the computing.
 
-- *Nearest neighbours*: the share of rows whose label most of their 15 nearest neighbours among the other folds' rows
-  have (Cover & Hart 1967, doi:10.1109/TIT.1967.1053964); five stratified folds, which keep groups whole. To be held
-  against the share of the commonest label.
-- *Silhouette* (Rousseeuw 1987, doi:10.1016/0377-0427(87)90125-7), from -1 to 1: whether rows lie nearer to those of
-  their own label than to those of the next.
-- *Adjusted Rand index* (Hubert & Arabie 1985, doi:10.1007/BF01908075), 1 for the same partition and 0 for chance: of
-  the labels and a Gaussian mixture with as many components, fitted without them.
+- *Nearest neighbours*: the share of rows whose label is the commonest one among their 15 nearest neighbours in the
+  other folds (Cover & Hart 1967, doi:10.1109/TIT.1967.1053964). There are five stratified folds, which keep groups
+  together. The share of the commonest label is the value to compare with.
+- *Silhouette* (Rousseeuw 1987, doi:10.1016/0377-0427(87)90125-7), from -1 to 1: whether rows lie nearer to those with
+  their own label than to those with the next nearest label.
+- *Adjusted Rand index* (Hubert & Arabie 1985, doi:10.1007/BF01908075) of the labels and of a Gaussian mixture that is
+  fitted without them and has as many components: 1 for identical partitions, 0 on average for random ones.
 
-All rows with a label count, training rows too: neither the model nor PCA has seen a label, so that these cannot
-flatter one, while the test rows alone are a fifth, too few for small classes. The test rows' own accuracy is reported
-beside it.
+All rows with a label count, training rows included. Neither the model nor PCA has seen a label, so training rows
+flatter neither of them, and the test rows alone are a fifth of the table, too few for small classes. The accuracy on
+the test rows alone is reported as well.
 
-Intervals: percentiles of a bootstrap (Efron 1979, doi:10.1214/aos/1176344552) over rows, or whole groups, of what each
-row adds; the same draws for all spaces, so that differences are paired. Model, folds and mixture stay as they are: an
-interval speaks of other rows, not of another training (nor of another start of the mixture's: on the published table
-its index moves by about 0.02 with that).
+Intervals are percentiles of a bootstrap (Efron 1979, doi:10.1214/aos/1176344552) that resamples the contributions of
+single rows, or of whole groups. All spaces share the same draws, so differences are paired. Model, folds and mixture
+stay fixed: an interval accounts for other rows, and neither for another training nor for another start of the mixture
+(which moves the index by about 0.02 on the published table).
 
-The number of clusters without labels: the mixture with the lowest BIC (Schwarz 1978, doi:10.1214/aos/1176344136;
-Fraley & Raftery 2002, doi:10.1198/016214502760047131).
+The number of clusters without labels is that of the mixture with the lowest BIC (Schwarz 1978,
+doi:10.1214/aos/1176344136; Fraley & Raftery 2002, doi:10.1198/016214502760047131).
 """
 
 from __future__ import annotations
@@ -42,45 +43,49 @@ from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 
-from layersearch.latent.labels import numbered
+from layersearch.latent.labels import number_labels
 from layersearch.randomness import stream_key
 
-MOST_ROWS, LEAST_DRAWN = 5_000, 500  # of more rows so many are drawn: the work grows with their square
-MOST_CELLS = 2_500_000  # and fewer of wide tables, but never less than the latter
-LEAST_ROWS = 5  # of a label; rarer ones are left out
-MOST_LABELS = 20  # a column with more is of identifiers
+MOST_ROWS = 5_000  # that are compared; larger tables are sampled, since the time grows with the square of the rows
+MOST_CELLS = 2_500_000  # rows times columns that are compared
+LEAST_SAMPLE = 500  # rows of a sample, however wide the table is
+LEAST_ROWS = 5  # of a label; rarer labels are left out
+MOST_LABELS = 20  # a column with more labels is taken for identifiers
 NEIGHBOURS, FOLDS, DRAWS = 15, 5, 1_000
-MOST_CLUSTERS, ROWS_EACH = 10, 10  # of a mixture without labels; rows that each component needs
-MOST_MIXED = 30  # dimensions that a mixture is fitted in; of more the first principal components
-LEAST_SPREAD = 0.01  # added to a mixture's variances, in units of a column's mean variance: many cells are exactly 0
+MOST_CLUSTERS = 10  # components of a mixture that is fitted without labels
+ROWS_EACH = 10  # rows that each of its components needs
+MOST_MIXTURE_DIMENSIONS = 30  # of more dimensions, a mixture is fitted in the first principal components
+# Added to a mixture's variances, in units of the mean variance of a column. Without it, a component could collapse
+# onto the many cells that are exactly 0.
+LEAST_VARIANCE = 0.01
 MEASURES = ("knn_accuracy", "silhouette", "adjusted_rand_index")
 
 
 class LabelError(Exception):
-    """These labels cannot be compared with anything; the message says why."""
+    """Labels cannot be compared with anything; the message says why."""
 
 
 @dataclass(frozen=True)
 class Chosen:
     """The n rows that are compared, and their labels."""
 
-    column: str
-    rows: np.ndarray  # [n] of the table
-    label: np.ndarray  # [n] place in `names`
+    column: str  # name of the label column
+    rows: np.ndarray  # [n] indices of the table's rows
+    label: np.ndarray  # [n] index in `names`
     names: list[str]
-    units: np.ndarray  # [n] what is resampled: the number of each row's group, or of the row itself
+    units: np.ndarray  # [n] what the bootstrap resamples: the number of each row's group, or of the row itself
     by_group: bool
     n_labelled: int  # rows of the table with a label
-    n_rare: int  # of these, rows whose label is too rare
+    n_rare: int  # rows left out because their label is too rare
 
     @property
     def counts(self) -> np.ndarray:
-        """Rows of each label."""
+        """Number of rows with each label."""
         return np.bincount(self.label, minlength=len(self.names))
 
 
 class Measured(NamedTuple):
-    """A value and its interval; None where it cannot be told."""
+    """A value and its bootstrap interval."""
 
     value: float
     interval: tuple[float, float] | None
@@ -88,23 +93,23 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class Agreement:
-    """What was measured, by measure and space."""
+    """The result of `measure`."""
 
     chosen: Chosen
     neighbours: int
     folds: int
     confidence: float
-    values: Mapping[str, Mapping[str, Measured]]
-    differences: Mapping[str, Measured]  # by measure: the latent space's minus PCA's
-    on_test_rows: Mapping[str, float | None]  # accuracy by space
+    values: Mapping[str, Mapping[str, Measured]]  # by measure, then by space
+    differences: Mapping[str, Measured]  # by measure: latent space minus PCA
+    on_test_rows: Mapping[str, float | None]  # nearest-neighbour accuracy by space; None without test rows
 
     @property
     def majority_share(self) -> float:
-        """The accuracy of who always says the commonest label."""
+        """The accuracy of always answering with the commonest label."""
         return float(self.chosen.counts.max() / len(self.chosen.rows))
 
     def entry(self) -> dict[str, Any]:
-        """For the JSON."""
+        """Returns the part of the JSON that holds these numbers."""
         chosen = self.chosen
         return {
             "label_column": chosen.column,
@@ -128,14 +133,21 @@ class Agreement:
 
 
 def choose_rows(labels: pd.Series[Any], groups: np.ndarray | None, *, most_columns: int, seed: int) -> Chosen:
-    """Which rows are compared: all with a label that is not too rare, or so many of them drawn by seed.
+    """Chooses the rows to compare: all whose label is not too rare, or a random sample of them if they are many.
 
-    labels [N] · groups [N] int or None · most_columns: of the widest space. Raises LabelError.
+    Args:
+        labels: [N] labels, missing where a row has none; named after their column.
+        groups: [N] group numbers, or None.
+        most_columns: The number of columns of the widest space.
+        seed: Of the sample.
+
+    Raises:
+        LabelError: There are too few or too many labels, or all rows are in one group.
     """
-    number, names = numbered(labels)
+    number, names = number_labels(labels)
     rows = np.flatnonzero(number >= 0)
     n_labelled = len(rows)
-    most = int(np.clip(MOST_CELLS // max(most_columns, 1), LEAST_DRAWN, MOST_ROWS))
+    most = int(np.clip(MOST_CELLS // max(most_columns, 1), LEAST_SAMPLE, MOST_ROWS))
     if n_labelled > most:
         rows = np.sort(_generator(seed, "rows").permutation(rows)[:most])
     counts = np.bincount(number[rows], minlength=len(names))
@@ -167,44 +179,49 @@ def choose_rows(labels: pd.Series[Any], groups: np.ndarray | None, *, most_colum
 def measure(
     chosen: Chosen, spaces: Mapping[str, np.ndarray], is_test: np.ndarray, *, confidence: float, seed: int
 ) -> Agreement:
-    """All measures of all spaces, each [n, its columns] of the rows chosen; is_test [n] bool.
+    """Computes all measures in all spaces.
 
-    The spaces "latent" and "pca" have to be among them: their difference is told.
+    Args:
+        chosen: The n rows to compare.
+        spaces: [n, D] coordinates of these rows by name; "latent" and "pca", whose difference is reported, and others.
+        is_test: [n] whether the row is a test row.
+        confidence: Of the intervals.
+        seed: Of folds, bootstrap and mixtures.
     """
     folds = list(_folds(chosen, seed))
     neighbours = min(NEIGHBOURS, int(chosen.counts.min()), *(len(train) for train, _ in folds))
-    draws = _draw_weights(chosen, seed)
-    correct = {name: _correct(chosen, space, folds, neighbours) for name, space in spaces.items()}
-    drawn: dict[str, dict[str, np.ndarray]] = {measure: {} for measure in MEASURES}  # [1 + draws], the first is real
+    draws = _bootstrap_weights(chosen, seed)
+    correct = {name: _classified_correctly(chosen, space, folds, neighbours) for name, space in spaces.items()}
+    drawn: dict[str, dict[str, np.ndarray]] = {measure: {} for measure in MEASURES}  # [1 + draws], the first as it is
     for name, space in spaces.items():
-        drawn["knn_accuracy"][name] = _means(correct[name], chosen, draws)
-        drawn["silhouette"][name] = _means(silhouette_samples(space, chosen.label), chosen, draws)
-        drawn["adjusted_rand_index"][name] = _rand_indices(chosen, _mixed(space, chosen, seed), draws)
+        drawn["knn_accuracy"][name] = _bootstrap_means(correct[name], chosen, draws)
+        drawn["silhouette"][name] = _bootstrap_means(silhouette_samples(space, chosen.label), chosen, draws)
+        drawn["adjusted_rand_index"][name] = _rand_indices(chosen, _mixture_components(space, chosen, seed), draws)
     return Agreement(
         chosen,
         neighbours,
         len(folds),
         confidence,
-        {m: {name: _measured(of, confidence) for name, of in drawn[m].items()} for m in MEASURES},
-        {m: _measured(drawn[m]["latent"] - drawn[m]["pca"], confidence) for m in MEASURES},
+        {m: {name: _with_interval(of, confidence) for name, of in drawn[m].items()} for m in MEASURES},
+        {m: _with_interval(drawn[m]["latent"] - drawn[m]["pca"], confidence) for m in MEASURES},
         {name: float(right[is_test].mean()) if is_test.any() else None for name, right in correct.items()},
     )
 
 
 def _folds(chosen: Chosen, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Training and scored rows of each fold; a fold of no rows is none."""
+    """Yields training and scored rows of each fold that has both."""
     n_folds = min(FOLDS, int(chosen.counts.min()), int(chosen.units.max()) + 1)
     kind, groups = (StratifiedGroupKFold, chosen.units) if chosen.by_group else (StratifiedKFold, None)
-    splitter = kind(n_folds, shuffle=True, random_state=_state(seed, "folds"))
+    splitter = kind(n_folds, shuffle=True, random_state=_sklearn_seed(seed, "folds"))
     for train, scored in splitter.split(chosen.label, chosen.label, groups):
         if len(train) and len(scored):
             yield train, scored
 
 
-def _correct(
+def _classified_correctly(
     chosen: Chosen, space: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]], neighbours: int
 ) -> np.ndarray:
-    """[n] whether a row's neighbours tell its label."""
+    """Returns [n] whether the nearest neighbours of each row predict its label."""
     correct = np.zeros(len(space), dtype=bool)
     for train, scored in folds:
         model = KNeighborsClassifier(neighbours).fit(space[train], chosen.label[train])
@@ -212,24 +229,24 @@ def _correct(
     return correct
 
 
-def _draw_weights(chosen: Chosen, seed: int) -> np.ndarray:
-    """[1 + draws, units] how often each row or group counts: first once each, then as drawn."""
+def _bootstrap_weights(chosen: Chosen, seed: int) -> np.ndarray:
+    """Returns [1 + draws, units] how often each row or group counts: first once each, then as resampled."""
     n_units = int(chosen.units.max()) + 1
     drawn = _generator(seed, "bootstrap").integers(n_units, size=(DRAWS, n_units), dtype=np.int32)
     weights = np.stack([np.bincount(row, minlength=n_units) for row in drawn]).astype(np.float32)
     return np.concatenate([np.ones((1, n_units), np.float32), weights])
 
 
-def _means(values: np.ndarray, chosen: Chosen, weights: np.ndarray) -> np.ndarray:
-    """[1 + draws] means of values [n] over the rows as drawn."""
+def _bootstrap_means(values: np.ndarray, chosen: Chosen, weights: np.ndarray) -> np.ndarray:
+    """Returns the means [1 + draws] of values [n] over the resampled rows."""
     sums, sizes = np.bincount(chosen.units, values), np.bincount(chosen.units)
     return np.asarray((weights @ sums) / (weights @ sizes))
 
 
 def _rand_indices(chosen: Chosen, cluster: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """[1 + draws] adjusted Rand indices of the labels and clusters [n] of the rows as drawn.
+    """Returns the adjusted Rand indices [1 + draws] of labels and clusters [n] over the resampled rows.
 
-    Of a row that is drawn twice, the pair with itself does not count: it would always agree.
+    The pair of a row with its own duplicate does not count, since it would always agree.
     """
     k, n_units = len(chosen.names), weights.shape[1]
     cell = chosen.label * k + cluster
@@ -239,67 +256,67 @@ def _rand_indices(chosen: Chosen, cluster: np.ndarray, weights: np.ndarray) -> n
     )
 
     def pairs(*axes: int) -> np.ndarray:
-        """Of different rows in one cell, the cells along these axes being one."""
+        """Returns how many pairs of different rows share a cell, after merging the cells along these axes."""
         return np.asarray((rows.sum(axis=axes) ** 2 - squares.sum(axis=axes)) / 2)
 
     together, by_label, by_cluster = pairs().sum(axis=(1, 2)), pairs(2).sum(axis=1), pairs(1).sum(axis=1)
     expected = by_label * by_cluster / np.maximum(pairs(1, 2), 1)
     most = (by_label + by_cluster) / 2
-    same = most == expected  # both are one group, or each row is one of its own
+    same = most == expected  # both partitions have one part, or each row is a part of its own
     return np.asarray(np.where(same, 1.0, (together - expected) / np.where(same, 1.0, most - expected)))
 
 
-def _measured(drawn: np.ndarray, confidence: float) -> Measured:
-    """From [1 + draws], the first of which is the real value."""
+def _with_interval(drawn: np.ndarray, confidence: float) -> Measured:
+    """Returns the first of [1 + draws] values, with the percentile interval of the others."""
     low, high = np.quantile(drawn[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
     return Measured(float(drawn[0]), (float(low), float(high)))
 
 
-def _mixed(space: np.ndarray, chosen: Chosen, seed: int) -> np.ndarray:
-    """[n] the component of a Gaussian mixture that each row falls to."""
-    ready = for_mixture(space)
+def _mixture_components(space: np.ndarray, chosen: Chosen, seed: int) -> np.ndarray:
+    """Returns the component [n] of a Gaussian mixture that each row most probably belongs to."""
+    ready = _ready_for_mixture(space)
     fitted = _fit_mixture(ready, len(chosen.names), seed)
     return np.zeros(len(space), dtype=int) if fitted is None else np.asarray(fitted.predict(ready))
 
 
-def for_mixture(space: np.ndarray) -> np.ndarray:
-    """[n, at most 30] float64 in units of a column's mean variance, which changes no distance but for the unit."""
+def _ready_for_mixture(space: np.ndarray) -> np.ndarray:
+    """Returns centred float64 coordinates [n, at most 30] with mean variance 1; proportions of distances stay."""
     centred = space - space.mean(axis=0, dtype=np.float64)
-    if centred.shape[1] > MOST_MIXED and centred.any():
-        centred = PCA(min(MOST_MIXED, len(centred)), random_state=0).fit_transform(centred)
+    if centred.shape[1] > MOST_MIXTURE_DIMENSIONS and centred.any():
+        centred = PCA(min(MOST_MIXTURE_DIMENSIONS, len(centred)), random_state=0).fit_transform(centred)
     unit = np.sqrt((centred**2).mean())
     return np.asarray(centred / unit if unit > 0 else centred)
 
 
 def _fit_mixture(ready: np.ndarray, n_components: int, seed: int) -> GaussianMixture | None:
-    """None where rows are too alike for so many components."""
+    """Fits a Gaussian mixture; None if there are fewer different rows than components."""
     if len(np.unique(ready, axis=0)) < n_components:
         return None
     return GaussianMixture(
-        n_components, reg_covar=LEAST_SPREAD, max_iter=500, random_state=_state(seed, "mixture")
+        n_components, reg_covar=LEAST_VARIANCE, max_iter=500, random_state=_sklearn_seed(seed, "mixture")
     ).fit(ready)
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """How many clusters there are, by BIC."""
+    """The number of clusters that BIC prefers, and the clusters."""
 
-    bic: list[float]  # of 1, 2, … components
-    assignment: np.ndarray  # [N] cluster of each row, from 0, the largest first
-    n_fitted: int  # rows that the mixtures were fitted to
+    bic: list[float]  # of mixtures with 1, 2, … components
+    assignment: np.ndarray  # [N] cluster of each row; 0 is the largest
+    n_fitted: int  # number of rows that the mixtures were fitted to
 
     @property
     def preferred(self) -> int:
-        """The number with the lowest BIC."""
+        """The number of components with the lowest BIC."""
         return int(np.argmin(self.bic)) + 1
 
     @property
     def is_bound(self) -> bool:
-        """Whether more components than were tried might be better still."""
+        """Whether the largest number tried is the best, so that more components might be better still."""
         return self.preferred == len(self.bic)
 
     def entry(self) -> dict[str, Any]:
-        """For the JSON."""
+        """Returns the part of the JSON that holds these numbers."""
         return {
             "preferred": self.preferred,
             "at_least": self.is_bound and self.preferred > 1,
@@ -310,8 +327,11 @@ class Clusters:
 
 
 def prefer_clusters(codes: np.ndarray, *, seed: int) -> Clusters:
-    """Gaussian mixtures of 1 to 10 components on codes [N, L], finite; at least 10 rows each."""
-    ready = for_mixture(codes)
+    """Finds the number of clusters in finite codes [N, L] by fitting Gaussian mixtures of 1 to 10 components.
+
+    There are at least 10 rows for each component.
+    """
+    ready = _ready_for_mixture(codes)
     fitted = np.arange(len(ready))
     if len(ready) > MOST_ROWS:
         fitted = np.sort(_generator(seed, "clusters").permutation(len(ready))[:MOST_ROWS])
@@ -327,8 +347,8 @@ def prefer_clusters(codes: np.ndarray, *, seed: int) -> Clusters:
     return Clusters(bic, np.argsort(by_size)[found], len(fitted))
 
 
-def _state(seed: int, *name: object) -> int:
-    """A seed for scikit-learn."""
+def _sklearn_seed(seed: int, *name: object) -> int:
+    """Returns a seed in the range that scikit-learn takes."""
     return stream_key(seed, "agreement", *name) % 2**32
 
 

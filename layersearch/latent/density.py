@@ -1,10 +1,10 @@
-"""How densely samples lie, in the plane and along a line; for the pictures of the latent space.
+"""Kernel density estimates of points in a plane and on a line, for the pictures of the latent space.
 
     density = estimate_density(codes)                 # [N, 2] -> [N]
-    height = density_along(values, grid)              # [N], [G] -> [G]
+    density = density_along(values, grid)             # [N], [G] -> [G]
 
-Kernel estimate with Scott's bandwidth: Scott 1992, "Multivariate Density Estimation", doi:10.1002/9780470316849, on a
-grid after linear binning: Wand 1994, doi:10.1080/10618600.1994.10474656.
+The kernel is Gaussian with Scott's bandwidth (Scott 1992, "Multivariate Density Estimation",
+doi:10.1002/9780470316849), evaluated on a grid after linear binning (Wand 1994, doi:10.1080/10618600.1994.10474656).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 
 
 def estimate_density(codes: np.ndarray) -> np.ndarray:
-    """[N] probability density at each of codes [N, 2], by a Gaussian kernel with Scott's bandwidth N^(-1/6).
+    """Estimates the probability density [N] at each of the points [N, 2].
 
-    Points are shared out over a grid (linear binning), which is smoothed along one axis, then along the
-    other (two matrix products), and read off between its nodes: work grows with N, not N². The spread
-    is the smaller of SD and IQR / 1.349, so that outliers do not blur the rest.
+    The bandwidth is the spread times N^(-1/6). The spread is the smaller of SD and IQR / 1.349, so that outliers do
+    not blur the rest. Linear binning distributes the points over a grid, two matrix products smooth it along its two
+    axes, and the density is interpolated between its nodes: the time grows with N and not with N².
     """
     codes = np.asarray(codes, dtype=np.float64)
     spread = _spread(codes)
@@ -28,11 +28,11 @@ def estimate_density(codes: np.ndarray) -> np.ndarray:
     low, high = codes.min(axis=0) - 4 * bandwidth, codes.max(axis=0) + 4 * bandwidth
     nodes = np.clip(np.ceil((high - low) / bandwidth * 5), 32, 512).astype(int)
     step = (high - low) / (nodes - 1)
-    bandwidth = np.maximum(bandwidth, step)  # what is finer than the grid cannot be seen in the picture either
+    bandwidth = np.maximum(bandwidth, step)  # details finer than the grid would not be visible in a picture
 
     position = (codes - low) / step
     node = np.minimum(position.astype(int), nodes - 2)  # [N, 2]
-    upper = position - node  # [N, 2] share of the next node
+    upper = position - node  # [N, 2] weight of the next node
     corners = [
         (
             (node[:, 0] + i) * nodes[1] + node[:, 1] + j,
@@ -54,9 +54,10 @@ def estimate_density(codes: np.ndarray) -> np.ndarray:
 
 
 def density_along(values: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """[G] probability density of values [N] at the evenly spaced points `grid` [G], by Scott's bandwidth N^(-1/5).
+    """Estimates the probability density [G] of values [N] at evenly spaced points `grid` [G].
 
-    Values beyond the grid are left out. What is finer than the grid is as wide as one of its steps.
+    The bandwidth is the spread, as in `estimate_density`, times N^(-1/5), and at least one step of the grid. Values
+    beyond the grid contribute nothing.
     """
     values = np.asarray(values, dtype=np.float64)
     step = grid[1] - grid[0]
@@ -74,7 +75,7 @@ def density_along(values: np.ndarray, grid: np.ndarray) -> np.ndarray:
 
 
 def _spread(values: np.ndarray) -> np.ndarray:
-    """Along the first axis, the smaller of SD and IQR / 1.349."""
+    """Returns the smaller of SD and IQR / 1.349 along the first axis."""
     sd = values.std(axis=0)
     iqr = np.subtract(*np.percentile(values, [75, 25], axis=0)) / 1.349
     return np.asarray(np.where(iqr > 0, np.minimum(sd, iqr), sd))

@@ -1,46 +1,46 @@
-"""`--ensemble`: many trained models as one, their latent spaces turned onto each other, and how far they disagree.
+"""Many trained models used as one (`--ensemble`): their mean, their common latent space and their disagreement.
 
-    found = assemble(arguments, loaded, training, ranking, verdict, single, console)
-    found.ensemble.encode_rows(scaled)                       # codes, errors, disagreement, latent_spread
-    ensemble = load_ensemble("output/ensemble_latent3.pth")  # what a finished search left behind
+    ensemble, notices = assemble("tied", ranking, verdict, single, loaded, training, repeats=5, is_copus=True)
+    ensemble.ensemble.encode_rows(scaled)                    # codes, errors, disagreement, latent_spread
+    ensemble = load_ensemble("output/ensemble_latent3.pth")  # the file that a finished search wrote
 
-The ensemble reconstructs a row as the mean of its members' reconstructions. For squared errors, which the program's
-loss is a weighted mean of, its loss is that of its members on average less how much they vary around their mean
-(Krogh & Vedelsby 1995, "Neural network ensembles, cross validation, and active learning", NIPS 7): never worse than the
-average member, though perhaps than the best.
+The ensemble reconstructs a row as the mean of its members' reconstructions. The program's loss is a weighted mean of
+squared errors. For squared errors, the loss of the ensemble is the mean loss of its members minus the variance of the
+members around their mean (Krogh & Vedelsby 1995, "Neural network ensembles, cross validation, and active learning",
+NIPS 7). It is therefore never worse than the average member, though it can be worse than the best one.
 
-Latent spaces of two trainings have no axes in common. Each member's codes are centred on the training rows, brought to
-the size of the reference member's (root mean square distance from the centre) and rotated or reflected onto them as
-closely as can be: orthogonal Procrustes (Schönemann 1966, doi:10.1007/BF02289451). Rotation keeps all angles and
-proportions of distances; overall size is free to choose, since a decoder undoes it, and without matching it the
-member with the widest codes would decide the mean. The least-squares factor would shrink members that agree little
-towards the centre, so sizes are matched instead. The mean of the turned codes is the consensus, in the coordinates of
-the reference member. How well a member agrees is the R² of Procrustes with a free scale (Gower 1975,
-doi:10.1007/BF02291478); spaces that differ by more than rotation, reflection and size have a low one.
+The latent spaces of two trainings have no axes in common. The codes of each member are centred on the training rows,
+scaled to the size of the reference member's codes (root mean square distance from the centre), and rotated or
+reflected to match these as closely as possible: orthogonal Procrustes (Schönemann 1966, doi:10.1007/BF02289451).
+Rotation keeps all angles and all proportions of distances. The overall size carries no information, since a decoder
+undoes it; if sizes were not matched, the member with the widest codes would decide the mean. The least-squares scale
+would shrink members that agree little towards the centre, so sizes are matched instead. The mean of the aligned codes
+is the consensus, in the coordinates of the reference member. The agreement of a member with the reference is the R² of
+Procrustes with a free scale (Gower 1975, doi:10.1007/BF02291478). It is low for spaces that differ by more than
+rotation, reflection and size.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from layersearch.command.faults import LARGEST_ENSEMBLE
-from layersearch.console import Console
-from layersearch.engines.lifecycle import build_model
+from dataset import Scaling
 from layersearch.engines.training import Training, trained_model
-from layersearch.latent.encoding import encode_scaled, error_quantiles, in_blocks
+from layersearch.latent.codes import encode_scaled, error_quantiles, in_blocks
+from layersearch.loading.loaded import Loaded
+from layersearch.options import LARGEST_ENSEMBLE
 from layersearch.randomness import stream_key
-from layersearch.report.results import config_entry
+from layersearch.space.naming import config_entry
 from layersearch.space.ranking import ConfigurationResult, loss_or_infinity
 from layersearch.space.trials import Trial, TrialResult
 from layersearch.table.scoring import ScoredPart, count_units
@@ -61,42 +61,41 @@ from models import (
     reading_results,
 )
 
-if TYPE_CHECKING:
-    from dataset import Scaling
-    from layersearch.loading.loaded import Loaded
-
 ENSEMBLE_AGAIN = "run the search again with --ensemble"
 FILE = re.compile(r"ensemble_latent([1-9]\d*)\.pth")
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """M models that were trained on the same rows, and how each one's codes are turned."""
+    """M models trained on the same rows, and how the codes of each are aligned with those of the others."""
 
     members: Sequence[DynamicAutoencoder]
-    centres: Tensor  # [M, L] float64: mean code of the training rows
-    turns: Tensor  # [M, L, L] float64: a rotation or reflection, times a size
+    centres: Tensor  # [M, L] float64: each member's mean code of the training rows
+    turns: Tensor  # [M, L, L] float64: each member's rotation or reflection, times a scale
     origin: Tensor  # [L] float64: the centre of the reference member
     columns: list[str]
     scaling: Scaling
     is_copus: bool = False
-    training_errors: np.ndarray | None = None  # quantiles, as those of `models.SavedModel`
-    test_errors: np.ndarray | None = None
+    training_errors: np.ndarray | None = None  # `codes.error_quantiles` of the training rows
+    test_errors: np.ndarray | None = None  # the same of the test rows
     n_test: int = 0
 
     @torch.no_grad()
     def evaluate(self, scaled: Tensor) -> dict[str, Tensor]:
-        """Of scaled rows [B, F] (NaN = missing) all that the members make of them together.
+        """Returns everything that the members make of scaled rows [B, F] together, where NaN is missing.
 
-        "codes" [B, L] the consensus · "sums" [B, 2] as `squared_error_sums`, of the mean reconstruction · "errors" [B]
-        the same by observed cell · "disagreement" [B] root mean square over the observed cells of the members' standard
-        deviation, so that its square is the members' error on average less that of their mean · "latent_spread" [B]
-        root mean square distance of the turned codes from their mean.
+        Returns:
+            "codes" [B, L]: the consensus.
+            "sums" [B, 2]: `squared_error_sums` of the mean reconstruction.
+            "errors" [B]: its mean squared error over the observed cells.
+            "disagreement" [B]: the root mean square, over the observed cells, of the members' standard deviation. Its
+                square is the members' mean error minus the error of their mean.
+            "latent_spread" [B]: the root mean square distance of the members' aligned codes from their mean.
         """
         filled, observed = scaled.nan_to_num(nan=0.0), ~scaled.isnan()
         mean, square = (torch.zeros(scaled.shape, dtype=torch.float64) for _ in range(2))  # of reconstructions [B, F]
         codes = torch.zeros(len(scaled), len(self.origin), dtype=torch.float64)
-        distance = torch.zeros(len(scaled), dtype=torch.float64)  # mean squared, from the reference's centre
+        distance = torch.zeros(len(scaled), dtype=torch.float64)  # mean squared distance from the reference's centre
         share = 1 / len(self.members)
         for member, centre, turn in zip(self.members, self.centres, self.turns, strict=True):
             reconstruction, latent = (part.double() for part in member(filled))
@@ -116,13 +115,13 @@ class Ensemble:
         }
 
     def encode_rows(self, scaled: Tensor) -> dict[str, Tensor]:
-        """What `--encode` writes of scaled rows [B, F]: `evaluate` without the sums."""
+        """Returns what `--encode` writes about scaled rows [B, F]: `evaluate` without the sums."""
         made = self.evaluate(scaled)
         del made["sums"]
         return made
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All as tensors: `members.0.input_norm.weight` …, `centres`, `turns`, `origin`."""
+        """Returns all tensors by name: `members.0.input_norm.weight` …, `centres`, `turns`, `origin`."""
         weights = {
             f"members.{number}.{name}": tensor
             for number, member in enumerate(self.members)
@@ -133,31 +132,31 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class EnsembleFindings:
-    """An ensemble and what is known of it. All losses are of the test rows."""
+    """An ensemble and what is known about it. All losses are of the test rows."""
 
     ensemble: Ensemble
     members: Sequence[TrialResult]
     n_configurations: int
     first_repeat: int  # the number of the members' first repeat
-    asked: str  # --ensemble
-    n_failed: int  # trainings that diverged, and were left out
-    reference: int  # the number of the member whose coordinates the consensus has
-    agreement: np.ndarray  # [M] R² of each member's codes with the reference's, on the training rows
-    single: TrialResult  # the best single model
+    asked: str  # the value of --ensemble
+    n_failed: int  # trainings that diverged and were left out
+    reference: int  # index of the member whose coordinates the consensus uses
+    agreement: np.ndarray  # [M] R² of each member's codes with those of the reference, on the training rows
+    single: TrialResult  # training of the best single model
     loss: float
-    difference: float  # to the single model's
-    difference_interval: Interval | None  # by test rows; None where there is a single one (or group)
+    difference: float  # from the loss of the single model; below 0 where the ensemble is better
+    difference_interval: Interval | None  # over test rows or groups; None if there is only one
     mean_member_loss: float
-    infos: Sequence[Mapping[str, Any]]  # `get_model_info` of each member
+    infos: Sequence[Mapping[str, Any]]  # each member's `get_model_info`
 
 
-# --- Turning latent spaces -------------------------------------------------------------------------
+# --- Aligning latent spaces ------------------------------------------------------------------------
 
 
 def turn_onto(codes: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, float]:
-    """The matrix [L, L] that turns centred codes [N, L] onto centred reference codes, and their R².
+    """Returns the matrix [L, L] that aligns centred codes [N, L] with centred reference codes [N, L], and their R².
 
-    A rotation or reflection times the ratio of the two sizes; R² is 0 where one of them has no size.
+    The matrix is a rotation or reflection times the ratio of the two sizes. R² is 0 if either has no extent.
     """
     left, singular, right = np.linalg.svd(codes.T @ reference)
     sizes = np.linalg.norm(codes), np.linalg.norm(reference)
@@ -169,7 +168,17 @@ def turn_onto(codes: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, flo
 def align(
     codes_of: Callable[[int], np.ndarray], n_members: int, reference: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """From each member's codes of the training rows [N, L], one at a time: centres [M, L], turns [M, L, L], R² [M]."""
+    """Aligns the latent spaces of all members with that of the reference member.
+
+    Args:
+        codes_of: Returns the codes [N, L] of the training rows by the member with this index. It is called for one
+            member at a time, so that the codes of all members are never in memory together.
+        n_members: M.
+        reference: Index of the reference member.
+
+    Returns:
+        Centres [M, L], turns [M, L, L] and R² [M] of the members' codes with those of the reference.
+    """
     target = codes_of(reference).astype(np.float64)
     target -= target.mean(axis=0)
     centres, turns, agreement = [], [], []
@@ -177,75 +186,107 @@ def align(
         codes = codes_of(member).astype(np.float64)
         centres.append(codes.mean(axis=0))
         turn, r2 = turn_onto(codes - centres[-1], target)
-        turns.append(np.eye(len(turn)) if member == reference else turn)  # which it is already, but for rounding
+        turns.append(np.eye(len(turn)) if member == reference else turn)  # exactly, without rounding errors
         agreement.append(r2)
     return np.stack(centres), np.stack(turns), np.array(agreement)
 
 
-# --- Putting it together ---------------------------------------------------------------------------
+# --- Building the ensemble -------------------------------------------------------------------------
 
 
 def assemble(
-    arguments: argparse.Namespace,
-    loaded: Loaded,
-    training: Training,
+    which: str | int,
     ranking: Sequence[ConfigurationResult],
     verdict: Verdict,
     single: TrialResult,
-    console: Console,
-) -> EnsembleFindings | None:
-    """The ensemble that `--ensemble` asks for; None if the run was asked to stop, or fewer than two models are left.
+    loaded: Loaded,
+    training: Training,
+    *,
+    repeats: int,
+    is_copus: bool,
+) -> tuple[EnsembleFindings | None, list[str]]:
+    """Builds the ensemble of all repeats of the chosen configurations, trained on all training rows.
 
-    Members are all repeats of the tied or of the K best configurations, on all training rows. `single`: the best
-    single model's training.
+    Args:
+        which: "tied" for the tied configurations, or how many of the best configurations.
+        ranking: All configurations, best first.
+        verdict: The verdict on them; its confidence is that of the interval.
+        single: The training of the best single model.
+        loaded: The table.
+        training: Trains the members that have not been trained, or whose weights have not been kept.
+        repeats: Trainings of each configuration.
+        is_copus: Whether the columns are COPUS codes.
+
+    Returns:
+        The ensemble and warnings, a line each. The ensemble is None if the run was asked to stop or fewer than two
+        models are left.
     """
-    chosen = choose_configurations(arguments, ranking, verdict, console)
-    results = train_members(arguments, chosen, training)
+    chosen, warnings = choose_configurations(which, ranking, verdict, repeats)
+    results = train_members(chosen, training, repeats)
     if results is None:
-        return None
-    sound = [result for result in results if not result.has_failed]
-    n_failed = len(results) - len(sound)
+        return None, warnings
+    members = [result for result in results if not result.has_failed]
+    n_failed = len(results) - len(members)
     if n_failed:
-        console.warn(f"--ensemble: {count(n_failed, 'training')} that diverged (or had no memory) left out")
-    if len(sound) < 2:
-        console.warn(f"--ensemble {arguments.ensemble}: fewer than two models; there is no ensemble")
-        return None
-    models = [trained_model(result, loaded.table, training.settings) for result in sound]
-    reference = choose_reference(sound, single)
-    ensemble, agreement = combine(models, reference, loaded, is_copus=arguments.columns == "copus")
-    return _measure(arguments, loaded, training, ensemble, sound, single, chosen, n_failed, reference, agreement)
+        warnings.append(f"--ensemble: {count(n_failed, 'training')} that diverged (or had no memory) left out")
+    if len(members) < 2:
+        return None, [*warnings, f"--ensemble {which}: fewer than two models; there is no ensemble"]
+    table, seed = loaded.table, training.settings.seed
+    models = [trained_model(member, table, training.settings) for member in members]
+    reference = choose_reference(members, single)
+    ensemble, agreement = combine(models, reference, loaded, is_copus=is_copus)
+    sums = in_blocks(ensemble.evaluate, table.values[table.test].cpu())["sums"]
+    loss, difference, interval = compare(
+        table.bundled(sums), single.row_errors, loaded.part(None), confidence=verdict.confidence, seed=seed
+    )
+    found = EnsembleFindings(
+        ensemble=ensemble,
+        members=members,
+        n_configurations=len(chosen),
+        first_repeat=chosen[0].first_repeat,
+        asked=str(which),
+        n_failed=n_failed,
+        reference=reference,
+        agreement=agreement,
+        single=single,
+        loss=loss,
+        difference=difference,
+        difference_interval=interval,
+        mean_member_loss=float(np.mean([member.final_test_loss for member in members])),
+        infos=[model.get_model_info() for model in models],
+    )
+    return found, warnings
 
 
 def choose_configurations(
-    arguments: argparse.Namespace, ranking: Sequence[ConfigurationResult], verdict: Verdict, console: Console
-) -> list[ConfigurationResult]:
-    """The tied, or the K best of those that finished, as far as they have no more than `LARGEST_ENSEMBLE` repeats."""
-    if arguments.ensemble == "tied":
-        wanted = list(verdict.tied)
+    which: str | int, ranking: Sequence[ConfigurationResult], verdict: Verdict, repeats: int
+) -> tuple[list[ConfigurationResult], list[str]]:
+    """Returns the configurations whose repeats form the ensemble, at most `LARGEST_ENSEMBLE` models, and warnings."""
+    warnings = []
+    if isinstance(which, int):
+        wanted = [configuration for configuration in ranking if configuration.failure is None][:which]
+        if len(wanted) < which:
+            warnings.append(f"--ensemble {which}: only {count(len(wanted), 'configuration')} finished")
     else:
-        wanted = [c for c in ranking if c.failure is None][: int(arguments.ensemble)]
-        if len(wanted) < int(arguments.ensemble):
-            console.warn(f"--ensemble {arguments.ensemble}: only {count(len(wanted), 'configuration')} finished")
-    most = max(1, LARGEST_ENSEMBLE // arguments.repeats)
+        wanted = list(verdict.tied)
+    most = max(1, LARGEST_ENSEMBLE // repeats)
     if len(wanted) > most:
-        console.warn(
-            f"--ensemble {arguments.ensemble}: {len(wanted)} configurations x {arguments.repeats} repeats are more "
+        warnings.append(
+            f"--ensemble {which}: {len(wanted)} configurations x {repeats} repeats are more "
             f"than {LARGEST_ENSEMBLE} models; the best {most} make the ensemble"
         )
-    return wanted[:most]
+    return wanted[:most], warnings
 
 
-def train_members(
-    arguments: argparse.Namespace, chosen: Sequence[ConfigurationResult], training: Training
-) -> list[TrialResult] | None:
-    """All repeats of these configurations with their weights, in order; None if the run was asked to stop.
+def train_members(chosen: Sequence[ConfigurationResult], training: Training, repeats: int) -> list[TrialResult] | None:
+    """Returns all repeats of these configurations with their weights, in order; None if the run was asked to stop.
 
-    After folds they are trained anew, on all training rows. Otherwise the search has trained them, and only weights
-    that were not kept are made again.
+    After cross-validation they are trained anew, on all training rows. Otherwise the search has trained them already,
+    and only weights that were not kept are computed again.
     """
     results = [result for configuration in chosen for result in configuration.trials]
     if results and results[0].trial.fold is not None:
-        trials = [Trial(c.config, c.first_repeat + number) for c in chosen for number in range(arguments.repeats)]
+        trials = [Trial(c.config, c.first_repeat + number) for c in chosen for number in range(repeats)]
         by_trial = {result.trial: result for result in training.run(trials)}
         if len(by_trial) < len(trials):
             return None
@@ -254,7 +295,10 @@ def train_members(
 
 
 def choose_reference(members: Sequence[TrialResult], single: TrialResult) -> int:
-    """The number of the best single model, or if it is none of the members of the best trained of the best."""
+    """Returns the index of the best single model among the members.
+
+    If it is not a member, the best configuration's member with the lowest training loss is the reference.
+    """
     trials = [member.trial for member in members]
     if single.trial in trials:
         return trials.index(single.trial)
@@ -265,7 +309,7 @@ def choose_reference(members: Sequence[TrialResult], single: TrialResult) -> int
 def combine(
     models: Sequence[DynamicAutoencoder], reference: int, loaded: Loaded, *, is_copus: bool
 ) -> tuple[Ensemble, np.ndarray]:
-    """The ensemble, its codes turned on the training rows, and the members' R² [M]."""
+    """Returns the ensemble of these models, aligned on the training rows, and the members' R² [M]."""
     rows = loaded.table.values[loaded.table.train].cpu()
 
     def codes_of(member: int) -> np.ndarray:
@@ -284,49 +328,25 @@ def combine(
     return ensemble, agreement
 
 
-def _measure(
-    arguments: argparse.Namespace,
-    loaded: Loaded,
-    training: Training,
-    ensemble: Ensemble,
-    members: Sequence[TrialResult],
-    single: TrialResult,
-    chosen: Sequence[ConfigurationResult],
-    n_failed: int,
-    reference: int,
-    agreement: np.ndarray,
-) -> EnsembleFindings:
-    table = loaded.table
-    sums = in_blocks(ensemble.evaluate, table.values[table.test].cpu())["sums"]
-    loss, difference, interval = compare(
-        table.bundled(sums), single.row_errors, loaded.part(None), confidence=arguments.confidence, seed=arguments.seed
-    )
-    return EnsembleFindings(
-        ensemble=ensemble,
-        members=members,
-        n_configurations=len(chosen),
-        first_repeat=chosen[0].first_repeat,
-        asked=arguments.ensemble,
-        n_failed=n_failed,
-        reference=reference,
-        agreement=agreement,
-        single=single,
-        loss=loss,
-        difference=difference,
-        difference_interval=interval,
-        mean_member_loss=float(np.mean([member.final_test_loss for member in members])),
-        infos=[build_model(member.trial, table.input_dim, training.settings).get_model_info() for member in members],
-    )
-
-
 def compare(
     errors: np.ndarray, others: np.ndarray, part: ScoredPart, *, confidence: float, seed: int
 ) -> tuple[float, float, Interval | None]:
-    """The loss of row errors [N, 2] (or of bundles), its difference to that of `others`, and the interval of that.
+    """Compares two models on the same rows.
 
-    Both are of the same rows, so what makes a row hard for both drops out. The interval covers which rows (or groups)
-    happened to be scored, by the bootstrap of `uncertainty.py`; both models are taken as they are, so it says nothing
-    of how others would do that were trained anew. None with a single row or group.
+    The comparison is paired, so what makes a row hard for both models drops out. The interval accounts for which rows
+    or groups happened to be scored, by the bootstrap of `verdict/uncertainty.py`. Both models are taken as they are:
+    the interval says nothing about models that would be trained anew.
+
+    Args:
+        errors: [N, 2] squared error sums of the first model, by row or bundle of rows.
+        others: [N, 2] those of the second model.
+        part: The rows that are scored.
+        confidence: Of the interval.
+        seed: Of the bootstrap.
+
+    Returns:
+        The loss of the first model, its difference from that of the second, and the interval of this difference; None
+        for the interval if there is a single row or group.
     """
     (loss, influence), (other, other_influence) = (loss_and_influences([e], [part]) for e in (errors, others))
     n_units = count_units([part])
@@ -339,11 +359,11 @@ def compare(
     return loss, loss - other, Interval(low, high)
 
 
-# --- What is said and written ----------------------------------------------------------------------
+# --- Reports and files -----------------------------------------------------------------------------
 
 
 def ensemble_line(found: EnsembleFindings) -> str:
-    """For the closing summary: what the ensemble gains, in a line."""
+    """Returns the line of the closing summary that says what the ensemble gains."""
     n, n_failed = found.n_configurations, found.n_failed
     repeats = (len(found.members) + n_failed) // n
     of = [count(n, "tied configuration") if found.asked == "tied" else f"the best {count(n, 'configuration')}"]
@@ -359,18 +379,21 @@ def ensemble_line(found: EnsembleFindings) -> str:
 
 
 def _mean_agreement(found: EnsembleFindings) -> float:
-    """Of all but the reference, which agrees with itself."""
+    """Returns the mean R² of all members but the reference, whose own is 1."""
     return float(np.delete(found.agreement, found.reference).mean())
 
 
 def encode_all(found: EnsembleFindings, loaded: Loaded) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Consensus codes [N, L] of the table's rows, and by column "reconstruction_error" and how far members disagree."""
+    """Returns the consensus codes [N, L] of the table's rows, and columns [N] by name.
+
+    The columns are "reconstruction_error", "disagreement" and "latent_spread".
+    """
     encoded = encode_scaled(found.ensemble, loaded.table.values.cpu())
     return encoded.codes, {"reconstruction_error": encoded.errors, **encoded.more}
 
 
 def ensemble_entry(found: EnsembleFindings, errors: np.ndarray, loaded: Loaded, file: Path) -> dict[str, Any]:
-    """The `ensemble` part of the results; `errors` [N] of the table's rows, `file` as it was written."""
+    """Returns the `ensemble` part of the results, from its errors [N] of the table's rows and the file it is in."""
     table = loaded.table
     return {
         "asked": found.asked,
@@ -380,30 +403,32 @@ def ensemble_entry(found: EnsembleFindings, errors: np.ndarray, loaded: Loaded, 
         "left_out": found.n_failed,
         "test_loss": found.loss,
         "mean_member_test_loss": found.mean_member_loss,
-        "best_single": {**_name(found, found.single), "test_loss": found.single.final_test_loss},
+        "best_single": {**_named(found, found.single), "test_loss": found.single.final_test_loss},
         "difference": found.difference,
         "difference_interval": found.difference_interval,
         "reference": found.reference,
         "mean_agreement": _mean_agreement(found),
         "members": [
-            {**_name(found, member), "test_loss": member.final_test_loss, "agreement": agreement, "model_info": info}
-            for member, agreement, info in zip(found.members, found.agreement.tolist(), found.infos, strict=True)
+            {**_named(found, member), "test_loss": member.final_test_loss, "agreement": r2, "model_info": info}
+            for member, r2, info in zip(found.members, found.agreement.tolist(), found.infos, strict=True)
         ],
         "training_errors": error_quantiles(errors[table.train.cpu().numpy()]),
         "test_errors": error_quantiles(errors[table.test.cpu().numpy()]),
     }
 
 
-def _name(found: EnsembleFindings, result: TrialResult) -> dict[str, Any]:
+def _named(found: EnsembleFindings, result: TrialResult) -> dict[str, Any]:
     return {**config_entry(result.trial.config), "repeat": result.trial.repeat - found.first_repeat + 1}
 
 
 def load_ensemble(path: str | Path) -> Ensemble:
-    """Rebuilds the ensemble that a search with `--ensemble` wrote, by the JSON beside it; nothing in either is run.
+    """Rebuilds the ensemble that a search with `--ensemble` wrote, from its .pth and the JSON beside it.
+
+    No code in either file is run.
 
     Raises:
-        FileNotFoundError: there is no such file, or its search wrote no ensemble.
-        ValueError: one of the files is damaged, of another kind, or does not fit the other.
+        FileNotFoundError: There is no such file, or the search wrote no ensemble.
+        ValueError: One of the files is damaged, is of another kind, or does not fit the other.
     """
     path = Path(path)
     latent_dim = (FILE.fullmatch(path.name) or [""])[0].removeprefix("ensemble_latent").removesuffix(".pth")

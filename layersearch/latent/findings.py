@@ -1,19 +1,19 @@
-"""What a search tells of its best model's latent space, in numbers: each that can be had for this table.
+"""All numbers that a search reports about the latent space of its best model.
 
-    findings = examine(arguments, loaded, model)
+    findings = examine(loaded, model, seed=42, confidence=0.95)
     findings.codes, findings.errors, findings.entry(), findings.notices
 
-The numbers are those of `latent_space.py` and `agreement.py`; `latent_report.py` draws them. Whatever cannot be had for
-this table, its labels above all, is a notice of one line and null in the JSON: the search's results do not hang on it.
+`space.py` and `agreement.py` compute the numbers; `pictures/latent/drawing.py` draws them. A number that cannot be
+computed for this table, for instance because of its labels, becomes a one-line notice and is null in the JSON. It does
+not endanger the other results of the search.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -27,29 +27,27 @@ from layersearch.loading.loaded import Loaded
 from layersearch.table.copus import in_words
 from layersearch.verdict.baselines import PCA, fit_pca
 from layersearch.words import one_line
-
-if TYPE_CHECKING:
-    from models import DynamicAutoencoder
+from models import DynamicAutoencoder
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class LatentFindings:
-    """What a model makes of the table, and what could be told of it."""
+    """What a model makes of the table, and what could be computed from it."""
 
     codes: np.ndarray  # [N, L]
-    errors: np.ndarray  # [N] mean squared error of each row's cells
-    labels: pd.Series[Any] | None  # [N] as a reader is shown them
-    notices: list[str]  # what is missing and why, a line each
+    errors: np.ndarray  # [N] mean squared error over each row's observed cells
+    labels: pd.Series[Any] | None  # [N] in words, as readers see them
+    notices: list[str]  # what is missing and why, one line each
     axes: Axes | None = None
     reconstruction: Reconstruction | None = None
     agreement: Agreement | None = None
-    clusters: Clusters | None = None  # where there is no agreement to measure
-    sizes: Mapping[str, int] = field(default_factory=dict)  # dimensions of each space that labels are compared in
+    clusters: Clusters | None = None  # only if there is no agreement to measure
+    sizes: Mapping[str, int] = field(default_factory=dict)  # number of dimensions of each space that is compared
 
     def entry(self) -> dict[str, Any]:
-        """The `latent_space` part of the JSON."""
+        """Returns the `latent_space` part of the JSON."""
         parts = {
             "axes": self.axes,
             "reconstruction": self.reconstruction,
@@ -59,19 +57,32 @@ class LatentFindings:
         return {name: part.entry() if part else None for name, part in parts.items()}
 
 
-def examine(arguments: argparse.Namespace, loaded: Loaded, model: DynamicAutoencoder) -> LatentFindings:
-    """Encodes every row and tells what the codes say; each number on its own, and what fails becomes a notice."""
-    with one_torch_thread(), threadpool_limits(1):  # for the same bits; and threads that wait for a busy core cost much
+def examine(loaded: Loaded, model: DynamicAutoencoder, *, seed: int, confidence: float) -> LatentFindings:
+    """Encodes every row of the table and examines the codes.
+
+    Each number is computed on its own. One that cannot be computed becomes a notice, and the others stay.
+
+    Args:
+        loaded: The table.
+        model: The best model of the search, on the CPU in eval mode.
+        seed: Of folds, bootstrap and mixtures.
+        confidence: Of the intervals of the agreement with labels.
+
+    Raises:
+        OSError, ImportError: A disk or a package is at fault rather than the table.
+    """
+    # One thread gives the same bits on every machine, and avoids threads that wait for a busy core.
+    with one_torch_thread(), threadpool_limits(1):
         codes, errors = encode_table(model, loaded.table)
         findings = LatentFindings(codes, errors, labels_of(loaded), [])
         if np.isfinite(codes).all():
-            return _examine(arguments, loaded, model, findings)
+            return _examine(loaded, model, findings, seed=seed, confidence=confidence)
         findings.notices.append("the latent space is not looked at, since some rows' coordinates are not finite")
         return findings
 
 
 def labels_of(loaded: Loaded) -> pd.Series[Any] | None:
-    """The labels [N] as a reader is shown them; None where there are none."""
+    """Returns the labels [N] in words for readers; None if the table has no labels."""
     dataset = loaded.dataset
     if dataset.label_column is None or not dataset.others[dataset.label_column].notna().any():
         return None
@@ -79,10 +90,10 @@ def labels_of(loaded: Loaded) -> pd.Series[Any] | None:
 
 
 def _examine(
-    arguments: argparse.Namespace, loaded: Loaded, model: DynamicAutoencoder, findings: LatentFindings
+    loaded: Loaded, model: DynamicAutoencoder, findings: LatentFindings, *, seed: int, confidence: float
 ) -> LatentFindings:
     codes, labels, notices = findings.codes, findings.labels, findings.notices
-    table, columns, seed = loaded.table, loaded.dataset.columns, arguments.seed
+    table, columns = loaded.table, loaded.dataset.columns
     axes = attempt("the latent dimensions' correlations", lambda: correlate(codes, table.values, columns), notices)
     pca = attempt("the comparison with PCA", lambda: fit_pca(table.values[table.train].cpu(), codes.shape[1]), notices)
     kept, found, sizes = None, None, {"latent": codes.shape[1], "columns": len(columns)}
@@ -92,7 +103,7 @@ def _examine(
             "what is kept of each column", lambda: reconstruction_by_column(model, pca, table, columns), notices
         )
         if labels is not None:
-            compare = partial(compare_labels, arguments, loaded, codes, pca, labels)
+            compare = partial(compare_labels, loaded, codes, pca, labels, seed=seed, confidence=confidence)
             found = attempt("the agreement with the labels", compare, notices)
     clusters = None
     if found is None:
@@ -101,30 +112,37 @@ def _examine(
 
 
 def compare_labels(
-    arguments: argparse.Namespace, loaded: Loaded, codes: np.ndarray, pca: PCA, labels: pd.Series[Any]
+    loaded: Loaded, codes: np.ndarray, pca: PCA, labels: pd.Series[Any], *, seed: int, confidence: float
 ) -> Agreement:
-    """How well latent space, PCA and the columns agree with labels [N]. Raises LabelError."""
+    """Measures how well codes [N, L], PCA and the scaled columns agree with labels [N].
+
+    Raises:
+        LabelError: The labels cannot be compared with anything.
+    """
     widest = max(codes.shape[1], loaded.dataset.n_features)
-    chosen = choose_rows(labels, loaded.dataset.groups, most_columns=widest, seed=arguments.seed)
+    chosen = choose_rows(labels, loaded.dataset.groups, most_columns=widest, seed=seed)
     values = loaded.table.values.cpu()[chosen.rows]  # [n, F]
     spaces = {
         "latent": codes[chosen.rows].astype(np.float64),
         "pca": pca.encode(values).numpy(),
         "columns": values.double().nan_to_num(nan=0.0).numpy(),
     }
-    is_test = loaded.table.is_test[chosen.rows]
-    return measure(chosen, spaces, is_test, confidence=arguments.confidence, seed=arguments.seed)
+    return measure(chosen, spaces, loaded.table.is_test[chosen.rows], confidence=confidence, seed=seed)
 
 
 def attempt(what: str, work: Callable[[], T], notices: list[str]) -> T | None:
-    """What `work` returns; None, and a notice, where it cannot be done. Faults of disks and packages are raised."""
+    """Returns what `work` returns; if it fails, returns None and adds a notice that names `what`.
+
+    Raises:
+        OSError, ImportError: A disk or a package is at fault rather than the table.
+    """
     try:
         return work()
     except LabelError as error:
         notices.append(f"{what} is not measured: {error}")
     except (OSError, ImportError):
         raise
-    except Exception as error:  # whatever scikit-learn or Matplotlib makes of a table that nobody thought of
+    except Exception as error:  # scikit-learn and Matplotlib fail in many ways on unusual tables
         reason = f"{type(error).__name__}: {one_line(str(error))}"
         notices.append(f"{what} is left out, since it could not be computed ({reason:.120})")
     return None

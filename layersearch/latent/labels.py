@@ -1,7 +1,7 @@
-"""Labels as categories: one for each text, in an order that a reader expects.
+"""Labels as categories, one for each text, in the order that a reader expects.
 
-    number, names = numbered(labels)     # of each row the place of its label in `names`, -1 where there is none
-    category, names = categories(labels)  # at most 8, and what is left in words; for pictures
+    number, names = number_labels(labels)  # each row's index in `names`, -1 for a missing label
+    category, names = categories(labels)   # at most 8 categories, and one of the missing labels; for pictures
 
 Used by `agreement.py` and the pictures of the latent space.
 """
@@ -9,21 +9,20 @@ Used by `agreement.py` and the pictures of the latent space.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-CATEGORIES = 8
+CATEGORIES = 8  # that a picture can tell apart
 UNLABELLED, OTHER = "no label", "other"
 
 
-def numbered(labels: pd.Series[Any]) -> tuple[np.ndarray, list[str]]:
-    """(place of each row's label in the names [N], -1 where it is missing; names).
+def number_labels(labels: pd.Series[Any]) -> tuple[np.ndarray, list[str]]:
+    """Returns each row's index [N] in the names of the labels, -1 for a missing label, and these names.
 
-    Ordered categories and numbers in their order, other words by frequency. 1, "1" and " 1" are one label.
+    Ordered categories and numbers keep their order; other texts are sorted by frequency, the commonest first. The
+    values 1, 1.0, "1" and " 1" are one label.
     """
     found, values = labels.factorize()  # [N], -1 where missing
     texts, same_text = np.unique(np.array([_text(value) for value in values], dtype=str), return_inverse=True)
@@ -40,8 +39,12 @@ def numbered(labels: pd.Series[Any]) -> tuple[np.ndarray, list[str]]:
 
 
 def categories(labels: pd.Series[Any]) -> tuple[np.ndarray, list[str]]:
-    """(category [N], names): as `numbered`, but the rarest beyond 8 as one, missing last."""
-    found, names = numbered(labels)
+    """Returns each row's category [N] and the names of the categories.
+
+    As `number_labels`, but of more than 8 labels the rarest form one category, and so do missing labels, which come
+    last.
+    """
+    found, names = number_labels(labels)
     if len(names) > CATEGORIES:
         counts = np.bincount(found[found >= 0], minlength=len(names))
         kept = np.sort(np.argsort(-counts, kind="stable")[: CATEGORIES - 1])

@@ -1,10 +1,10 @@
-"""What the latent space holds: which column each dimension goes with, and how much of each column is kept.
+"""Which columns each latent dimension follows, and how much of each column is reconstructed.
 
     axes = correlate(codes, table.values, columns)
-    kept = reconstruction_by_column(model, pca, table, columns)
-    axes.entry(), kept.entry()                                   # for the JSON
+    reconstruction = reconstruction_by_column(model, pca, table, columns)
+    axes.entry(), reconstruction.entry()                                   # for the JSON
 
-Plain NumPy on what a model made of the table; the pictures are `latent_axes_plot.py` and `reconstruction_plot.py`.
+Used by `findings.py`; drawn by `pictures/latent/axes.py` and `pictures/latent/reconstruction.py`.
 """
 
 from __future__ import annotations
@@ -21,40 +21,42 @@ from layersearch.engines.lifecycle import SplitTable
 from layersearch.verdict.baselines import PCA, column_means
 from models import DynamicAutoencoder
 
-MOST_DIMENSIONS = 24  # of more latent dimensions those that vary most
-MOST_COLUMNS = 500  # in the JSON; of more those that correlate, or are kept, most
-NO_VARIATION = 1e-6  # a dimension with a smaller SD, relative to its mean or to the largest SD, is constant
-CELLS_AT_A_TIME = 2**20  # numbers in a temporary array: 8 MB
+MOST_DIMENSIONS = 24  # of more latent dimensions, those that vary most are kept
+MOST_COLUMNS = 500  # in the JSON; of more columns, those with the largest correlation or best reconstruction
+NO_VARIATION = 1e-6  # a dimension is constant if its SD is smaller, relative to its mean plus the largest SD
+CELLS_AT_A_TIME = 2**20  # most numbers in a temporary array, which then takes 8 MB
 
 
 @dataclass(frozen=True)
 class Axes:
-    """Pearson correlations, NaN where one of the two does not vary."""
+    """Pearson correlations of columns with latent dimensions; NaN if either does not vary."""
 
-    columns: list[str]  # F, in the table's order
-    dimensions: list[int]  # D, from 1
-    n_dimensions: int
-    collapsed: list[int]  # dimensions of all, from 1, that do not vary
+    columns: list[str]  # F names, in the table's order
+    dimensions: list[int]  # numbers of the D dimensions kept, from 1
+    n_dimensions: int  # of the latent space
+    collapsed: list[int]  # numbers, from 1, of all dimensions that do not vary
     correlations: np.ndarray  # [F, D]
 
     @property
     def strongest(self) -> np.ndarray:
-        """[F] the largest absolute correlation of each column; 0 where none is known."""
+        """[F] largest absolute correlation of each column; 0 if none is known."""
         return np.asarray(np.nan_to_num(np.abs(self.correlations)).max(axis=1))
 
     def order(self, most: int) -> np.ndarray:
-        """The `most` strongest columns, by the dimension that they go with most, from positive to negative."""
+        """Returns the indices of the `most` strongest columns, in the order in which they are drawn.
+
+        Columns are grouped by the dimension that they correlate with most, and go from positive to negative within a
+        group. Columns without any known correlation come last.
+        """
         strongest = self.strongest
         kept = np.sort(np.argsort(-strongest, kind="stable")[:most])
         known = np.nan_to_num(self.correlations)
-        partner = np.where(
-            strongest > 0, np.abs(known).argmax(axis=1), known.shape[1]
-        )  # what goes with none comes last
+        partner = np.where(strongest > 0, np.abs(known).argmax(axis=1), known.shape[1])
         signed = known[np.arange(len(known)), np.minimum(partner, known.shape[1] - 1)]
         return np.asarray(sorted(kept, key=lambda f: (partner[f], -signed[f], f)), dtype=int)
 
     def entry(self) -> dict[str, Any]:
-        """For the JSON."""
+        """Returns the part of the JSON that holds these numbers."""
         shown = np.sort(np.argsort(-self.strongest, kind="stable")[:MOST_COLUMNS])
         return {
             "dimensions": self.dimensions,
@@ -64,10 +66,15 @@ class Axes:
 
 
 def correlate(codes: np.ndarray, values: Tensor, columns: Sequence[str]) -> Axes:
-    """Pearson correlation of every column with every latent dimension, over all rows where the cell is not missing.
+    """Computes the Pearson correlation of every column with every latent dimension.
 
-    codes [N, L], finite · values [N, F] as scaled for the model, NaN = missing. Training rows count too: this is to
-    name the axes, not to judge them.
+    It covers all rows in which the column is observed, training rows included, since correlations serve to name the
+    axes and not to judge the model.
+
+    Args:
+        codes: [N, L] latent codes, all finite.
+        values: [N, F] scaled values, where NaN is missing.
+        columns: The names of the F columns.
     """
     mean, sd = codes.mean(axis=0, dtype=np.float64), codes.std(axis=0, dtype=np.float64)
     varies = sd > NO_VARIATION * (np.abs(mean) + sd.max())
@@ -80,7 +87,7 @@ def correlate(codes: np.ndarray, values: Tensor, columns: Sequence[str]) -> Axes
 
 
 def _correlations(values: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """[N, F] with NaN, [N, D] -> [F, D]."""
+    """Returns correlations [F, D] of values [N, F], where NaN is missing, with standardised codes [N, D]."""
     known = ~np.isnan(values)
     count = np.maximum(known.sum(axis=0), 1)[:, None]  # [F, 1]
     x = np.where(known, values, 0.0)
@@ -95,7 +102,7 @@ def _correlations(values: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 
 def _varies(values: np.ndarray) -> np.ndarray:
-    """[F] whether the observed cells differ."""
+    """Returns [F] whether the observed cells of each column differ."""
     low = np.where(np.isnan(values), np.inf, values).min(axis=0)
     high = np.where(np.isnan(values), -np.inf, values).max(axis=0)
     return np.asarray(high > low)
@@ -103,17 +110,17 @@ def _varies(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Share of each column's variance that is kept, on the test rows; NaN where these do not vary."""
+    """Share of each column's variance that is reconstructed, on the test rows; NaN if these do not vary."""
 
-    columns: list[str]  # F
-    model: np.ndarray  # [F]
-    pca: np.ndarray  # [F]
+    columns: list[str]  # F names
+    model: np.ndarray  # [F] share by the model
+    pca: np.ndarray  # [F] share by PCA
     n_components: int  # of PCA
-    overall: tuple[float, float]  # model, PCA: of all columns together
-    n_rows: int
+    overall: tuple[float, float]  # of all columns together, by model and by PCA
+    n_rows: int  # of the test rows
 
     def order(self, most: int) -> np.ndarray:
-        """The columns whose share is known, best kept first; of more than `most` every so many-th."""
+        """Returns the indices of columns with a known share, best first: all, or `most` evenly spread over them."""
         known = np.flatnonzero(~np.isnan(self.model))
         ranked = known[np.argsort(-self.model[known], kind="stable")]
         shown = np.linspace(0, len(ranked) - 1, min(most, len(ranked))).round().astype(int)
@@ -121,11 +128,11 @@ class Reconstruction:
 
     @property
     def unknown(self) -> list[str]:
-        """Columns that do not vary in the test rows."""
+        """Names of the columns that do not vary in the test rows."""
         return [self.columns[f] for f in np.flatnonzero(np.isnan(self.model))]
 
     def entry(self) -> dict[str, Any]:
-        """For the JSON."""
+        """Returns the part of the JSON that holds these numbers."""
         shown = range(len(self.columns))
         if len(self.columns) > MOST_COLUMNS:
             shown = np.sort(self.order(MOST_COLUMNS)).tolist()
@@ -141,9 +148,16 @@ class Reconstruction:
 def reconstruction_by_column(
     model: DynamicAutoencoder, pca: PCA, table: SplitTable, columns: Sequence[str]
 ) -> Reconstruction:
-    """1 - squared error / squared deviation from the training mean, over the observed cells of the test rows.
+    """Computes how much of each column a model and PCA reconstruct.
 
-    The training mean is what the model would say that knows nothing, so that a column can come out below 0.
+    The share of a column is 1 - (sum of squared errors) / (sum of squared deviations from the training mean), over its
+    observed cells in the test rows. A column that is reconstructed worse than by its training mean is below 0.
+
+    Args:
+        model: In eval mode.
+        pca: Fitted on the training rows.
+        table: Scaled values with training and test rows.
+        columns: The names of the F columns.
     """
     values = table.values.cpu()
     train, test = values[table.train.cpu()], values[table.test.cpu()]

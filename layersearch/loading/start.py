@@ -1,12 +1,12 @@
-"""A search that starts from a saved model: `--init_from` and `--freeze_encoder`, and what they ask of table and space.
+"""Searches that start from a saved model (`--init_from`, `--freeze_encoder`): what they require of table and space.
 
     source = find_source(arguments)
     scaling, notices = stored_scaling(arguments, dataset, source)
     space = behind_encoder(space, source)
 
-The saved model's weights were learnt on values scaled by its own table. Where this table has the same columns, that
-scaling is used here too, for all folds: so nothing is fitted on this table, and nothing can leak. The weights
-themselves are up to `weights.py`.
+The weights of the saved model were learnt on values in the scaling of its own table. If this table has the same
+columns, all folds use that scaling too. Nothing is then fitted on this table, so nothing can leak from test rows.
+`engines/weights.py` transfers the weights themselves.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -25,19 +25,16 @@ from layersearch.engines.weights import Source, read_source
 from layersearch.errors import UsageError
 from layersearch.space.configurations import Space
 from layersearch.space.naming import config_text
+from layersearch.space.ranking import ConfigurationResult
 
-if TYPE_CHECKING:
-    from layersearch.loading.loaded import Loaded
-    from layersearch.space.ranking import ConfigurationResult
-
-MANY_CLIPPED = 0.05  # of the cells, beyond the range of another table's scaling; of its own it is at most 0.02
+MANY_CLIPPED = 0.05  # share of clipped cells that is worth a notice; with a table's own scaling it is at most 0.02
 
 
 def find_source(arguments: argparse.Namespace) -> Source | None:
-    """The saved model that `--init_from` names; None without it.
+    """Reads the saved model that `--init_from` names; returns None without it.
 
     Raises:
-        UsageError: it cannot be read, or `--freeze_encoder` asks for another encoder than it has.
+        UsageError: The model cannot be read, or its encoder is not the one that the arguments ask to freeze.
     """
     if arguments.init_from is None:
         return None
@@ -68,10 +65,10 @@ def _check_frozen(arguments: argparse.Namespace, source: Source) -> None:
 def stored_scaling(
     arguments: argparse.Namespace, dataset: COPUSDataset, source: Source
 ) -> tuple[Scaling | None, list[str]]:
-    """The saved model's scaling, where this table is to have it, and what the user should know about the start.
+    """Returns the saved model's scaling, or None if this table gets its own, and notices about the start.
 
     Raises:
-        UsageError: the encoder is frozen and the table has other columns.
+        UsageError: The encoder is frozen and the table has other columns.
     """
     model, origin = source.model, source.origin
     shape = f"{config_text(source.config)}, latent dimension {model.latent_dim}, {source.n_parameters} parameters"
@@ -110,7 +107,7 @@ def _first_difference(theirs: list[str], ours: list[str]) -> str:
 
 
 def _share_clipped(scaling: Scaling, values: torch.Tensor) -> float:
-    """Of the observed cells."""
+    """Returns the share of the observed cells that lie beyond the range of the scaling."""
     if scaling.kind != "robust":
         return 0.0
     low, high = (torch.as_tensor(bound, device=values.device) for bound in (scaling.low, scaling.high))
@@ -119,20 +116,23 @@ def _share_clipped(scaling: Scaling, values: torch.Tensor) -> float:
 
 
 def behind_encoder(space: Space, source: Source | None) -> Space:
-    """The space of decoders behind the saved encoder, if that stays as it is; else the space itself."""
+    """Returns the space of decoders for the saved encoder if that is frozen; otherwise the space itself."""
     return replace(space, encoder=source.encoder) if source and source.start.freezes else space
 
 
 def describe_start(
-    loaded: Loaded, settings: TrainingSettings, chosen: ConfigurationResult | None
+    source: Source | None,
+    is_scaling_stored: bool,
+    chosen: ConfigurationResult | None,
+    input_dim: int,
+    settings: TrainingSettings,
 ) -> dict[str, Any] | None:
-    """The `init_from` part of the results; None where nothing was started from."""
-    source = loaded.source
+    """Returns the `init_from` part of the results; None if the search did not start from a saved model."""
     if source is None:
         return None
     taken = None
     if chosen:
-        taken = source.start.give(build_model(chosen.trials[0].trial, loaded.table.input_dim, settings))
+        taken = source.start.give(build_model(chosen.trials[0].trial, input_dim, settings))
     return {
         "file": source.path.as_posix(),
         "sha256": source.sha256,
@@ -141,5 +141,5 @@ def describe_start(
         "model_params": source.n_parameters,
         "taken": taken,
         "frozen": source.start.freezes,
-        "stored_scaling": loaded.is_scaling_stored,
+        "stored_scaling": is_scaling_stored,
     }

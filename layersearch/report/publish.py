@@ -2,7 +2,7 @@
 
     write_report(arguments, loaded, training, findings, environment, stopwatch, console)
 
-What each file holds is up to `report.py`, `csv_tables.py` and the modules of the pictures.
+What each file holds is up to `report.py`, `tables.py` and the modules of the pictures.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def write_report(
             for name, png in pictures.result().items() if pictures else ():
                 write_picture(getattr(drafts, name), png)
             findings = write_models_findings(findings, loaded, look, drafts, console)
-        write_csv(drafts.csv, findings)
+        write_csv(drafts.csv, findings.ranking, findings.verdict)
         if verdict and verdict.study:
             write_study_csv(drafts.study_csv, verdict.study)
         stopwatch.lap("report")
@@ -94,7 +94,9 @@ def write_report(
             environment=environment,
             data=describe_data(loaded),
             timing=stopwatch.timing(),
-            init_from=describe_start(loaded, training.settings, chosen),
+            init_from=describe_start(
+                loaded.source, loaded.is_scaling_stored, chosen, loaded.table.input_dim, training.settings
+            ),
         )
         write_json(drafts.results, document)
         write_html(document, drafts)
@@ -164,7 +166,7 @@ def _errors_by_part(errors: np.ndarray, loaded: Loaded) -> dict[str, Any]:
     """How errors [N] are distributed in training and in test rows, for `--encode`; nothing if some are not finite."""
     import numpy as np
 
-    from layersearch.latent.encoding import error_quantiles
+    from layersearch.latent.codes import error_quantiles
 
     parts = {"training_errors": loaded.table.train, "test_errors": loaded.table.test}
     if not np.isfinite(errors).all():
@@ -376,7 +378,8 @@ def look_at_latent_space(
     from layersearch.latent.findings import examine
     from layersearch.pictures.headless import headless
 
-    found = examine(arguments, loaded, trained_model(trained, loaded.table, training.settings))
+    model = trained_model(trained, loaded.table, training.settings)
+    found = examine(loaded, model, seed=arguments.seed, confidence=arguments.confidence)
     drawn.wait()
     with headless(drafts):
         from layersearch.pictures.latent.drawing import draw
@@ -390,12 +393,11 @@ def write_latent_space(
     found: LatentFindings, pictures: Mapping[str, bytes], loaded: Loaded, files: OutputFiles
 ) -> None:
     """Writes every row's latent codes, and the pictures."""
-    from layersearch.report.tables import write_latent_codes
+    from layersearch.report.tables import write_codes
 
     dataset = loaded.dataset
-    write_latent_codes(
-        files.codes, found.codes, found.errors, loaded.table.is_test, dataset.row_numbers, dataset.others
-    )
+    columns = {"reconstruction_error": found.errors}
+    write_codes(files.codes, found.codes, columns, loaded.table.is_test, dataset.row_numbers, dataset.others)
     for name, png in pictures.items():
         write_picture(getattr(files, name), png)
 

@@ -5,7 +5,7 @@
     print(closing_summary(findings.chosen, saved_model, search=search_line(findings)))
 
 `results_schema.json` describes the JSON field by field. Importing this module is cheap: torch comes in only where a
-function needs it. Tables for a spreadsheet are in `csv_tables.py`, pictures in `plots.py` and its siblings.
+function needs it. Tables for a spreadsheet are in `tables.py`, pictures in `plots.py` and its siblings.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import numpy as np
 
 from layersearch.files import replacing
 from layersearch.search.history import FULL_GRID
-from layersearch.space.configurations import Configuration, Variant, decoder_dims, encoder_dims, layers_of, options_of
-from layersearch.space.naming import config_text
+from layersearch.space.configurations import Configuration, decoder_dims, encoder_dims, layers_of, options_of
+from layersearch.space.naming import config_entry, config_text
 from layersearch.space.ranking import ConfigurationResult
 from layersearch.space.trials import TrialResult
 from layersearch.words import count, loss_text
@@ -83,7 +83,7 @@ class Findings:
     model_info: Mapping[str, Any] | None = None
     saved_model_file: str | None = None
     saved_model_sha256: str | None = None
-    training_errors: np.ndarray | None = None  # `encoding.error_quantiles` of the training rows, by that model
+    training_errors: np.ndarray | None = None  # `codes.error_quantiles` of the training rows, by that model
     test_errors: np.ndarray | None = None  # of the test rows
     latent_space: Mapping[str, Any] | None = None  # what its model makes of the table (`latent_findings.py`)
     is_complete: bool = True  # not interrupted
@@ -189,12 +189,6 @@ def _best_configuration(findings: Findings) -> dict[str, Any] | None:
         "training_errors": findings.training_errors,
         "test_errors": findings.test_errors,
     }
-
-
-def config_entry(config: Configuration) -> dict[str, Any]:
-    """Its hidden layers, and of a variant its options."""
-    options = {"options": options_of(config)} if isinstance(config, Variant) else {}
-    return {"config": layers_of(config), **options}
 
 
 def _layer_counts(config: Configuration) -> dict[str, int]:

@@ -18,10 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, combinations_with_replacement, pairwise, product
 from math import comb
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 Widths = tuple[int, ...]
 Layers = tuple[Any, ...]  # Widths, or a pair of Widths: encoder and decoder

@@ -104,3 +104,9 @@ def _ends(widths: Widths, first: int = 3) -> str:
 def hidden_layers(config: Configuration) -> int:
     """Returns the number of hidden layers of encoder and decoder together."""
     return len(encoder_dims(config)) + len(decoder_dims(config))
+
+
+def config_entry(config: Configuration) -> dict[str, Any]:
+    """Returns how the results name a configuration: its hidden layers and, of a variant, its options."""
+    options = {"options": options_of(config)} if isinstance(config, Variant) else {}
+    return {"config": layers_of(config), **options}

@@ -124,7 +124,19 @@ def conclude(
         if arguments.ensemble is not None:
             from layersearch.latent.ensemble import assemble
 
-            ensemble = assemble(arguments, loaded, training, search.ranking, verdict, trained, console)
+            which = "tied" if arguments.ensemble == "tied" else int(arguments.ensemble)
+            ensemble, warnings = assemble(
+                which,
+                search.ranking,
+                verdict,
+                trained,
+                loaded,
+                training,
+                repeats=arguments.repeats,
+                is_copus=arguments.columns == "copus",
+            )
+            for warning in warnings:
+                console.warn(warning)
             stopwatch.lap("ensemble")
     part = loaded.part(loaded.folds[0])
     probe = None if arguments.no_probe else probe_longer(verdict, search.ranking, training, part, console)

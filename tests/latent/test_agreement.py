@@ -1,4 +1,4 @@
-"""Agreement with labels is what the definitions say, with intervals, on the rows that can be compared."""
+"""Agreement with labels follows the definitions of the measures, and so do its intervals and the clusters."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def found() -> agreement.Agreement:
     return compared()
 
 
-def test_what_is_apart_agrees_and_noise_does_not(found: agreement.Agreement) -> None:
+def test_separate_labels_agree_with_the_space_and_noise_does_not(found: agreement.Agreement) -> None:
     assert found.values["knn_accuracy"]["latent"].value == 1
     assert found.values["adjusted_rand_index"]["latent"].value > 0.95
     assert found.values["silhouette"]["latent"].value > 0.6
@@ -47,10 +47,10 @@ def test_what_is_apart_agrees_and_noise_does_not(found: agreement.Agreement) -> 
     assert found.on_test_rows["latent"] == 1
 
 
-def test_values_are_those_of_the_definitions(found: agreement.Agreement) -> None:
+def test_silhouette_and_rand_index_match_scikit_learn(found: agreement.Agreement) -> None:
     chosen = found.chosen
     assert found.values["silhouette"]["pca"].value == pytest.approx(silhouette_score(NOISE, GROUP), rel=1e-6)
-    cluster = agreement._mixed(NOISE, chosen, 1)
+    cluster = agreement._mixture_components(NOISE, chosen, 1)
     exact = adjusted_rand_score(GROUP, cluster)
     assert found.values["adjusted_rand_index"]["pca"].value == pytest.approx(exact, abs=1e-9)
 
@@ -67,7 +67,7 @@ def test_the_rand_index_of_drawn_rows_counts_pairs_of_different_rows() -> None:
         assert index == pytest.approx(exact, abs=1e-9)
 
 
-def test_intervals_hold_the_value_and_differences_are_paired(found: agreement.Agreement) -> None:
+def test_intervals_contain_the_value_and_differences_are_paired(found: agreement.Agreement) -> None:
     for name in agreement.MEASURES:
         low, high = found.values[name]["pca"].interval or (np.nan, np.nan)
         assert low < found.values[name]["pca"].value < high
@@ -80,12 +80,12 @@ def test_intervals_hold_the_value_and_differences_are_paired(found: agreement.Ag
     assert (same.value, same.interval) == (0, (0, 0)), "the same space on the same draws"
 
 
-def test_the_same_seed_gives_the_same(found: agreement.Agreement) -> None:
+def test_the_same_seed_gives_the_same_numbers(found: agreement.Agreement) -> None:
     assert compared().entry() == found.entry()
 
 
 def test_groups_stay_in_one_fold_and_are_resampled_whole() -> None:
-    """Rows of a group are alike and have one label at random: only a neighbour of the same group could tell it."""
+    """Rows of a group are alike and share a random label, so only a neighbour from the same group could predict it."""
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(24), 5)
     label = pd.Series(np.repeat(rng.permutation([0, 1] * 12), 5), name="x")
@@ -133,12 +133,12 @@ def test_neighbours_and_folds_are_as_many_as_the_smallest_label_allows() -> None
     ],
     ids=["one", "all different", "identifiers", "one group"],
 )
-def test_labels_that_tell_nothing_are_refused_in_words(labels: np.ndarray, groups: Any, words: str) -> None:
+def test_labels_that_cannot_be_compared_are_refused(labels: np.ndarray, groups: Any, words: str) -> None:
     with pytest.raises(LabelError, match=words):
         choose_rows(pd.Series(labels, name="x"), groups, most_columns=2, seed=0)
 
 
-def test_of_many_rows_and_columns_so_many_are_drawn() -> None:
+def test_large_tables_are_sampled_at_random() -> None:
     labels = pd.Series(np.arange(20_000) % 3, name="x")
     assert len(choose_rows(labels, None, most_columns=24, seed=0).rows) == 5_000
     assert len(choose_rows(labels, None, most_columns=1_000, seed=0).rows) == 2_500
@@ -167,7 +167,7 @@ def test_the_picture_says_what_was_measured(found: agreement.Agreement) -> None:
     assert f"{found.differences['silhouette'].value:+.3f} [" in words
 
 
-# ------------------------------------------------------------------------------------ without labels
+# --- Clusters, without labels ----------------------------------------------------------------------
 
 
 def test_the_number_of_clusters_is_found_and_the_largest_comes_first() -> None:
@@ -180,7 +180,7 @@ def test_the_number_of_clusters_is_found_and_the_largest_comes_first() -> None:
     assert found.entry()["at_least"] is False
 
 
-def test_where_the_most_that_was_tried_is_best_there_may_be_more() -> None:
+def test_if_the_largest_number_of_clusters_is_best_there_may_be_more() -> None:
     cells = np.arange(30) % 3
     most, fewer, one = (Clusters(bic, cells, 30).entry() for bic in ([3.0, 2.0, 1.0], [3.0, 1.0, 2.0], [3.0]))
     assert [(found["preferred"], found["at_least"]) for found in (most, fewer, one)] == [
@@ -190,14 +190,14 @@ def test_where_the_most_that_was_tried_is_best_there_may_be_more() -> None:
     ]
 
 
-def test_noise_and_equal_rows_are_one_cluster() -> None:
+def test_noise_and_identical_rows_are_one_cluster() -> None:
     assert prefer_clusters(NOISE, seed=0).preferred == 1
     for codes in (np.ones((50, 3)), np.random.default_rng(0).normal(size=(10, 40))):
         found = prefer_clusters(codes, seed=0)
         assert (found.preferred, found.entry()["at_least"]) == (1, False)
 
 
-def test_of_many_rows_some_are_fitted_and_all_assigned() -> None:
+def test_of_many_rows_a_sample_is_fitted_and_all_are_assigned() -> None:
     codes = np.random.default_rng(0).normal(size=(6_000, 1)) + 20 * (np.arange(6_000) % 2)[:, None]
     found = prefer_clusters(codes, seed=0)
     assert (found.n_fitted, len(found.assignment), found.preferred) == (5_000, 6_000, 2)

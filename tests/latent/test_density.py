@@ -1,4 +1,4 @@
-"""How densely samples lie: the fast estimate is the exact one."""
+"""The fast density estimates agree with the exact kernel sums."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _group = _rng.integers(0, 3, 400)
 CODES = (np.array([[0, 0], [4, 1], [1, 5]])[_group] + _rng.normal(size=(400, 2))).astype(np.float32)
 
 
-def test_density_agrees_with_the_exact_sum() -> None:
+def test_density_in_the_plane_agrees_with_the_exact_sum() -> None:
     spread = np.minimum(CODES.std(axis=0), np.subtract(*np.percentile(CODES, [75, 25], axis=0)) / 1.349)
     bandwidth = spread * len(CODES) ** (-1 / 6)
     z = (CODES[:, None] - CODES[None]) / bandwidth
     exact = np.exp(-0.5 * (z**2).sum(axis=2)).mean(axis=1) / (2 * np.pi * bandwidth.prod())
     error = np.abs(estimate_density(CODES) - exact)
-    assert error.max() < 0.02 * exact.max()  # linear binning, five nodes a bandwidth
+    assert error.max() < 0.02 * exact.max()  # the error of linear binning with five nodes a bandwidth
 
 
 def test_density_is_highest_where_samples_are_densest() -> None:

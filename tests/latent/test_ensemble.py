@@ -1,4 +1,4 @@
-"""The ensemble: its mean, its interval, its consensus and its disagreement are what they are said to be."""
+"""The ensemble's mean, interval, consensus and disagreement follow their definitions, and so do its files."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from builders import make_ranking, make_verdict
 from commands import CODE_TOLERANCE, SCHEMA, SMALL, Run, assert_one_line, but_for_time, make_diverge, run
 from made_tables import low_rank_table
 
@@ -23,7 +24,7 @@ from dataset import COPUSDataset, Scaling
 from layersearch.engines.lifecycle import TrainingSettings
 from layersearch.engines.training import Training
 from layersearch.journal.journal import open_journal
-from layersearch.latent.ensemble import Ensemble, align, compare, load_ensemble, turn_onto
+from layersearch.latent.ensemble import Ensemble, align, choose_configurations, compare, load_ensemble, turn_onto
 from layersearch.space.trials import Trial
 from layersearch.table.scoring import bundle_rows, scored_part
 from losses import loss_of_sums, squared_error_sums
@@ -34,13 +35,13 @@ FLAGS = [*SMALL, "--no_probe"]
 
 @pytest.fixture(scope="module")
 def tied(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A finished search with the ensemble of its tied configurations."""
+    """A finished search with an ensemble of its tied configurations."""
     done = run(tmp_path_factory.mktemp("tied"), "--data_path", table, "--ensemble", "tied", *FLAGS)
     assert (done.status, done.err) == (0, "")
     return done
 
 
-# --- Turning ---------------------------------------------------------------------------------------
+# --- Alignment -------------------------------------------------------------------------------------
 
 
 def centred(n: int, size: int, seed: int) -> np.ndarray:
@@ -50,7 +51,7 @@ def centred(n: int, size: int, seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 @pytest.mark.parametrize("mirrored", [True, False])
-def test_a_space_that_was_turned_mirrored_and_blown_up_is_turned_back(size: int, mirrored: bool) -> None:
+def test_a_rotated_mirrored_and_scaled_space_is_aligned_exactly(size: int, mirrored: bool) -> None:
     reference = centred(50, size, 1)
     rotation = np.linalg.qr(np.random.default_rng(2).normal(size=(size, size)))[0]
     rotation[0] *= -1 if mirrored else 1
@@ -61,7 +62,7 @@ def test_a_space_that_was_turned_mirrored_and_blown_up_is_turned_back(size: int,
     assert agreement.tolist() == pytest.approx([1, 1])
 
 
-def test_a_turn_keeps_proportions_and_brings_to_the_size_of_the_reference() -> None:
+def test_alignment_keeps_proportions_and_matches_the_size_of_the_reference() -> None:
     codes, reference = centred(60, 3, 1), centred(60, 3, 2)
     turn, agreement = turn_onto(codes, reference)
     gram = turn.T @ turn
@@ -72,7 +73,7 @@ def test_a_turn_keeps_proportions_and_brings_to_the_size_of_the_reference() -> N
     for seed in range(20):
         other = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0] * np.sqrt(gram[0, 0])
         assert distance < np.linalg.norm(codes @ other - reference)
-    # With a free scale the share of the reference's sum of squares that is explained.
+    # R² is the share of the reference's sum of squares that is explained if the scale is free.
     turned = codes @ turn
     slope = (turned * reference).sum() / (turned**2).sum()
     explained = 1 - ((slope * turned - reference) ** 2).sum() / (reference**2).sum()
@@ -90,7 +91,7 @@ def test_a_space_without_extent_agrees_with_nothing() -> None:
 
 @pytest.fixture
 def made_up() -> Ensemble:
-    """Three models of different depth, each turned in its own way."""
+    """Three models of different depth, each with its own alignment."""
     models = [
         DynamicAutoencoder(7, 2, hidden, generator=torch.Generator().manual_seed(n)).eval()
         for n, hidden in enumerate([[8], [6, 4], [5]])
@@ -103,7 +104,7 @@ def made_up() -> Ensemble:
     return Ensemble(models, centres, turns, origin, list("abcdefg"), scaling)
 
 
-def test_a_row_s_squared_disagreement_is_what_averaging_gains(made_up: Ensemble) -> None:
+def test_a_row_s_squared_disagreement_is_the_gain_from_averaging(made_up: Ensemble) -> None:
     rows = low_rank_table().values
     assert rows.isnan().any()
     made = made_up.evaluate(rows)
@@ -146,7 +147,7 @@ def test_an_ensemble_of_one_model_twice_is_that_model(made_up: Ensemble) -> None
 
 
 def some_errors(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cells and two models' row errors [N, 2]; the second is a little worse on most rows, and rows differ a lot."""
+    """Returns cells and row errors [N, 2] of two models. Rows differ a lot; the second model is slightly worse."""
     rng = np.random.default_rng(4)
     cells = np.column_stack([rng.integers(3, 12, n), np.full(n, 24)])
     errors = rng.gamma(1, 0.05, n)[:, None] * cells
@@ -198,7 +199,7 @@ def test_many_rows_in_bundles_have_the_same_interval() -> None:
 # --- The command -----------------------------------------------------------------------------------
 
 
-def test_the_results_fit_their_schema_and_say_what_the_line_says(tied: Run) -> None:
+def test_the_results_fit_their_schema_and_agree_with_the_console_line(tied: Run) -> None:
     results = tied.results()
     jsonschema.validate(results, SCHEMA)
     found, best = results["ensemble"], results["best_configuration"]
@@ -221,7 +222,7 @@ def test_the_results_fit_their_schema_and_say_what_the_line_says(tied: Run) -> N
     assert f"Ensemble saved: {tied.folder / 'ensemble_latent3.pth'}" in tied.out
 
 
-def test_the_file_holds_tensors_alone_and_its_members_make_the_loss(tied: Run, table: Path) -> None:
+def test_the_file_holds_only_tensors_and_its_members_give_the_reported_loss(tied: Run, table: Path) -> None:
     tensors = torch.load(tied.folder / "ensemble_latent3.pth", weights_only=True)
     assert all(isinstance(tensor, torch.Tensor) for tensor in tensors.values())
     results = tied.results()
@@ -242,7 +243,7 @@ def test_the_file_holds_tensors_alone_and_its_members_make_the_loss(tied: Run, t
     assert torch.equal(ensemble.centres[reference], ensemble.origin)
 
 
-def test_encoding_the_training_table_gives_what_the_search_wrote(tied: Run, table: Path, tmp_path: Path) -> None:
+def test_encoding_the_training_table_gives_the_codes_of_the_search(tied: Run, table: Path, tmp_path: Path) -> None:
     model = tied.folder / "ensemble_latent3.pth"
     done = run(tmp_path, "--encode", table, "--model", model)
     assert done.status == 0, done.err
@@ -322,7 +323,7 @@ def test_members_that_diverge_are_left_out_with_a_notice(
     assert "(the best 2 configurations x 2 repeats, 2 left out)" in done.out
 
 
-def test_where_too_few_members_are_left_there_is_no_ensemble(
+def test_with_too_few_members_left_there_is_no_ensemble(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_diverge(monkeypatch, lambda trial: trial.fold is None and trial.repeat == 1)
@@ -333,7 +334,7 @@ def test_where_too_few_members_are_left_there_is_no_ensemble(
     assert not (tmp_path / "ensemble_latent3.pth").exists()
 
 
-# --- Making weights again --------------------------------------------------------------------------
+# --- Computing weights again -----------------------------------------------------------------------
 
 SETTINGS = TrainingSettings(
     latent_dim=2, epochs=2, batch_size=16, initial_lr=0.01, eta_min=1e-6, weight_decay=1e-4, dropout=0.1, seed=1
@@ -347,7 +348,7 @@ def training_in(folder: Path) -> Iterator[Training]:
         yield Training(SETTINGS, {None: low_rank_table()}, "reference", threads=1, journal=journal)
 
 
-def test_weights_are_made_again_bit_for_bit_and_an_interrupted_run_goes_on(
+def test_weights_are_computed_again_bit_for_bit_and_an_interrupted_run_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with training_in(tmp_path) as training:
@@ -378,7 +379,23 @@ def test_weights_are_made_again_bit_for_bit_and_an_interrupted_run_goes_on(
         assert np.array_equal(mine.parameters, theirs.parameters)
 
 
-# --- What is refused -------------------------------------------------------------------------------
+# --- Choosing members ------------------------------------------------------------------------------
+
+
+def test_an_ensemble_is_of_the_best_that_finished_and_of_at_most_a_thousand_models() -> None:
+    configs = [(64,), (32,), (16,), (8,)]
+    ranking = make_ranking(configs, repeats=2, epochs=2, failed=[(8,)])
+    verdict = make_verdict(ranking)
+    finished = [result for result in ranking if not result.failure]
+    assert choose_configurations(2, ranking, verdict, 2) == (finished[:2], [])
+    assert choose_configurations("tied", ranking, verdict, 2) == (list(verdict.tied), [])
+    few = "--ensemble 4: only 3 configurations finished"
+    assert choose_configurations(4, ranking, verdict, 2) == (finished, [few])
+    many = "--ensemble 3: 3 configurations x 400 repeats are more than 1000 models; the best 2 make the ensemble"
+    assert choose_configurations(3, ranking, verdict, 400) == (finished[:2], [many])
+
+
+# --- Refusals --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -425,7 +442,7 @@ def test_a_damaged_ensemble_is_one_line(fault: str, tied: Run, table: Path, tmp_
 
 
 def change_entry(path: Path, **changed: object) -> None:
-    """Of the results beside the ensemble."""
+    """Changes the `ensemble` part of the results beside the file."""
     results = path.with_name("hyperparam_results_latent3.json")
     document = json.loads(results.read_text(encoding="utf-8"))
     document["ensemble"] = {**document["ensemble"], **changed}

@@ -1,4 +1,4 @@
-"""Labels become categories in an order that a reader expects, and the published profiles words."""
+"""Labels become categories in the order that readers expect, and the published profiles become words."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 
 from dataset import COPUS_CODES
-from layersearch.latent.labels import categories, numbered
+from layersearch.latent.labels import categories, number_labels
 from layersearch.table.copus import NAMES, PROFILES, full_names, in_words
 
 
-def test_categories_are_ordered_and_the_rare_are_put_together() -> None:
+def test_categories_are_ordered_and_rare_ones_are_merged() -> None:
     def named(values: list[Any]) -> list[tuple[str, int]]:
         category, names = categories(pd.Series(values, dtype=object))
         return [(name, int((category == k).sum())) for k, name in enumerate(names)]
@@ -24,22 +24,22 @@ def test_categories_are_ordered_and_the_rare_are_put_together() -> None:
 
 
 def test_all_labels_are_numbered_however_many() -> None:
-    place, names = numbered(pd.Series([*range(30), None, "2"], dtype=object))
+    place, names = number_labels(pd.Series([*range(30), None, "2"], dtype=object))
     assert names == [str(k) for k in range(30)]
     assert place.tolist() == [*range(30), -1, 2]
-    assert numbered(pd.Series([None, None], dtype=object))[1] == []
+    assert number_labels(pd.Series([None, None], dtype=object))[1] == []
 
 
 def test_ordered_categories_keep_their_order() -> None:
     labels = pd.Series(pd.Categorical(["late ", "early", "late "], ["early", "late ", "never"], ordered=True))
-    place, names = numbered(labels)
+    place, names = number_labels(labels)
     assert names == ["early", "late"]
     assert place.tolist() == [1, 0, 1]
 
 
 def test_published_profiles_read_as_words_in_their_order() -> None:
     words = in_words(pd.Series([7.0, 1.0, None, 4.0], name="Cluster"), COPUS_CODES)
-    place, names = numbered(words)
+    place, names = number_labels(words)
     assert names == ["Profile 1, didactic", "Profile 4, interactive lecture", "Profile 7, student-centred"]
     assert place.tolist() == [2, 0, -1, 1]
     assert len(PROFILES) == 7

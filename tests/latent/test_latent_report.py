@@ -1,4 +1,4 @@
-"""What a search says of its model's latent space, from the command to its files: any size, with labels and without."""
+"""A search examines its model's latent space: from the command to the files, for any size, with labels and without."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ ALWAYS = {"latent_axes_latent{}.png", "reconstruction_by_code_latent{}.png"}
 
 @pytest.fixture(autouse=True)
 def _no_pictures_of_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take as long as those of the latent space."""
+    """Skips the pictures of the search, which take as long as those of the latent space."""
     monkeypatch.setattr(reporting, "draw_pictures", lambda *_, **__: {})
 
 
 def ten_rows(path: Path, **columns: Any) -> Path:
-    """The smallest table there can be: ten of the bundled sample's rows, with these columns in place of its labels."""
+    """Writes the smallest table possible: ten rows of the bundled sample with these columns instead of its labels."""
     sample = pd.read_csv(SAMPLE_PATH)
     rows = sample.loc[(sample != 0).sum(axis=1).nlargest(10).index, list(COPUS_CODES)]
     rows.assign(**columns).to_csv(path, index=False)
@@ -48,7 +48,7 @@ def pictures_of(size: int, *more: str) -> set[str]:
 
 
 def of_latent_space(done: Run) -> set[str]:
-    """The names of the pictures of the latent space."""
+    """Returns the names of the pictures of the latent space."""
     search = ("hyperparam_", "config_", "verdict_", "search_")
     return {name for name in done.files() if name.endswith(".png") and not name.startswith(search)}
 
@@ -106,7 +106,7 @@ def test_odd_labels_never_cost_the_results(labels: list[Any], words: str | None,
     assert ("latent_clusters_latent3.png" in done.files()) is not is_compared
 
 
-def test_what_nobody_thought_of_is_a_notice_and_the_results_are_written(
+def test_an_unexpected_error_is_a_notice_and_the_results_are_written(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -128,7 +128,7 @@ def test_what_nobody_thought_of_is_a_notice_and_the_results_are_written(
     assert "Latent space plot" not in done.out
 
 
-def test_codes_that_are_not_finite_are_not_looked_at(
+def test_codes_that_are_not_finite_are_not_examined(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def encode(*_: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -176,7 +176,7 @@ def test_the_published_table_is_told_apart_by_its_profiles(real_table: Path, tmp
     assert found["reconstruction"]["by_column"]["Lec"]["pca"] > 0.7
 
 
-def test_the_verdict_does_not_wait_for_the_look(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_verdict_waits_for_no_latent_space(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     is_said, was_said = threading.Event(), list[bool]()
     summarize, measured = Console.summarize, agreement.measure
 

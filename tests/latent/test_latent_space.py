@@ -1,4 +1,4 @@
-"""What is said of the latent space's axes, and of what is kept of each column, is what the formulas say."""
+"""Correlations of the latent axes and the reconstruction of each column follow their formulas."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def with_gaps() -> np.ndarray:
     return np.where(np.random.default_rng(1).random((N, F)) < 0.2, np.nan, VALUES).astype(np.float32)
 
 
-# ------------------------------------------------------------------------------------ axes
+# --- Axes ------------------------------------------------------------------------------------------
 
 
-def test_correlations_are_pearsons_over_the_cells_that_are_there() -> None:
+def test_correlations_are_pearsons_over_the_observed_cells() -> None:
     values = with_gaps()
     axes = correlate(CODES, torch.from_numpy(values), COLUMNS)
     assert axes.dimensions == [1, 2, 3]
@@ -47,13 +47,13 @@ def test_correlations_are_pearsons_over_the_cells_that_are_there() -> None:
             assert axes.correlations[f, d] == pytest.approx(exact, abs=1e-6)
 
 
-def test_many_columns_are_correlated_piece_by_piece_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_correlating_many_columns_in_pieces_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = correlate(CODES, torch.from_numpy(VALUES), COLUMNS)
     monkeypatch.setattr(latent_space, "CELLS_AT_A_TIME", 2 * N)
     assert correlate(CODES, torch.from_numpy(VALUES), COLUMNS).correlations == pytest.approx(whole.correlations)
 
 
-def test_what_does_not_vary_has_no_correlation_and_no_warning() -> None:
+def test_constant_columns_and_dimensions_have_no_correlation_and_no_warning() -> None:
     codes, values = CODES.copy(), VALUES.copy()
     codes[:, 1], values[:, 4], values[:, 5] = 0.3, 2.0, np.nan
     with warnings.catch_warnings():
@@ -69,7 +69,7 @@ def test_what_does_not_vary_has_no_correlation_and_no_warning() -> None:
     assert "Grey: does not vary" in words_in(figure)
 
 
-def test_of_many_dimensions_those_that_vary_most_are_told() -> None:
+def test_of_many_dimensions_those_that_vary_most_are_reported() -> None:
     codes = np.random.default_rng(0).normal(size=(N, 40)) * 2.0 ** np.arange(40)
     axes = correlate(codes, torch.from_numpy(VALUES), COLUMNS)
     assert axes.dimensions == list(range(17, 41))
@@ -78,7 +78,7 @@ def test_of_many_dimensions_those_that_vary_most_are_told() -> None:
     assert "24 of 40 latent dimensions that vary most" in words_in(figure).replace("\n", " ")
 
 
-def test_rows_are_sorted_by_the_dimension_that_they_go_with_most() -> None:
+def test_columns_are_sorted_by_the_dimension_that_they_correlate_with_most() -> None:
     correlations = np.array([[0.1, -0.9], [-0.5, 0.2], [0.7, 0.6], [0.1, 0.4], [-0.8, 0.1]])
     axes = Axes(list("abcde"), [1, 2], 2, [], correlations)
     assert [axes.columns[f] for f in axes.order(5)] == ["c", "b", "e", "d", "a"]
@@ -110,7 +110,7 @@ def test_of_many_columns_forty_are_drawn_and_said_so() -> None:
     assert min(np.abs(row).max() for row in kept.values()) == np.sort(np.abs(correlations).max(axis=1))[100]
 
 
-# ------------------------------------------------------------------------------------ reconstruction
+# --- Reconstruction --------------------------------------------------------------------------------
 
 
 def a_table(values: np.ndarray) -> SplitTable:
@@ -121,7 +121,7 @@ def a_model() -> DynamicAutoencoder:
     return DynamicAutoencoder(F, L, (8,), 0.1, generator=torch.Generator().manual_seed(0)).eval()
 
 
-def test_what_is_kept_is_measured_on_the_test_rows_about_the_training_mean() -> None:
+def test_reconstruction_is_measured_on_the_test_rows_about_the_training_mean() -> None:
     table, model = a_table(with_gaps()), a_model()
     pca = fit_pca(table.values[:60], L)
     kept = reconstruction_by_column(model, pca, table, COLUMNS)

@@ -1,4 +1,4 @@
-"""Encoding other tables with a saved model: right numbers, whatever the pieces; misfits are one line."""
+"""The command `--encode` writes correct numbers for any table that fits, and refuses any other with one line."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from commands import Run, assert_one_line, run
 from made_tables import copus_frame, with_cell, write
 
 from dataset import COPUS_CODES, Scaling
-from layersearch.latent import encoding
-from layersearch.latent.encoding import error_quantiles, percentiles_among, share_beyond
+from layersearch.command import encode as encode_command
+from layersearch.latent.codes import Encoded, encode_values
 from models import DynamicAutoencoder, SavedModel, load_best
 
 N_ROWS = 50
@@ -27,7 +27,7 @@ N_ROWS = 50
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A made-up model of the COPUS codes in percent, and its results; returns the .pth."""
+    """The .pth of an untrained model of the COPUS codes in percent, with made-up results beside it."""
     return leave_model(tmp_path_factory.mktemp("model"), list(COPUS_CODES), "copus", high=80.0)
 
 
@@ -38,7 +38,7 @@ def leave_model(folder: Path, columns: list[str], chosen: str, *, high: float, k
         "model_info": network.get_model_info(),
         "saved_model": {"file": "best_model_latent2.pth"},
         "training_errors": np.linspace(0.1, 2.0, 1001).tolist(),
-        "test_errors": np.linspace(0.195, 2.095, 1001).tolist(),  # a twentieth is beyond all training rows'
+        "test_errors": np.linspace(0.195, 2.095, 1001).tolist(),  # one in twenty is beyond all training errors
     }
     results = {
         "args": {"columns": chosen},
@@ -74,38 +74,9 @@ def test_the_training_table_gets_the_codes_that_the_search_wrote(table: Path, fi
     train = mine[theirs["split"] == "train"]
     errors, percentiles = (train[name].astype(float) for name in ("reconstruction_error", "error_percentile"))
     smaller = [100 * np.mean(errors < error) for error in errors]
-    assert np.allclose(percentiles, smaller, atol=100 / len(errors) + 0.1)  # an error may be rounded past its like
+    one_row = 100 / len(errors)  # rounding may change the order of nearly equal errors
+    assert np.allclose(percentiles, smaller, atol=one_row + 0.1)
     assert mine["School"].tolist() == theirs["School"].tolist()
-
-
-def test_a_percentile_is_the_share_of_smaller_errors_rounded_down() -> None:
-    errors = np.array([0.1, 0.2, 0.2, 0.5, 0.9, 1.0], np.float32)
-    quantiles = encoding.error_quantiles(errors)
-    assert len(quantiles) == 1001
-    asked = np.array([0.0, 0.1, 0.15, 0.2, 0.3, 0.5, 0.95, 1.0, 1.1, np.nan], np.float32)
-    found = encoding.percentiles_among(asked, quantiles)
-    expected = [np.floor(1000 * np.mean(errors < error)) / 10 for error in asked[:-1]]
-    assert found[:-1].tolist() == pytest.approx(expected)
-    assert np.isnan(found[-1])
-    many = np.random.default_rng(0).random(100_000)
-    found = encoding.percentiles_among(many, encoding.error_quantiles(many))
-    assert np.abs(found - 100 * many.argsort().argsort() / len(many)).max() < 0.1 + 1e-9
-
-
-def test_bits_do_not_depend_on_the_pieces(model: Path) -> None:
-    saved = load_best(model.parent, 2)
-    values = np.random.default_rng(0).uniform(0, 100, (2 * encoding.BLOCK + 77, 24)).astype(np.float32)
-    values[5] = np.nan
-    whole = encoding.encode_values(saved, values)
-    for size in (1, 1000, encoding.BLOCK, encoding.BLOCK + 1):
-        starts = range(0, len(values), size) if size > 1 else [0, 5, encoding.BLOCK, len(values) - 1]
-        for start in starts:
-            part = encoding.encode_values(saved, values[start : start + size], start)
-            for mine, theirs in ((part.codes, whole.codes), (part.errors, whole.errors)):
-                assert np.array_equal(mine, theirs[start : start + size], equal_nan=True)
-    assert np.isnan(whole.codes[5]).all()
-    assert np.isnan(whole.errors[5])
-    assert not np.isnan(np.delete(whole.codes, 5, axis=0)).any()
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".xlsx", ".parquet"])
@@ -121,7 +92,7 @@ def test_the_file_does_not_depend_on_the_pieces(
     path = write(frame, tmp_path / f"a{suffix}")
     contents = set()
     for size in (3, 17, 10_000):
-        monkeypatch.setattr(encoding, "ROWS_AT_A_TIME", size)
+        monkeypatch.setattr(encode_command, "ROWS_AT_A_TIME", size)
         encoded(path, model, tmp_path / str(size))
         contents.add((tmp_path / str(size) / "encoded_a.csv").read_bytes())
     assert len(contents) == 1
@@ -189,7 +160,7 @@ def test_a_row_without_a_value_has_no_code(model: Path, tmp_path: Path) -> None:
     assert (found.drop([3, 7]) != "").all(axis=None)
 
 
-# --- What is said ----------------------------------------------------------------------------------
+# --- Messages --------------------------------------------------------------------------------------
 
 
 def test_the_summary_counts_rows_beyond_the_marks_and_clipped_cells(model: Path, tmp_path: Path) -> None:
@@ -206,19 +177,8 @@ def test_the_summary_counts_rows_beyond_the_marks_and_clipped_cells(model: Path,
     assert encode(tmp_path / "a.csv", model, tmp_path, "--quiet").out == "".join(done.out.splitlines(True)[-2:])
 
 
-@pytest.mark.parametrize("n", [1, 2, 7, 401, 999])
-def test_how_many_rows_are_beyond_a_mark_is_told_exactly(n: int) -> None:
-    rng = np.random.default_rng(n)
-    training, test = np.sort(rng.gamma(2, size=(2, n)), axis=1)
-    quantiles = error_quantiles(training)
-    beyond = percentiles_among(test, quantiles) >= 95
-    of_quantiles = percentiles_among(error_quantiles(test), quantiles)
-    assert share_beyond(95, of_quantiles, n) == beyond.mean()
-    assert share_beyond(0, of_quantiles, n) == 1
-
-
 @pytest.mark.parametrize(("high", "factor", "words"), [(80.0, 0.01, "MULTIPLY"), (0.9, 1, "DIVIDE"), (80.0, 1, "")])
-def test_fractions_among_percentages_are_told_even_when_quiet(
+def test_fractions_for_a_model_of_percentages_are_reported_even_when_quiet(
     high: float, factor: float, words: str, tmp_path: Path
 ) -> None:
     model = leave_model(tmp_path, list(COPUS_CODES), "copus", high=high)
@@ -229,7 +189,7 @@ def test_fractions_among_percentages_are_told_even_when_quiet(
     assert (words in done.err) if words else not done.err
 
 
-# --- What does not fit -----------------------------------------------------------------------------
+# --- Tables that do not fit ------------------------------------------------------------------------
 
 MISFITS: dict[str, tuple[Callable[[], pd.DataFrame], tuple[str, ...]]] = {
     "a code missing": (
@@ -253,7 +213,7 @@ def test_a_table_that_does_not_fit_is_one_line_and_nothing_is_made(case: str, mo
 
 
 def test_a_fault_in_a_later_piece_leaves_no_file(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "ROWS_AT_A_TIME", 4)
+    monkeypatch.setattr(encode_command, "ROWS_AT_A_TIME", 4)
     path = write(with_cell("WG", 15, "lots"), tmp_path / "a.csv")
     message = assert_one_line(encode(path, model, tmp_path / "new"), 2)
     assert "row 15, column 'WG'" in message
@@ -261,16 +221,16 @@ def test_a_fault_in_a_later_piece_leaves_no_file(model: Path, tmp_path: Path, mo
 
 
 def test_asked_to_stop_it_leaves_no_file(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "ROWS_AT_A_TIME", 4)
-    encode_values, calls = encoding.encode_values, []
+    monkeypatch.setattr(encode_command, "ROWS_AT_A_TIME", 4)
+    calls: list[int] = []
 
-    def stop_at_third(*arguments: Any) -> encoding.Encoded:
+    def stop_at_third(*arguments: Any) -> Encoded:
         calls.append(1)
         if len(calls) == 3:
             signal.raise_signal(signal.SIGINT)
         return encode_values(*arguments)
 
-    monkeypatch.setattr(encoding, "encode_values", stop_at_third)
+    monkeypatch.setattr(encode_command, "encode_values", stop_at_third)
     done = encode(write(copus_frame(), tmp_path / "a.csv"), model, tmp_path / "new")
     assert (done.status, done.err) == (130, "hyperparam_optimizer.py: interrupted\n")
     assert len(calls) == 3
@@ -288,11 +248,11 @@ def test_the_table_and_what_else_is_there_stay_as_they_are(model: Path, tmp_path
     assert b"latent_1" in (tmp_path / "encoded_a.csv").read_bytes()
 
 
-# --- Models that do not serve ----------------------------------------------------------------------
+# --- Models that cannot be used --------------------------------------------------------------------
 
 
 def change(model: Path, folder: Path, **changes: Any) -> Path:
-    """A copy of the model whose results' best configuration is changed."""
+    """Copies the model and changes the best configuration of its results."""
     copied = Path(shutil.copytree(model.parent, folder / "copy")) / model.name
     results = copied.with_name("hyperparam_results_latent2.json")
     document = json.loads(results.read_text(encoding="utf-8"))
@@ -327,7 +287,7 @@ MODELS: dict[str, tuple[Callable[[Path, Path], Path], str]] = {
 
 
 @pytest.mark.parametrize("case", MODELS)
-def test_a_model_that_does_not_serve_is_one_line(case: str, model: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_used_is_refused_with_one_line(case: str, model: Path, tmp_path: Path) -> None:
     make, part = MODELS[case]
     path = write(copus_frame(), tmp_path / "a.csv")
     message = assert_one_line(encode(path, make(model, tmp_path), tmp_path / "new"), 2)
@@ -364,7 +324,7 @@ def test_encode_and_model_go_together(arguments: list[str], part: str, model: Pa
     assert not (tmp_path / "new").exists()
 
 
-def test_scaling_without_a_range_tells_nothing_of_misfits() -> None:
+def test_without_a_scaling_range_the_unit_cannot_be_checked() -> None:
     scaling = Scaling("none", np.zeros(4, np.float32), np.ones(4, np.float32))
     saved = SavedModel(DynamicAutoencoder(4, 2, [5]), list("abcd"), scaling, is_copus=True)
-    assert encoding._misfit(saved, 50.0) is None
+    assert encode_command._unit_misfit(saved, 50.0) is None
