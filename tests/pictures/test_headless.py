@@ -34,7 +34,7 @@ def test_a_backend_that_is_not_there_is_not_asked_for(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize(("wanted", "chosen"), [("svg", "svg"), ("nonsense", "None"), ("", "None")])
 def test_whoever_draws_later_has_the_backend_of_their_own(wanted: str, chosen: str, tmp_path: Path) -> None:
-    code = "import pathlib, sys; from headless import headless\n"
+    code = "import pathlib, sys; from layersearch.pictures.headless import headless\n"
     code += f"with headless(pathlib.Path({str(tmp_path)!r})): import matplotlib.figure\n"
     code += "import matplotlib; print(matplotlib.get_backend(auto_select=False), 'matplotlib.pyplot' in sys.modules)"
     done = subprocess.run(

@@ -38,8 +38,7 @@ from layersearch.command.arguments import PROG
 from layersearch.command.values import SAMPLE_PATH
 from layersearch.engines import training
 from layersearch.loading import loaded as loading
-from layersearch.pictures import plots
-from layersearch.pictures import verdict as verdict_plot
+from layersearch.pictures import search_pictures
 from layersearch.pictures.latent import scatter as latent_plots
 from layersearch.space.naming import config_text
 from layersearch.space.ranking import rank_configurations
@@ -292,10 +291,10 @@ def pictures_notes(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     """The small line of each picture that is asked for; none is drawn."""
     notes: list[str | None] = []
     for module, draw in (
-        (plots, "plot_search"),
-        (plots, "plot_configurations"),
-        (verdict_plot, "plot_verdict"),
-        (latent_plots, "plot_latent_space"),
+        (search_pictures, "draw_curves"),
+        (search_pictures, "draw_sizes"),
+        (search_pictures, "draw_verdict"),
+        (latent_plots, "draw_latent_space"),
     ):
         monkeypatch.setattr(module, draw, lambda *_, note=None, **__: notes.append(note))
     return notes
