@@ -38,6 +38,7 @@ from layersearch.engines import compiled, lifecycle, training
 from layersearch.journal import checkpoints, journal
 from layersearch.loading import loaded as loading
 from layersearch.pictures import search_pictures
+from layersearch.pictures.style import png
 from layersearch.report import results as report
 from layersearch.report import tables as csv_tables
 from layersearch.search import running as searching
@@ -397,8 +398,12 @@ def test_a_configuration_that_diverges_is_in_no_picture_and_never_leads(
     first = (16, 16)  # with one thread the costliest is finished before all others
     make_diverge(monkeypatch, lambda trial: trial.config == first and trial.repeat == 1)
     drawn: list[Any] = []
-    png = search_pictures.png
-    monkeypatch.setattr(search_pictures, "png", lambda figure: drawn.append(figure) or png(figure))
+
+    def png_and_note(figure: Any) -> bytes:
+        drawn.append(figure)
+        return png(figure)
+
+    monkeypatch.setattr(search_pictures, "png", png_and_note)
     done = run(tmp_path, "--data_path", table, *SMALL, "--threads", 1, pictures=True)
     assert done.status == 0
     entry = done.results()["all_results"][-1]

@@ -25,6 +25,7 @@ from layersearch.background import Aside, Deferred, hurrying
 from layersearch.console import Console
 from layersearch.files import DRAFTS
 from layersearch.pictures import search_pictures
+from layersearch.pictures.curves import draw_curves
 from layersearch.report import publish as reporting
 from layersearch.search import running as searching
 from layersearch.verdict import conclusion
@@ -241,7 +242,7 @@ def test_the_verdict_does_not_wait_for_the_pictures(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     is_said, was_said = threading.Event(), list[bool]()
-    summarize, draw = Console.summarize, search_pictures.draw_curves
+    summarize, draw = Console.summarize, draw_curves
 
     def summarize_and_tell(self: Console, text: str) -> None:
         summarize(self, text)

@@ -15,6 +15,7 @@ from journals import journal_path, line_ends
 from resumption import goes_on_from, outputs
 
 from layersearch.pictures import search_pictures
+from layersearch.pictures.history import draw_history
 from layersearch.search.history import History
 from layersearch.space.configurations import Trial, Variant, options_of
 from models import load_best
@@ -38,11 +39,10 @@ def test_the_second_stages_picture_knows_of_the_first(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     firsts: list[History | None] = []
-    draw = search_pictures.draw_history
 
     def draw_and_note(*arguments: Any, **named: Any) -> Any:
         firsts.append(named["first"])
-        return draw(*arguments, **named)
+        return draw_history(*arguments, **named)
 
     monkeypatch.setattr(search_pictures, "draw_history", draw_and_note)
     done = run(tmp_path, "--data_path", table, *TWO_STAGES, pictures=True)
