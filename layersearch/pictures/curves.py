@@ -76,9 +76,7 @@ def draw_curves(
         loss_scale(axes, _lowest(curves), high, shown[0], verdict)
         _epoch_axis(axes, epochs, [drop.epoch for _, drop in dropped])
         _draw_dropped(axes, grey)
-        ends = [
-            _draw_curve(axes, curve, epochs, len(shown)) for curve in reversed(curves)
-        ]  # so that the best lies on top
+        ends = [_draw_curve(axes, curve, epochs, len(shown)) for curve in reversed(curves)]  # the best comes on top
         inside, outside = draw_baselines(axes, verdict)
         for baseline, look in inside:
             words = f"{baseline_label(baseline.name, baseline.components)}\n{loss_text(baseline.loss)}"
