@@ -32,6 +32,7 @@ from commands import (
     make_diverge,
     run,
 )
+from matplotlib.figure import Figure
 
 from dataset import COPUSDataset
 from layersearch.command.arguments import PROG
@@ -290,13 +291,18 @@ def test_the_engines_agree(finished: Run, table: Path, tmp_path: Path) -> None:
 def pictures_notes(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     """The small line of each picture that is asked for; none is drawn."""
     notes: list[str | None] = []
+
+    def blank_picture(*_: Any, note: str | None = None, **__: Any) -> Figure:
+        notes.append(note)
+        return Figure()
+
     for module, draw in (
         (search_pictures, "draw_curves"),
         (search_pictures, "draw_sizes"),
         (search_pictures, "draw_verdict"),
         (latent_plots, "draw_latent_space"),
     ):
-        monkeypatch.setattr(module, draw, lambda *_, note=None, **__: notes.append(note))
+        monkeypatch.setattr(module, draw, blank_picture)
     return notes
 
 
