@@ -16,12 +16,11 @@ sys.path.insert(0, str(ROOT))
 
 import matplotlib as mpl  # noqa: E402 - the project's modules lie one folder up
 import numpy as np  # noqa: E402
-from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.lines import Line2D  # noqa: E402
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator  # noqa: E402
 
-from layersearch.pictures.style import COLOURS, DPI, FAINT, STYLE, WIDTH, save, wrapped  # noqa: E402
+from layersearch.pictures.style import COLOURS, FAINT, STYLE, WIDTH, empty_figure, png, wrapped  # noqa: E402
 
 if TYPE_CHECKING:
     from growth import Row
@@ -53,7 +52,7 @@ MEMORY_TICKS = (250, 500, 1000, 2000, 4000, 8000)  # MB
 
 def plot_growth(rows: Sequence[Row], path: Path, *, machine: str) -> None:
     """Writes the picture of all sweeps among these rows."""
-    save(draw_growth(rows, machine=machine), path)
+    path.write_bytes(png(draw_growth(rows, machine=machine)))
 
 
 def draw_growth(rows: Sequence[Row], *, machine: str) -> Figure:
@@ -61,8 +60,7 @@ def draw_growth(rows: Sequence[Row], *, machine: str) -> Figure:
     sweeps = [name for name in TITLES if any(row.sweep == name for row in rows)]
     blocks = -(-len(sweeps) // ACROSS)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, AROUND + BLOCK * blocks), dpi=DPI, layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = empty_figure(WIDTH, AROUND + BLOCK * blocks, layout="constrained")
         panels: Any = figure.subplots(2 * blocks, ACROSS, squeeze=False, height_ratios=[1.5, 1] * blocks)
         top = max(row.peak_memory_mb for row in rows)
         for place, name in enumerate(sweeps):

@@ -36,7 +36,7 @@ from layersearch.engines.lifecycle import SplitTable, TrainingSettings  # noqa: 
 from layersearch.engines.training import trained_model  # noqa: E402
 from layersearch.engines.weights import start_from  # noqa: E402
 from layersearch.journal.identity import describe_environment  # noqa: E402
-from layersearch.pictures.style import COLOURS, DPI, FAINT, STYLE, WIDTH, save, set_scale, wrapped  # noqa: E402
+from layersearch.pictures.style import COLOURS, DPI, FAINT, STYLE, WIDTH, png, set_scale, wrapped  # noqa: E402
 from layersearch.space.trials import Trial  # noqa: E402
 from layersearch.verdict.baselines import baseline_errors  # noqa: E402
 from losses import loss_of_sums, squared_error_sums  # noqa: E402
@@ -203,7 +203,7 @@ def main() -> None:
             "model."
         )
         write_csv(points, Path(__file__).with_suffix(".csv"))
-        save(draw(points, title, note), Path(__file__).with_suffix(".png"))
+        Path(__file__).with_suffix(".png").write_bytes(png(draw(points, title, note)))
 
 
 if __name__ == "__main__":

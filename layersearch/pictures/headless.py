@@ -1,7 +1,7 @@
-"""Matplotlib on any machine: without a display or a home directory, whatever its settings there say.
+"""Matplotlib that works alike on any machine: without a display or a home directory, and whatever the user's settings.
 
-with headless(folder):  # for what it must write somewhere; removed on leaving
-    from layersearch.pictures import plots
+with headless(folder):  # a place for temporary files; they are removed on leaving
+    from layersearch.pictures.search_pictures import draw_search_pictures
 """
 
 from __future__ import annotations
@@ -15,30 +15,34 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-VARIABLES = ("MPLBACKEND", "MPLCONFIGDIR", "XDG_CACHE_HOME")  # what is set here, or by Matplotlib
+VARIABLES = ("MPLBACKEND", "MPLCONFIGDIR", "XDG_CACHE_HOME")  # those that `headless` or Matplotlib may set
 
 
 @contextmanager
 def headless(folder: Path) -> Iterator[None]:
-    """Imports Matplotlib if need be, with its own defaults and without a word on stderr.
+    """Imports Matplotlib if necessary, resets its settings to its defaults and silences its warnings.
 
-    Where its cache can be written nowhere, it goes into `folder` for as long as this lasts. Other threads may go on
-    meanwhile, as long as they need none of the `VARIABLES`, nor Matplotlib.
+    If Matplotlib has no place for its cache, the cache lies in `folder` while the context lasts. On leaving, the
+    environment, the settings and the logging level are restored. Meanwhile other threads must use neither Matplotlib
+    nor the environment `VARIABLES`.
+
+    Args:
+        folder: an existing folder for temporary files.
     """
     logger = logging.getLogger("matplotlib")
     level = logger.level
     environment = {name: os.environ.get(name) for name in VARIABLES}
     is_first = "matplotlib" not in sys.modules
     logger.setLevel(logging.ERROR)
-    os.environ.pop("MPLBACKEND", None)  # the user's may be unknown here, and is then an error
+    os.environ.pop("MPLBACKEND", None)  # Matplotlib refuses to be imported if it does not know the user's backend
     try:
         cache = _find_cache(folder.resolve())
         if cache.parent == folder.resolve():
-            os.environ["XDG_CACHE_HOME"] = str(cache)  # or fontconfig complains of the same
+            os.environ["XDG_CACHE_HOME"] = str(cache)  # otherwise fontconfig complains that it has no cache
         import matplotlib.font_manager
 
         with matplotlib.rc_context():
-            matplotlib.rcdefaults()  # the user's may draw every label with TeX
+            matplotlib.rcdefaults()  # the user's settings may, for instance, draw every label with TeX
             yield
     finally:
         _restore(environment)
@@ -50,7 +54,7 @@ def headless(folder: Path) -> Iterator[None]:
 
 
 def _find_cache(folder: Path) -> Path:
-    """Matplotlib's folder for what it keeps, in `folder` if there is no better place."""
+    """Returns the folder of Matplotlib's cache, which lies in `folder` if there is no better place."""
     temporary = tempfile.tempdir
     tempfile.tempdir = str(folder)
     try:
@@ -62,10 +66,10 @@ def _find_cache(folder: Path) -> Path:
 
 
 def _choose_backend(name: str | None) -> None:
-    """As Matplotlib would have done when it was imported, for whoever draws in this process later."""
+    """Sets the backend that Matplotlib would have chosen when imported, for others who draw in this process later."""
     import matplotlib
 
-    with suppress(ValueError):  # the user's may be unknown here
+    with suppress(ValueError):  # Matplotlib may not know the user's backend
         if name:
             matplotlib.rcParams["backend"] = name
 

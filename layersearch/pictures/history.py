@@ -1,9 +1,9 @@
-"""How the search went: the lowest loss so far and every configuration's loss, against the training that it took.
+"""The course of a search as a picture: each configuration's loss, and the lowest so far, against the training done.
 
-    plot_history(history, output_dir / "search_history_latent3.png", latent_dim=3, verdict=verdict, ranking=ranking)
+    figure = draw_history(history, latent_dim=3, verdict=verdict, ranking=ranking)
 
-The axis below counts trainings, the one above seconds: their ticks are uneven, since a training's time depends on its
-configuration. Of successive halving the rungs are shown, and the losses at which it paused.
+The axis below counts trainings, the one above seconds. The ticks of the latter are uneven, since a training's time
+depends on its configuration. Of successive halving the rungs are shown too, and the losses at which it paused.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -21,27 +20,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
 
-from layersearch.pictures.style import (
-    COLOURS,
-    INK,
-    STYLE,
-    WIDTH,
-    baseline_keys,
-    draw_tied,
-    fix_layout,
-    loss_ceiling,
-    loss_name,
-    loss_scale,
-    new_figure,
-    place_label,
-    points_across,
-    points_along,
-    save,
-    set_scale,
-    tick_texts,
-    trainings_text,
-    wrapped,
-)
+from layersearch.pictures.loss_axis import baseline_keys, draw_tied, loss_ceiling, loss_scale, points_across
+from layersearch.pictures.placing import fix_layout, place_label, points_along
+from layersearch.pictures.style import COLOURS, INK, STYLE, WIDTH, new_figure, set_scale, tick_texts, wrapped
+from layersearch.pictures.survey import loss_name, trainings_text
 from layersearch.search.history import History, Step
 from layersearch.space.configurations import Configuration, layers_of
 from layersearch.space.naming import short_name
@@ -62,11 +44,11 @@ STRATEGIES = {
     "bayesian": "Bayesian search",
 }
 HEIGHT = 4.4  # inches
-STRIP = 0.08  # of the axes' height: what lies off the scale
-TICK_GAP = 0.09  # of the axes' width, at least, between two of the ticks above
+STRIP = 0.08  # share of the axes' height for losses off the scale
+TICK_GAP = 0.09  # the least distance of two ticks above, as a share of the axes' width
 UNITS = {"Hours": 3600, "Minutes": 60, "Seconds": 1, "Milliseconds": 1e-3, "Microseconds": 1e-6}  # in seconds
 ENOUGH_TICKS = 5
-ROOM_BELOW = 0.16  # of the axes' height: for the name of the best
+ROOM_BELOW = 0.16  # share of the axes' height for the name of the best
 
 BEST: dict[str, Any] = {"color": COLOURS[0], "linewidth": 1.8}
 LEADS: dict[str, Any] = {"color": COLOURS[0], "marker": "D", "linestyle": "none", "markersize": 4.5}
@@ -81,21 +63,6 @@ FAR: dict[str, Any] = {"color": "#5A5A5A", "marker": "^", "linestyle": "none", "
 FAILED: dict[str, Any] = {"color": COLOURS[1], "marker": "x", "linestyle": "none", "markersize": 5}
 
 
-def plot_history(
-    history: History,
-    file: Path | IO[bytes],
-    *,
-    latent_dim: int,
-    verdict: Verdict,
-    ranking: Sequence[ConfigurationResult],
-    first: History | None = None,
-    note: str | None = None,
-) -> None:
-    """Writes `draw_history`'s picture to `file`."""
-    figure = draw_history(history, latent_dim=latent_dim, verdict=verdict, ranking=ranking, first=first, note=note)
-    save(figure, file)
-
-
 def draw_history(
     history: History,
     *,
@@ -105,9 +72,18 @@ def draw_history(
     first: History | None = None,
     note: str | None = None,
 ) -> Figure:
-    """Losses against trainings done and seconds of training. `ranking`: the configurations of the history.
+    """Draws the losses against the trainings done (axis below) and the seconds of training (axis above).
 
-    `first`: that of the search before it, which chose what it crosses. Raises ValueError if no configuration finished.
+    Args:
+        history: what was trained, in order.
+        latent_dim: size of the latent space, for the title.
+        verdict: the verdict on these configurations.
+        ranking: the configurations of the history.
+        first: the history of the search that chose the hidden layers, if this is the second stage of a study.
+        note: small print at the foot.
+
+    Raises:
+        ValueError: no configuration finished.
     """
     course = follow(history, {c.config: c for c in ranking})
     if not len(course.losses):
@@ -133,41 +109,38 @@ def draw_history(
     return figure
 
 
-# What happened when
-
-
 class Rung(NamedTuple):
-    """What halving trained from one pause to the next."""
+    """What successive halving trained between two pauses, or from the last pause to the end."""
 
     start: float  # in trainings
     end: float
     running: int  # configurations
-    until: int | None  # the epoch at which they paused; None: the end
+    until: int | None  # the epoch at which they paused; None after the last pause
 
 
 @dataclass(frozen=True)
 class Course:
-    """A history as points (trainings, loss), [n, 2] each."""
+    """A history as points in the picture; each array is [n, 2]: trainings done and loss."""
 
-    losses: np.ndarray  # of what was trained to the end, in the order of training
-    leads: np.ndarray  # those of them that were the lowest so far
-    paused: np.ndarray  # losses at the pauses of halving
-    failed: np.ndarray  # [n]: trainings only
-    rungs: Sequence[Rung]  # none but of halving
+    losses: np.ndarray  # of configurations trained to the end, in the order of training
+    leads: np.ndarray  # those that were the lowest so far
+    paused: np.ndarray  # losses at the pauses of successive halving
+    failed: np.ndarray  # [n]: trainings done when a configuration failed
+    rungs: Sequence[Rung]  # empty unless the strategy is successive halving
     n_tried: int
     n_dropped: int
-    end: float  # trainings in all
+    end: float  # number of trainings
 
 
 def follow(history: History, results: Mapping[Configuration, ConfigurationResult]) -> Course:
-    """Sorts out the steps of a history; `results` are those of its configurations."""
+    """Returns the points of a history; `results` holds each of its configurations."""
     drops = {config: drop for config, c in results.items() if (drop := c.drop)}
     rungs = _rungs(history.steps, drops)
     losses: list[tuple[float, float]] = []
     paused, failed, ended = [], [], set[Configuration]()
     for rung, steps in rungs:
         for step in steps:
-            if step.config in ended:  # one that stopped early may stay in the race
+            if step.config in ended:  # after early stopping a configuration may stay in the race, but its loss is final
                 continue
             if step.loss is not None:
                 losses.append((step.trainings, step.loss))
@@ -193,7 +166,7 @@ def follow(history: History, results: Mapping[Configuration, ConfigurationResult
 
 
 def _rungs(steps: Sequence[Step], drops: Mapping[Configuration, Drop]) -> list[tuple[Rung, Sequence[Step]]]:
-    """Within a rung each configuration comes once: the first that comes again begins the next."""
+    """Splits the steps into rungs: a rung ends before the first configuration that comes a second time."""
     starts, seen = [0] if steps else [], set[Configuration]()
     for place, step in enumerate(steps):
         if step.config in seen:
@@ -216,11 +189,8 @@ def _loss_at(result: TrialResult, epoch: int) -> float:
     return np.nan if result.final_test_loss is None else result.final_test_loss
 
 
-# Drawing
-
-
 def _draw_points(axes: Axes, course: Course, best: ConfigurationResult, verdict: Verdict) -> list[Artist]:
-    """Sets the loss axis and draws every loss; what is far off lies in a strip on top. Returns legend keys."""
+    """Sets the loss axis, draws every loss, very high ones in a strip on top, and returns the legend keys."""
     everything = np.concatenate([course.losses, course.paused])
     everything = everything[np.isfinite(everything[:, 1])]
     ceiling = loss_ceiling(everything[:, 1])
@@ -235,7 +205,7 @@ def _draw_points(axes: Axes, course: Course, best: ConfigurationResult, verdict:
     size = float(np.clip(14 / len(course.losses) ** 0.22, 2.0, 5.0))
     look = LOSS | {"markersize": size, "markeredgewidth": 0.6, "label": f"Another configuration{mean}"}
     circles = axes.plot(*course.losses.T, **look, zorder=2.2)
-    keys += [] if all_lead else circles  # none is to be seen then: the diamonds lie on them
+    keys += [] if all_lead else circles  # otherwise the diamonds hide all circles
     if len(course.paused):
         keys += axes.plot(*course.paused.T, **PAUSED, label="At a pause, not yet\ntrained to the end", zorder=1.9)
     if len(off) or len(course.failed):
@@ -244,7 +214,7 @@ def _draw_points(axes: Axes, course: Course, best: ConfigurationResult, verdict:
 
 
 def _draw_best(axes: Axes, course: Course, label: str) -> Artist:
-    """The lowest loss so far of what is trained to the end, as steps, and what lowered it; returns its legend key."""
+    """Draws the lowest loss so far as steps, with a diamond at each new lowest, and returns the legend key."""
     steps = np.concatenate([course.leads, [[course.end, course.leads[-1, 1]]]])
     axes.step(*steps.T, where="post", zorder=2.4, **BEST)
     axes.plot(*course.leads.T, zorder=2.6, clip_on=False, **LEADS)
@@ -252,7 +222,7 @@ def _draw_best(axes: Axes, course: Course, label: str) -> Artist:
 
 
 def _draw_strip(axes: Axes, off: np.ndarray, failed: np.ndarray) -> list[Artist]:
-    """A strip on top of the axes for losses off the scale [n, 2], and for what failed."""
+    """Draws a strip on top with the losses off the scale [n, 2] and the failed trainings [m]; returns legend keys."""
     _widen(axes, above=STRIP)
     strip = Rectangle((0, 1 - STRIP), 1, STRIP, transform=axes.transAxes, color="#E8E8E8", linewidth=0, zorder=0.5)
     axes.add_patch(strip)
@@ -268,7 +238,7 @@ def _draw_strip(axes: Axes, off: np.ndarray, failed: np.ndarray) -> list[Artist]
 
 
 def _widen(axes: Axes, *, below: float = 0.0, above: float = 0.0) -> None:
-    """Makes room on the loss axis, as shares of the height that results."""
+    """Extends the loss axis by `below` and `above`, both as shares of the resulting height."""
     scale = axes.yaxis.get_transform()
     low, high = scale.transform(axes.get_ylim())
     height = (high - low) / (1 - below - above)
@@ -276,14 +246,14 @@ def _widen(axes: Axes, *, below: float = 0.0, above: float = 0.0) -> None:
 
 
 def _draw_rungs(axes: Axes, course: Course) -> list[Artist]:
-    """Every other rung shaded; returns a legend key."""
+    """Shades every other rung and returns the legend key."""
     for rung in course.rungs[1::2]:
         axes.axvspan(rung.start, rung.end, color="#F1F1F1", linewidth=0, zorder=0.4)
     return [Patch(color="#F1F1F1", label="Every other rung")] if course.rungs else []
 
 
 def _seconds_above(axes: Axes, history: History) -> None:
-    """An axis above with round times where they were reached, as many as there is room for."""
+    """Adds an axis above whose ticks show round times where these were reached, as many as fit."""
     trainings = np.array([0.0, *(step.trainings for step in history.steps)])
     seconds = np.array([0.0, *(step.seconds for step in history.steps)])
     if not seconds[-1]:
@@ -291,8 +261,8 @@ def _seconds_above(axes: Axes, history: History) -> None:
     unit = next((name for name, size in UNITS.items() if seconds[-1] >= 3 * size), "Microseconds")
     times = seconds / UNITS[unit]
     end = axes.get_xlim()[1]
-    ticks: dict[float, float] = {}  # time: where
-    for nbins in (5, 10, 20, 40):  # round ones first, finer ones where these are few
+    ticks: dict[float, float] = {}  # time -> position in trainings
+    for nbins in (5, 10, 20, 40):  # coarse ticks first, finer ones if these are few
         if len(ticks) >= ENOUGH_TICKS:
             break
         for tick in MaxNLocator(nbins=nbins, steps=[1, 2, 5, 10]).tick_values(0, times[-1]):
@@ -307,7 +277,7 @@ def _seconds_above(axes: Axes, history: History) -> None:
 
 
 def _first_stage(first: History | None, ranking: Sequence[ConfigurationResult]) -> list[str]:
-    """From how many configurations the first stage chose those of the second, and what that took."""
+    """Returns a line on how the first stage of a study chose the hidden layers of the second."""
     if first is None:
         return []
     chosen = len({layers_of(c.config) for c in ranking})
@@ -316,7 +286,7 @@ def _first_stage(first: History | None, ranking: Sequence[ConfigurationResult]) 
 
 
 def _caption(history: History, course: Course) -> list[str]:
-    """`42 of 125 configurations tried, 1 failed`; of halving also how many came how far."""
+    """Returns `42 of 125 configurations tried, 1 failed`, and for successive halving a line on its rungs."""
     tried = f"{course.n_tried:,} of {history.space_size:,} configurations tried"
     counts = [(course.n_dropped, "dropped early"), (len(course.failed), "failed")]
     parts = ["The one configuration there is" if history.space_size == 1 else tried]
@@ -326,7 +296,7 @@ def _caption(history: History, course: Course) -> list[str]:
 
 
 def _name_the_best(axes: Axes, history: History, course: Course, verdict: Verdict) -> None:
-    """A ring around the best, its name, and after how many trainings it was there."""
+    """Draws a ring around the best, with its name, its loss and after how many trainings it was found."""
     best = verdict.best
     x, y = next((step.trainings, step.loss) for step in history.steps if step.config == best.config and step.loss)
     ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": INK, "markersize": 11, "clip_on": False}
@@ -340,13 +310,13 @@ def _name_the_best(axes: Axes, history: History, course: Course, verdict: Verdic
 
 
 def _number(trainings: float) -> str:
-    """`1 training`, `12.5 trainings`."""
+    """Returns `1 training` or `12.5 trainings`."""
     figure = f"{trainings:,.0f}" if trainings >= 100 else f"{trainings:.3g}"
     return f"{figure} training{'s' if figure != '1' else ''}"
 
 
 def _corners(leads: np.ndarray) -> np.ndarray:
-    """Those of the steps through these points [n, 2], [2 n - 1, 2]."""
+    """Returns the corners [2 n - 1, 2] of the steps through these points [n, 2]."""
     corners = np.repeat(leads, 2, axis=0)[:-1]
-    corners[1::2, 0] = leads[1:, 0]  # level as far as the next
+    corners[1::2, 0] = leads[1:, 0]  # each step is level up to the next point
     return corners

@@ -1,21 +1,20 @@
-"""The study as a picture: what each level of each factor does to the loss, and the strongest interaction.
+"""A study as a picture: how each level of each factor changes the loss, and the strongest interaction.
 
-    plot_study(study, output_dir / "study_latent3.png", latent_dim=3)
+    figure = draw_study(study, latent_dim=3)
 
-On the left a forest plot, a block of rows for each factor; on the right the mean losses of the two factors that
-interact most, one line for each level of one of them. With a single factor there is nothing on the right.
+On the left is a forest plot with a block of rows for each factor. On the right are the mean losses of the two factors
+that interact most, with one line for each level of one of them; a study of a single factor has no right side.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.lines import Line2D
 
-from layersearch.pictures.style import COLOURS, FAINT, INK, MARKERS, STYLE, new_figure, save, set_scale
+from layersearch.pictures.style import COLOURS, FAINT, INK, MARKERS, STYLE, new_figure, set_scale
 from layersearch.space.naming import short_name
 from layersearch.verdict.study import Interaction, MainEffect, Study
 from layersearch.words import change_text, is_told, level_text, percent
@@ -24,11 +23,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ROW, FRAME = 0.19, 1.75  # inches: a row, and all around the rows
+ROW, FRAME = 0.19, 1.75  # inches: height of a row, and of everything above and below the rows
 SPACE = 0.4  # rows between one factor and the next
-WIDE = 40  # characters that fit over the panel on the right
-LOWEST = 3.05  # inches of the whole picture
-MOST_DOTS = 40  # of more configurations so many quantiles are drawn
+WIDE = 40  # characters that fit above the panel on the right
+LOWEST = 3.05  # inches: the least height of the picture
+MOST_DOTS = 40  # with more configurations, this many quantiles are drawn
 
 BETTER: dict[str, Any] = {"color": COLOURS[0], "marker": "o", "markersize": 5.5}
 WORSE: dict[str, Any] = {"color": COLOURS[1], "marker": "s", "markersize": 5}
@@ -46,13 +45,11 @@ class Row(NamedTuple):
     is_name: bool = False
 
 
-def plot_study(study: Study, file: Path | IO[bytes], *, latent_dim: int, note: str | None = None) -> None:
-    """Writes `draw_study`'s picture to `file`."""
-    save(draw_study(study, latent_dim=latent_dim, note=note), file)
-
-
 def draw_study(study: Study, *, latent_dim: int, note: str | None = None) -> Figure:
-    """The main effects with their intervals, and the strongest interaction. There must be an effect."""
+    """Draws the main effects with their intervals, and the strongest interaction.
+
+    The study must have at least one main effect. `latent_dim` is for the title, `note` is small print at the foot.
+    """
     rows = rows_of(study)
     low, high = limits(study)
     off = sum(int(((e.by_configuration < low) | (e.by_configuration > high)).sum()) for e in study.main_effects)
@@ -71,7 +68,7 @@ def draw_study(study: Study, *, latent_dim: int, note: str | None = None) -> Fig
 
 
 def title_of(study: Study, latent_dim: int) -> str:
-    """What was varied, and for how long it was trained."""
+    """Returns which factors were varied and for how many epochs the configurations were trained."""
     names = [factor.name for factor in study.factors]
     what = f"What {' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))} do{'es' * (len(names) == 1)}"
     when = f"to the loss after {_length(study)}, latent size {latent_dim}"
@@ -95,7 +92,7 @@ def _length(study: Study) -> str:
 
 
 def rows_of(study: Study) -> list[Row]:
-    """From top to bottom."""
+    """Returns the rows of the forest plot from top to bottom."""
     rows: list[Row] = []
     for number, factor in enumerate(study.factors):
         space = SPACE * number
@@ -109,7 +106,7 @@ def rows_of(study: Study) -> list[Row]:
 
 
 def limits(study: Study) -> tuple[float, float]:
-    """From where to where the axis of the changes reaches: a few far configurations do not squash the rest."""
+    """Returns the limits of the axis of changes, chosen so that a few far configurations do not squash the rest."""
     shown = np.array([bound for e in study.main_effects for bound in (e.interval or (e.estimate,))] + [0.0])
     dots = np.concatenate([e.by_configuration for e in study.main_effects])
     reach = 0.6 * (shown.max() - shown.min())
@@ -161,10 +158,10 @@ def _draw_effect(axes: Axes, y: float, effect: MainEffect, n_configurations: int
 
 
 def _draw_interaction(axes: Axes, study: Study, interaction: Interaction) -> None:
-    """Mean losses of all levels of two factors: along the axis those of the one that has more."""
+    """Draws the mean losses of all levels of two factors; the one with more levels goes along the axis."""
     factors = [factor for factor in study.factors if factor.name in interaction.factors]
     along, lines = sorted(factors, key=lambda factor: len(factor.levels), reverse=True)
-    losses = study.mean_losses(*interaction.factors)  # by the levels of `factors`
+    losses = study.mean_losses(*interaction.factors)  # [levels of factors[0], levels of factors[1]]
     if factors[0] is lines:
         losses = losses.T
     x = np.arange(len(along.levels))

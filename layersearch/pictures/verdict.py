@@ -1,45 +1,28 @@
-"""The verdict as a picture: by how much each configuration misses the best, and which are tied with it.
+"""The verdict as a picture: how far each configuration lies above the best, and which are tied with it.
 
-    plot_verdict(verdict, ranking, output_dir / "verdict_latent3.png", latent_dim=3)
+    figure = draw_verdict(verdict, ranking, latent_dim=3)
 
-A forest plot, one row a configuration: name, parameters and loss, then the difference to the best with its interval.
-Laid out by hand, in inches: the rows decide the height, the longest name how much width is left for the axis.
+It is a forest plot with a row for each configuration: name, parameters and loss, then the difference to the best with
+its interval. The layout is computed in inches: the rows decide the height, and the longest name how much width is left
+for the axis.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import blended_transform_factory
 
-from layersearch.pictures.style import (
-    BASELINE_DASHES,
-    COLOURS,
-    DPI,
-    FAINT,
-    INK,
-    STYLE,
-    WIDTH,
-    Survey,
-    baseline_text,
-    loss_ceiling,
-    loss_name,
-    make_room,
-    save,
-    set_scale,
-    survey,
-    trainings_text,
-    wrapped,
-)
+from layersearch.pictures.loss_axis import BASELINE_DASHES, baseline_text, loss_ceiling, make_room
+from layersearch.pictures.style import COLOURS, DPI, FAINT, INK, STYLE, WIDTH, empty_figure, set_scale, wrapped
+from layersearch.pictures.survey import Survey, loss_name, survey, trainings_text
 from layersearch.space.naming import name_in_words, short_name
 from layersearch.space.ranking import ConfigurationResult
 from layersearch.words import baseline_label, loss_text, percent
@@ -50,9 +33,9 @@ if TYPE_CHECKING:
     from layersearch.verdict.verdict import Baseline, Verdict
 
 MOST_ROWS = 20
-ROW, TITLE_LINE, LINE = 0.175, 0.18, 0.145  # inches: a row, a line of the title, a line of anything else
-MARGIN, GAP, AXIS = 0.085, 0.16, 0.42  # inches: around the picture, between columns, what the axis takes
-TICK = 0.5  # inches: what a number below the axis takes of its length
+ROW, TITLE_LINE, LINE = 0.175, 0.18, 0.145  # inches: height of a row, a line of the title, any other line
+MARGIN, GAP, AXIS = 0.085, 0.16, 0.42  # inches: around the picture, between columns, below the axis
+TICK = 0.5  # inches of the axis that a tick label needs
 
 TIED: dict[str, Any] = {"color": COLOURS[0], "marker": "o", "markersize": 5.5}
 RECOMMENDED: dict[str, Any] = {"color": COLOURS[2], "marker": "D", "markersize": 5.5}
@@ -62,27 +45,14 @@ HEADER: dict[str, Any] = {"color": FAINT, "fontsize": 8}
 
 
 class Row(NamedTuple):
-    """A configuration: its rank from 0, where it is drawn, its difference to the best, and the interval of that."""
+    """A configuration in the forest plot: its rank from 0, its row, its difference to the best, and the interval."""
 
     configuration: ConfigurationResult
     rank: int
     y: int
     difference: float
-    low: float  # == difference where there is no interval
+    low: float  # equal to the difference if there is no interval
     high: float
-
-
-def plot_verdict(
-    verdict: Verdict,
-    ranking: Sequence[ConfigurationResult],
-    file: Path | IO[bytes],
-    *,
-    latent_dim: int,
-    note: str | None = None,
-    space_size: int | None = None,
-) -> None:
-    """Writes `draw_verdict`'s picture to `file`."""
-    save(draw_verdict(verdict, ranking, latent_dim=latent_dim, note=note, space_size=space_size), file)
 
 
 def draw_verdict(
@@ -93,10 +63,17 @@ def draw_verdict(
     note: str | None = None,
     space_size: int | None = None,
 ) -> Figure:
-    """The best 20 configurations, and the recommended one, by their difference to the best.
+    """Draws the best 20 configurations, and the recommended one, by their difference to the best.
 
-    `ranking`: best first, failed ones last. `space_size`: configurations that there were to try, by default those of
-    the ranking. Raises ValueError if no configuration finished.
+    Args:
+        verdict: the verdict on this ranking.
+        ranking: the configurations that were tried, best first, failed ones last.
+        latent_dim: size of the latent space, for the caption.
+        note: more small print at the foot.
+        space_size: how many configurations there were to try; by default those of the ranking.
+
+    Raises:
+        ValueError: no configuration finished.
     """
     searched = survey(ranking, space_size)
     finished = searched.finished
@@ -115,7 +92,7 @@ def draw_verdict(
         height = ROW * (rows[-1].y + 1)
         below = AXIS + LINE * (2 * has_legend + _lines(below_axes)) + 2 * MARGIN
         total = above + height + below
-        figure = _new_figure(total)
+        figure = empty_figure(WIDTH, total)
         axes = figure.add_axes((0, 0, 1, 1))
         _write_around(figure, title, _what_is_shown(verdict, searched, rows, latent_dim), below_axes)
         left, right = _write_columns(axes, verdict, rows)
@@ -126,19 +103,14 @@ def draw_verdict(
             _draw_row(axes, row, _look(verdict, row.configuration))
         for baseline, level in zip(near, levels, strict=True):
             dashes = BASELINE_DASHES[verdict.baselines.index(baseline) % len(BASELINE_DASHES)]
-            _draw_baseline(
-                axes, -baseline.difference, baseline_label(baseline.name, baseline.components), level, dashes
-            )
+            _draw_baseline(axes, baseline, level, dashes)
         if has_legend:
             _draw_legend(figure, verdict, rows, corner=(MARGIN / WIDTH, (below - AXIS) / total))
     return figure
 
 
-# What is drawn
-
-
 def choose_rows(verdict: Verdict, finished: Sequence[ConfigurationResult]) -> list[Row]:
-    """The best 20 finished configurations, and after a gap the recommended one if it is not among them."""
+    """Returns rows for the best 20 finished configurations and, after a gap, the recommended one if it ranks lower."""
     shown = list(enumerate(finished[:MOST_ROWS]))
     if verdict.recommended.config not in {c.config for _, c in shown}:
         shown.append(([c.config for c in finished].index(verdict.recommended.config), verdict.recommended))
@@ -146,13 +118,13 @@ def choose_rows(verdict: Verdict, finished: Sequence[ConfigurationResult]) -> li
     for rank, c in shown:
         difference = c.final_test_loss - verdict.best.final_test_loss
         interval = verdict.standings[c.config].difference_interval
-        y = min(rank, MOST_ROWS + 1)  # the row between stands for those left out
+        y = min(rank, MOST_ROWS + 1)  # the row in between stands for those left out
         rows.append(Row(c, rank, y, difference, *(interval or (difference, difference))))
     return rows
 
 
 def limits(verdict: Verdict, rows: Sequence[Row]) -> tuple[float, float]:
-    """From where to where the axis reaches: few far rows or wide intervals, and no far baseline, squash the rest."""
+    """Returns the axis limits, chosen so that far rows, wide intervals and far baselines do not squash the rest."""
     differences, lows, highs = (np.array(column) for column in list(zip(*rows, strict=True))[3:])
     kept = differences <= loss_ceiling(differences + verdict.best.final_test_loss) - verdict.best.final_test_loss
     widest = differences[kept].max()
@@ -164,7 +136,7 @@ def limits(verdict: Verdict, rows: Sequence[Row]) -> tuple[float, float]:
 
 
 def title_of(verdict: Verdict, searched: Survey) -> str:
-    """The verdict in a sentence, and of which configurations it speaks."""
+    """Returns the verdict in a sentence that says which configurations it holds for."""
     name, sure = name_in_words(verdict.best.config), f"({percent(verdict.confidence)})"
     others, tied = len(verdict.standings) - 1, len(verdict.tied) - 1
     which = searched.which or ("that finished" if searched.failed else "")
@@ -229,15 +201,6 @@ def _status(verdict: Verdict, c: ConfigurationResult) -> str:
     return ", ".join(words) or ("tied" if verdict.standings[c.config].is_tied else "")
 
 
-# Drawing
-
-
-def _new_figure(height: float) -> Figure:
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _lines(text: str) -> int:
     return text.count("\n") + 1 if text else 0
 
@@ -251,7 +214,11 @@ def _write_around(figure: Figure, title: str, shown: str, small_print: str) -> N
 
 
 def _write_columns(axes: Axes, verdict: Verdict, rows: Sequence[Row]) -> tuple[float, float]:
-    """Name, parameters and loss left of the axis, status right of it; returns from where to where it may reach."""
+    """Writes name, parameters and loss left of the axis and the status right of it.
+
+    Returns:
+        Where the axis between them may begin and end, in inches from the left.
+    """
     chosen = {verdict.best.config, verdict.recommended.config} if len(rows) > 1 else set()
     across = blended_transform_factory(axes.figure.dpi_scale_trans, axes.transData)
 
@@ -272,7 +239,7 @@ def _write_columns(axes: Axes, verdict: Verdict, rows: Sequence[Row]) -> tuple[f
     left = write("Loss", [loss_text(c.final_test_loss) for c in shown], "right", end + GAP) + GAP
     statuses = [_status(verdict, c) for c in shown]
     width = write("", statuses, "left", 0)
-    right = WIDTH - MARGIN - GAP - max(width, GAP)  # a number below the end of the axis needs some room
+    right = WIDTH - MARGIN - GAP - max(width, GAP)  # GAP: a tick label at the end of the axis needs some room
     for text in axes.texts[-len(rows) :]:
         text.set_x(right + GAP)
     left_out = rows[-1].rank - MOST_ROWS
@@ -290,14 +257,14 @@ def _set_axes(axes: Axes, rows: Sequence[Row], reach: tuple[float, float]) -> No
     axes.grid(axis="x")
     axes.axvline(0, color=INK, linewidth=0.9, zorder=1.5)
     across = blended_transform_factory(axes.figure.dpi_scale_trans, axes.transData)
-    for row in rows[1::2]:  # stripes lead the eye from the name to the bar
+    for row in rows[1::2]:  # stripes lead the eye from the name to the interval
         stripe = Rectangle((0, row.y - 0.5), WIDTH, 1, transform=across, color="#F4F4F4", linewidth=0, zorder=0)
         stripe.set_clip_on(False)
         axes.add_patch(stripe)
 
 
 def _draw_row(axes: Axes, row: Row, look: dict[str, Any]) -> None:
-    """Marker and bar; what lies off the axis ends in an arrow at its edge."""
+    """Draws marker and interval; what lies beyond the axis ends in an arrow at its edge."""
     start, end = axes.get_xlim()
     colour = look["color"]
     if row.low < row.high and row.low < end:
@@ -323,7 +290,7 @@ def _draw_row(axes: Axes, row: Row, look: dict[str, Any]) -> None:
 
 
 def _levels(near: Sequence[Baseline], span: float) -> list[int]:
-    """How high above the axis each baseline's name stands: one above the other where they come close."""
+    """Returns on which line above the axis each baseline's name goes, so that names of close ones do not overlap."""
     levels: list[int] = []
     for i, baseline in enumerate(near):
         beside = [levels[j] for j in range(i) if abs(near[j].difference - baseline.difference) < span / 2]
@@ -331,8 +298,9 @@ def _levels(near: Sequence[Baseline], span: float) -> list[int]:
     return levels
 
 
-def _draw_baseline(axes: Axes, x: float, name: str, level: int, dashes: Any) -> None:
-    """A line over all rows, and its name on top."""
+def _draw_baseline(axes: Axes, baseline: Baseline, level: int, dashes: Any) -> None:
+    """Draws a line across all rows, and the baseline's name above it."""
+    x, name = -baseline.difference, baseline_label(baseline.name, baseline.components)
     frame = axes.get_window_extent()
     axes.axvline(x, color=FAINT, linewidth=1.1, linestyle=dashes, zorder=1.6)
     text = axes.text(0, 0, name, fontsize=8, ha="center", va="bottom")

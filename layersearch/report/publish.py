@@ -8,11 +8,10 @@ What each file holds is up to `report.py`, `tables.py` and the modules of the pi
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from models import DynamicAutoencoder
 
 SELECTED = {"best": "best", "simplest": "simplest tied"}
-PICTURES = ("layersearch.pictures.plots", "layersearch.pictures.verdict", "layersearch.pictures.history")
+PICTURES = ("layersearch.pictures.search_pictures",)
 SAMPLE_NOTE = "Synthetic sample data (data/sample.csv), not real classes"
 
 
@@ -293,48 +292,18 @@ def draw_pictures(
     """
     from layersearch.pictures.headless import headless
 
-    ranking, history = search.ranking, search.history
-    latent_dim, note = arguments.latent_dim, _note(loaded, ranking)
-    about: dict[str, Any] = {"latent_dim": latent_dim, "note": note, "space_size": history.space_size}
-    drawn = {
-        name: io.BytesIO()
-        for name in ("search_plot", "configurations_plot", "verdict_plot", "history_plot", "study_plot")
-    }
     after.result()
     with headless(drafts):
-        from layersearch.pictures.history import plot_history
-        from layersearch.pictures.plots import plot_configurations, plot_search
-        from layersearch.pictures.verdict import plot_verdict
+        from layersearch.pictures.search_pictures import draw_search_pictures
 
-        plot_search(ranking, drawn["search_plot"], verdict=verdict, **about)
-        plot_configurations(ranking, drawn["configurations_plot"], verdict=verdict, **about)
-        plot_verdict(verdict, ranking, drawn["verdict_plot"], **about)
-        if history.steps:
-            first = search.first.history if search.first else None
-            plot_history(
-                history,
-                drawn["history_plot"],
-                latent_dim=latent_dim,
-                verdict=verdict,
-                ranking=ranking,
-                first=first,
-                note=note,
-            )
-        if verdict.study and verdict.study.main_effects:
-            from layersearch.pictures.study import plot_study
-
-            sample = SAMPLE_NOTE if loaded.is_sample else None
-            plot_study(verdict.study, drawn["study_plot"], latent_dim=latent_dim, note=sample)
-    return {name: file.getvalue() for name, file in drawn.items() if file.tell()}
-
-
-def _note(loaded: Loaded, ranking: Sequence[ConfigurationResult]) -> str | None:
-    """What all pictures of the search say below: that the data are none, and how variants are named."""
-    from layersearch.space.naming import short_options_note
-
-    notes = [SAMPLE_NOTE] if loaded.is_sample else []
-    notes += filter(None, [short_options_note(ranking[0].config)])
-    return "\n".join(notes) or None
+        return draw_search_pictures(
+            search.ranking,
+            search.history,
+            verdict,
+            latent_dim=arguments.latent_dim,
+            first=search.first.history if search.first else None,
+            note=SAMPLE_NOTE if loaded.is_sample else None,
+        )
 
 
 def write_picture(path: Path, png: bytes) -> None:

@@ -1,12 +1,12 @@
 """How finished pictures are judged: where each text lies in pixels, and what the file holds.
 
-assert_readable(draw_search(ranking, latent_dim=3))
+assert_readable(draw_curves(ranking, latent_dim=3, verdict=verdict))
 """
 
 from __future__ import annotations
 
+import io
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 from matplotlib.collections import Collection
@@ -49,9 +49,9 @@ def words_in(figure: Figure) -> str:
     return "\n".join(text.get_text() for text in visible_texts(figure))
 
 
-def assert_sharp_and_small(path: Path) -> None:
-    """About 7 inches wide at 200 dpi, and no more than a repository or a mail takes."""
-    height, width, _ = imread(path).shape
+def assert_sharp_and_small(png: bytes) -> None:
+    """A picture is about 7 inches wide at 200 dpi, and small enough for a repository or a mail."""
+    height, width, _ = imread(io.BytesIO(png)).shape
     assert 1390 <= width <= 1420, f"{width} pixels wide"
     assert 600 <= height <= 1200, f"{height} pixels high"
-    assert path.stat().st_size < 800_000
+    assert len(png) < 800_000

@@ -113,7 +113,7 @@ def test_an_unexpected_error_is_a_notice_and_the_results_are_written(
         raise ValueError("a table that\nnobody thought of")
 
     monkeypatch.setattr(latent_findings, "measure", fail)
-    monkeypatch.setattr(latent_plots, "plot_latent_space", fail)
+    monkeypatch.setattr(latent_plots, "draw_latent_space", fail)
     done = run(tmp_path, "--data_path", table, *SMALL, pictures=True)
     assert done.status == 0
     assert (
@@ -146,7 +146,7 @@ def test_a_full_disk_is_still_a_fault(table: Path, tmp_path: Path, monkeypatch: 
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(latent_plots, "plot_latent_space", fail)
+    monkeypatch.setattr(latent_plots, "draw_latent_space", fail)
     assert "No space left on device" in assert_one_line(run(tmp_path, "--data_path", table, *SMALL, pictures=True), 1)
     assert not list(tmp_path.glob("*.json"))
 

@@ -32,14 +32,14 @@ from commands import (
     make_diverge,
     run,
 )
+from matplotlib.figure import Figure
 
 from dataset import COPUSDataset
 from layersearch.command.arguments import PROG
 from layersearch.command.values import SAMPLE_PATH
 from layersearch.engines import training
 from layersearch.loading import loaded as loading
-from layersearch.pictures import plots
-from layersearch.pictures import verdict as verdict_plot
+from layersearch.pictures import search_pictures
 from layersearch.pictures.latent import scatter as latent_plots
 from layersearch.space.naming import config_text
 from layersearch.space.ranking import rank_configurations
@@ -291,13 +291,18 @@ def test_the_engines_agree(finished: Run, table: Path, tmp_path: Path) -> None:
 def pictures_notes(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     """The small line of each picture that is asked for; none is drawn."""
     notes: list[str | None] = []
+
+    def blank_picture(*_: Any, note: str | None = None, **__: Any) -> Figure:
+        notes.append(note)
+        return Figure()
+
     for module, draw in (
-        (plots, "plot_search"),
-        (plots, "plot_configurations"),
-        (verdict_plot, "plot_verdict"),
-        (latent_plots, "plot_latent_space"),
+        (search_pictures, "draw_curves"),
+        (search_pictures, "draw_sizes"),
+        (search_pictures, "draw_verdict"),
+        (latent_plots, "draw_latent_space"),
     ):
-        monkeypatch.setattr(module, draw, lambda *_, note=None, **__: notes.append(note))
+        monkeypatch.setattr(module, draw, blank_picture)
     return notes
 
 

@@ -37,7 +37,8 @@ from layersearch import files
 from layersearch.engines import compiled, lifecycle, training
 from layersearch.journal import checkpoints, journal
 from layersearch.loading import loaded as loading
-from layersearch.pictures import plots
+from layersearch.pictures import search_pictures
+from layersearch.pictures.style import png
 from layersearch.report import results as report
 from layersearch.report import tables as csv_tables
 from layersearch.search import running as searching
@@ -400,7 +401,12 @@ def test_a_configuration_that_diverges_is_in_no_picture_and_never_leads(
     first = (16, 16)  # with one thread the costliest is finished before all others
     make_diverge(monkeypatch, lambda trial: trial.config == first and trial.repeat == 1)
     drawn: list[Any] = []
-    monkeypatch.setattr(plots, "save", lambda figure, _: drawn.append(figure))
+
+    def png_and_note(figure: Any) -> bytes:
+        drawn.append(figure)
+        return png(figure)
+
+    monkeypatch.setattr(search_pictures, "png", png_and_note)
     done = run(tmp_path, "--data_path", table, *SMALL, "--threads", 1, pictures=True)
     assert done.status == 0
     entry = done.results()["all_results"][-1]
@@ -408,7 +414,7 @@ def test_a_configuration_that_diverges_is_in_no_picture_and_never_leads(
     assert len(entry["curves"]["test"][1]) == make_failed_trial(first).test_losses.size
     name = f"[{', '.join(map(str, first))}]"
     texts = [text.get_text() for figure in drawn for text in figure.findobj(match=lambda art: hasattr(art, "get_text"))]
-    assert len(drawn) == 2
+    assert len(drawn) == 4
     assert any("1 failed" in text for text in texts)
     assert not any(name in text or "-".join(map(str, first)) in text.split() for text in texts)
     leaders = [line for line in done.out.splitlines() if "best so far" in line]

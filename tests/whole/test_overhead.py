@@ -24,7 +24,8 @@ from layersearch import background as overhead
 from layersearch.background import Aside, Deferred, hurrying
 from layersearch.console import Console
 from layersearch.files import DRAFTS
-from layersearch.pictures import plots
+from layersearch.pictures import search_pictures
+from layersearch.pictures.curves import draw_curves
 from layersearch.report import publish as reporting
 from layersearch.search import running as searching
 from layersearch.verdict import conclusion
@@ -195,7 +196,7 @@ def test_ctrl_c_meanwhile_ends_the_search_with_what_there_is(
 ) -> None:
     before_call(monkeypatch, reporting, "import_module", lambda: os.kill(os.getpid(), signal.SIGINT))
     impatient(monkeypatch)
-    monkeypatch.setattr(reporting, "PICTURES", ["layersearch.pictures.plots"])  # one signal
+    monkeypatch.setattr(reporting, "PICTURES", ["layersearch.pictures.search_pictures"])  # one signal
     done = run(tmp_path, "--data_path", table, *TINY, "--epochs", 2000, pictures=True)
     assert done.status == 130
     assert done.results()["complete"] is False
@@ -207,7 +208,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_pictures(
 ) -> None:
     has_left, was_left = threading.Event(), list[bool]()
     impatient(monkeypatch)
-    before_call(monkeypatch, plots, "draw_search", lambda: was_left.append(has_left.wait(WAITING_SECONDS)))
+    before_call(monkeypatch, search_pictures, "draw_curves", lambda: was_left.append(has_left.wait(WAITING_SECONDS)))
     before_call(monkeypatch, reporting, "write_report", press_twice)
     done = run(tmp_path, "--data_path", table, *SMALL, pictures=True)
     has_left.set()
@@ -219,7 +220,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_pictures(
 
 def test_a_second_ctrl_c_in_a_notebook_does(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     impatient(monkeypatch)
-    before_call(monkeypatch, plots, "draw_search", lambda: time.sleep(0.2))
+    before_call(monkeypatch, search_pictures, "draw_curves", lambda: time.sleep(0.2))
     before_call(monkeypatch, reporting, "write_report", press_twice)
     with pytest.raises(KeyboardInterrupt):
         search(data_path=table, output_dir=tmp_path, hidden_dims_search=[8], max_layers=1, epochs=2, quiet=True)
@@ -241,7 +242,7 @@ def test_the_verdict_does_not_wait_for_the_pictures(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     is_said, was_said = threading.Event(), list[bool]()
-    summarize, draw = Console.summarize, plots.draw_search
+    summarize, draw = Console.summarize, draw_curves
 
     def summarize_and_tell(self: Console, text: str) -> None:
         summarize(self, text)
@@ -253,7 +254,7 @@ def test_the_verdict_does_not_wait_for_the_pictures(
         return draw(*arguments, **named)
 
     monkeypatch.setattr(Console, "summarize", summarize_and_tell)
-    monkeypatch.setattr(plots, "draw_search", wait_and_draw)
+    monkeypatch.setattr(search_pictures, "draw_curves", wait_and_draw)
     done = run(tmp_path, "--data_path", table, *SMALL, pictures=True)
     assert (done.status, was_said) == (0, [True])
     assert len(list(tmp_path.glob("*.png"))) == 8
@@ -261,7 +262,7 @@ def test_the_verdict_does_not_wait_for_the_pictures(
 
 def test_pictures_are_drawn_beside_the_probe(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     is_drawing, was_drawing = threading.Event(), list[bool]()
-    before_call(monkeypatch, plots, "draw_search", is_drawing.set)
+    before_call(monkeypatch, search_pictures, "draw_curves", is_drawing.set)
     before_call(monkeypatch, conclusion, "read_probe", lambda: was_drawing.append(is_drawing.wait(WAITING_SECONDS)))
     done = run(tmp_path, "--data_path", table, *SMALL, pictures=True)
     assert (done.status, was_drawing) == (0, [True])
@@ -273,7 +274,7 @@ def test_a_fault_in_drawing_is_told_and_nothing_is_written(
     def fail() -> None:
         raise OSError(28, "No space left on device")
 
-    before_call(monkeypatch, plots, "draw_search", fail)
+    before_call(monkeypatch, search_pictures, "draw_curves", fail)
     done = run(tmp_path, "--data_path", table, *SMALL, pictures=True)
     assert "No space left on device" in assert_one_line(done, 1)
     assert snapshot(tmp_path) == {}

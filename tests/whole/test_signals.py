@@ -28,7 +28,7 @@ from faults import (
 from layersearch.engines import choice as engine_choice
 from layersearch.engines import workers
 from layersearch.loading import loaded as loading
-from layersearch.pictures import plots
+from layersearch.pictures import search_pictures
 from layersearch.report import tables as csv_tables
 from layersearch.space.trials import Trial, TrialResult
 from layersearch.verdict import conclusion
@@ -246,7 +246,7 @@ def test_the_second_leaves_while_a_picture_is_drawn_and_the_old_results_stay(
 
     with monkeypatch.context() as patches:
         impatient(patches)
-        before_call(patches, plots, "draw_configurations", twice)
+        before_call(patches, search_pictures, "draw_sizes", twice)
         done = run(folder, *arguments, pictures=True)
     assert assert_one_line(done, 130) == "interrupted"
     assert snapshot(folder) == before

@@ -14,7 +14,8 @@ from commands import SCHEMA, Run, but_for_time, make_diverge, run
 from journals import journal_path, line_ends
 from resumption import goes_on_from, outputs
 
-from layersearch.pictures import history as history_plot
+from layersearch.pictures import search_pictures
+from layersearch.pictures.history import draw_history
 from layersearch.search.history import History
 from layersearch.space.configurations import Variant, options_of
 from layersearch.space.trials import Trial
@@ -39,13 +40,12 @@ def test_the_second_stages_picture_knows_of_the_first(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     firsts: list[History | None] = []
-    plot = history_plot.plot_history
 
-    def plot_and_note(*arguments: Any, **named: Any) -> None:
+    def draw_and_note(*arguments: Any, **named: Any) -> Any:
         firsts.append(named["first"])
-        plot(*arguments, **named)
+        return draw_history(*arguments, **named)
 
-    monkeypatch.setattr(history_plot, "plot_history", plot_and_note)
+    monkeypatch.setattr(search_pictures, "draw_history", draw_and_note)
     done = run(tmp_path, "--data_path", table, *TWO_STAGES, pictures=True)
     assert (done.status, done.err) == (0, "")
     (first,) = firsts

@@ -152,10 +152,8 @@ def test_there_may_be_no_console_at_all(
 DRIVER = f"""
 import runpy, signal, sys, time, types
 sys.path[:0] = [{str(ROOT)!r}, {str(TESTS)!r}]
-no_picture = lambda *_, **__: None
-plots = types.SimpleNamespace(plot_search=no_picture, plot_configurations=no_picture)
-sys.modules["layersearch.pictures.plots"] = plots
-sys.modules["layersearch.pictures.verdict"] = types.SimpleNamespace(plot_verdict=no_picture)
+no_pictures = types.SimpleNamespace(draw_search_pictures=lambda *_, **__: dict())
+sys.modules["layersearch.pictures.search_pictures"] = no_pictures
 {{prepare}}
 runpy.run_path({str(ROOT / "hyperparam_optimizer.py")!r}, run_name="__main__")
 """

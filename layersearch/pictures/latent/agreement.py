@@ -1,23 +1,22 @@
-"""The picture of how well the latent space agrees with labels, PCA and the columns themselves beside it.
+"""How well the latent space agrees with labels, as a picture, compared with PCA and with the columns themselves.
 
-    plot_agreement(agreement, output_dir / "label_agreement_latent3.png", title=…, note=…)
+    figure = draw_agreement(agreement, sizes, title="Agreement with Bcluster")
 
-`agreement.measure` computes what it shows.
+`layersearch.latent.agreement.measure` computes what it shows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from layersearch.latent.agreement import LEAST_ROWS, MEASURES, Agreement, Measured
-from layersearch.pictures.latent.marks import blank_page, note_lines, title_lines
-from layersearch.pictures.style import COLOURS, FAINT, INK, STYLE, WIDTH, any_script, save, set_scale
+from layersearch.pictures.latent.page import Page
+from layersearch.pictures.style import COLOURS, FAINT, INK, STYLE, WIDTH, any_script, set_scale
 from layersearch.words import percent
 
 if TYPE_CHECKING:
@@ -31,28 +30,20 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 
 
-def plot_agreement(
-    agreement: Agreement, sizes: Mapping[str, int], file: Path | IO[bytes], *, title: str, note: str | None = None
-) -> None:
-    """Writes `draw_agreement`'s picture."""
-    save(draw_agreement(agreement, sizes, title=title, note=note), file)
-
-
 def draw_agreement(agreement: Agreement, sizes: Mapping[str, int], *, title: str, note: str | None = None) -> Figure:
-    """A panel for each measure with its value and interval in each space; `sizes`: how many dimensions each has."""
+    """Draws a panel for each measure with its value and interval in each space.
+
+    `sizes` holds the number of dimensions of each of the `SPACES`.
+    """
     with mpl.rc_context(STYLE), any_script():
-        title = title_lines(title, WIDTH)
-        note, foot = note_lines([_note(agreement), note], WIDTH)
-        left, right, gap, head, below, body = 1.25, 0.2, 0.3, 0.85 + 0.19 * title.count("\n"), 0.74, 0.9
-        height = foot + below + body + head
-        figure = blank_page(WIDTH, height, title, note)
+        left, right, gap, body = 1.25, 0.2, 0.3, 0.9
         width = (WIDTH - left - right - 2 * gap) / 3
+        page = Page(title, [_note(agreement), note], body=body, head=0.85, below=0.74)
         for place, measure in enumerate(MEASURES):
-            x = (left + place * (width + gap)) / WIDTH
-            panel = figure.add_axes((x, (foot + below) / height, width / WIDTH, body / height))
+            panel = page.add_axes(left + place * (width + gap), 0, width, body)
             _draw_measure(panel, agreement, measure)
             panel.set_yticks([0, -1, -2], _space_names(sizes) if place == 0 else ["", "", ""])
-    return figure
+    return page.figure
 
 
 def _space_names(sizes: Mapping[str, int]) -> list[str]:
@@ -85,7 +76,7 @@ def _draw_measure(panel: Axes, agreement: Agreement, measure: str) -> None:
 
 
 def _words(agreement: Agreement, measure: str) -> tuple[str, str]:
-    """Over and under its panel."""
+    """Returns the words above and below the panel of a measure."""
     headings = {
         "knn_accuracy": f"Nearest neighbours\n(share of labels told, k = {agreement.neighbours})",
         "silhouette": "Silhouette\n(−1 to 1)",
@@ -95,7 +86,7 @@ def _words(agreement: Agreement, measure: str) -> tuple[str, str]:
 
 
 def difference_text(difference: Measured) -> str:
-    """`+0.021 [−0.003, +0.044]`."""
+    """Returns `+0.021 [−0.003, +0.044]`."""
     low, high = difference.interval or (np.nan, np.nan)
     words = f"{difference.value:+.3f}" + (f" [{low:+.3f}, {high:+.3f}]" if difference.interval else "")
     return words.replace("-", "−")

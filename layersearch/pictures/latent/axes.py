@@ -1,8 +1,8 @@
-"""The picture that gives the latent dimensions names: how each correlates with every column.
+"""What the latent dimensions stand for, as a picture: how each correlates with every column.
 
-    plot_axes(axes, names, output_dir / "latent_axes_latent3.png", title=…, note=…)
+    figure = draw_axes(axes, names, title="Latent dimensions and columns")
 
-`latent_space.correlate` computes what it shows.
+`layersearch.latent.space.correlate` computes what it shows.
 
 Source of the diverging colours: "RdBu" of ColorBrewer, safe for the colour-blind (Harrower & Brewer 2003,
 doi:10.1179/000870403235002042), here with blue for positive.
@@ -11,16 +11,15 @@ doi:10.1179/000870403235002042), here with blue for positive.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from layersearch.latent.space import Axes
-from layersearch.pictures.latent.marks import blank_page, note_lines, shortened, text_width, title_lines
-from layersearch.pictures.style import DPI, FAINT, INK, STYLE, WIDTH, any_script, save
+from layersearch.pictures.latent.page import Page, shortened, text_width
+from layersearch.pictures.style import DPI, FAINT, INK, STYLE, WIDTH, any_script
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Panel
@@ -32,38 +31,29 @@ VALUE_INCHES = 0.36  # the narrowest cell that a value is printed in
 ROW = 0.19  # inches
 
 
-def plot_axes(axes: Axes, names: Sequence[str], file: Path | IO[bytes], *, title: str, note: str | None = None) -> None:
-    """Writes `draw_axes`' picture."""
-    save(draw_axes(axes, names, title=title, note=note), file)
-
-
 def draw_axes(axes: Axes, names: Sequence[str], *, title: str, note: str | None = None) -> Figure:
-    """A row for each column, under its name of `names` [F], and a column for each latent dimension.
+    """Draws a row for each column of the table and a column for each latent dimension.
 
-    Rows are sorted by the dimension that they go with most, from positive to negative. Of many columns the 40 that
-    correlate most are shown.
+    Rows are sorted by the dimension they correlate with most, and there from positive to negative. Of more than 40
+    columns those that correlate most are shown. `names` [F] are the names of the table's columns.
     """
     rows = axes.order(MOST_COLUMNS)
     values = axes.correlations[rows]  # [R, D]
     with mpl.rc_context(STYLE), any_script():
         words = [shortened(names[f], NAME_INCHES) for f in rows]
-        title = title_lines(title, WIDTH)
-        note, foot = note_lines([_note(axes, rows), note], WIDTH)
-        left, right, head, below = 0.25 + max(map(text_width, words)), 0.95, 0.42 + 0.19 * title.count("\n"), 0.55
-        body = max(ROW * len(rows), 1.2)
-        height = foot + below + body + head
-        figure = blank_page(WIDTH, height, title, note)
+        left, right, body = 0.25 + max(map(text_width, words)), 0.95, max(ROW * len(rows), 1.2)
         width = WIDTH - left - right
-        panel = figure.add_axes((left / WIDTH, (foot + below) / height, width / WIDTH, body / height))
+        page = Page(title, [_note(axes, rows), note], body=body, head=0.42, below=0.55)
+        panel = page.add_axes(left, 0, width, body)
         image = _draw_cells(panel, values, print_values=width / values.shape[1] >= VALUE_INCHES)
         panel.set_yticks(range(len(rows)), words)
         _name_dimensions(panel, axes, width)
-        _draw_bar(panel, image, body, right)
-    return figure
+        _draw_bar(panel, image, body)
+    return page.figure
 
 
 def _note(axes: Axes, rows: np.ndarray) -> str:
-    """What is shown, and what is left out."""
+    """Returns sentences on what is shown and what is left out."""
     notes = ["Pearson correlation over all rows, of the values as scaled for the model."]
     if np.isnan(axes.correlations[rows]).any():
         notes.append("Grey: does not vary.")
@@ -94,14 +84,14 @@ def _draw_cells(panel: Panel, values: np.ndarray, *, print_values: bool) -> Axes
 
 
 def _name_dimensions(panel: Panel, axes: Axes, width: float) -> None:
-    """Under each column the number of its dimension; of many, as many as fit."""
+    """Writes the number of its dimension under each column, or under every so many-th if not all fit."""
     every = int(np.ceil(0.3 * len(axes.dimensions) / width))
     places = range(0, len(axes.dimensions), every)
     panel.set_xticks(list(places), [str(axes.dimensions[place]) for place in places])
     panel.set_xlabel("Latent dimension")
 
 
-def _draw_bar(panel: Panel, image: AxesImage, body: float, right: float) -> None:
+def _draw_bar(panel: Panel, image: AxesImage, body: float) -> None:
     inch = DPI / panel.get_window_extent().width
     height = min(2.0, body)
     place = panel.inset_axes((1 + 0.2 * inch, 1 - height / body, 0.1 * inch, height / body))

@@ -1,29 +1,21 @@
-"""What the pictures of the latent space share: how samples look by density and by label, and their keys.
+"""Samples in the latent space: how they look by density and by label, and their keys.
 
-    samples = Samples.of(points, is_test, labels)
+    samples = Samples.of(points, is_test, labels, most=5000)
     draw_by_label(axes, samples, 0, 1)
-
-Used by `latent_plots.py` (one plane) and `latent_matrix.py` (a line, or every two of 3 to 5 dimensions).
 
 Source of the label colours: Okabe & Ito 2008, "Color Universal Design", https://jfly.uni-koeln.de/color/
 """
 
 from __future__ import annotations
 
-import re
-import textwrap
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextToPath
 
 from layersearch.latent.labels import UNLABELLED, categories
-from layersearch.pictures.style import DPI, FAINT, HARD_SPACE, INK, MARKERS, STYLE, any_script, wrapped
+from layersearch.pictures.latent.page import shortened
+from layersearch.pictures.style import DPI, INK, MARKERS
 from layersearch.table.copus import PROFILES
 
 if TYPE_CHECKING:
@@ -35,7 +27,7 @@ if TYPE_CHECKING:
 CATEGORY_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#D55E00", "#F0E442")
 # blues for the didactic profiles, oranges for the interactive lectures
 PROFILE_COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#000000")
-LABEL_INCHES = 2.3  # the widest name of a label; the rest is cut off
+LABEL_INCHES = 2.3  # a longer name of a label is cut off
 
 DENSITY_LOOKS: dict[bool, dict[str, Any]] = {  # by whether it is a test sample
     False: {"marker": "o", "edgecolors": INK, "linewidths": 0.2},
@@ -45,18 +37,21 @@ DENSITY_LOOKS: dict[bool, dict[str, Any]] = {  # by whether it is a test sample
 
 @dataclass(frozen=True)
 class Samples:
-    """What is drawn: N samples, and of these the D that get a point."""
+    """N samples with their labels, and the D of them that are drawn as points."""
 
     points: np.ndarray  # [N, L] finite
     is_test: np.ndarray  # [N] bool
-    drawn: np.ndarray  # [D] which of them
-    category: np.ndarray | None  # [N] place in `names`; None without labels
+    drawn: np.ndarray  # [D] indices of those drawn
+    category: np.ndarray | None  # [N] index into `names`; None without labels
     names: list[str]
-    column: str = ""  # what the labels are
+    column: str = ""  # name of the column of labels
 
     @classmethod
     def of(cls, points: np.ndarray, is_test: np.ndarray, labels: pd.Series[Any] | None, most: int) -> Samples:
-        """Of more than `most` samples a random selection is drawn. `labels` [N] or None."""
+        """Returns samples of which at most `most`, chosen at random, are drawn.
+
+        points [N, L] · is_test [N] bool · labels [N], or None.
+        """
         drawn = np.arange(len(points))
         if len(points) > most:
             drawn = np.sort(np.random.default_rng(0).permutation(len(points))[:most])
@@ -66,13 +61,13 @@ class Samples:
 
     @property
     def counts(self) -> np.ndarray:
-        """Samples of each category."""
+        """Returns the number of samples of each category."""
         assert self.category is not None
         return np.bincount(self.category, minlength=len(self.names))
 
     @property
     def subset_note(self) -> str:
-        """That not all are drawn; "" where they are."""
+        """Returns a sentence on how many samples are drawn; "" if all are."""
         if len(self.drawn) == len(self.points):
             return ""
         return (
@@ -82,13 +77,13 @@ class Samples:
 
     @property
     def key_words(self) -> list[str]:
-        """For each category its name and how many samples it has."""
+        """Returns each category's words in the legend: its name and its number of samples."""
         counted = zip(self.names, self.counts, strict=True)
         return [f"{shortened(name, LABEL_INCHES)} ({count:,})" for name, count in counted]
 
     @property
     def looks(self) -> list[dict[str, Any]]:
-        """Colour and marker of each category; what has no label is grey."""
+        """Returns colour and marker of each category; samples without a label are grey."""
         if self.names and set(self.names) - {UNLABELLED} <= set(PROFILES):
             own = dict(zip(PROFILES, zip(PROFILE_COLOURS, MARKERS, strict=False), strict=True))
         else:
@@ -101,12 +96,12 @@ class Samples:
 def draw_by_density(
     axes: Axes, samples: Samples, x: int, y: int, density: np.ndarray, *, scale: float = 1.0
 ) -> PathCollection:
-    """Dimension x against y, coloured by density [N] (1 = densest), test samples as triangles."""
-    edge = min(1.0, 2000 / len(samples.drawn)) * scale  # many points are drawn without an edge
+    """Draws dimension y against x, coloured by density [N] (1 = densest), with test samples as triangles."""
+    edge = min(1.0, 2000 / len(samples.drawn)) * scale  # thinner edges the more points there are
     points, drawn = samples.points, samples.drawn
     for test, look in DENSITY_LOOKS.items():
         chosen = drawn[samples.is_test[drawn] == test]
-        order = chosen[np.argsort(density[chosen], kind="stable")]  # the densest on top
+        order = chosen[np.argsort(density[chosen], kind="stable")]  # so that the densest lie on top
         size = scale * point_size(len(drawn)) * (1.5 if test else 1.0)
         shaded = {**look, "linewidths": look["linewidths"] * edge, "cmap": "viridis", "vmin": 0, "vmax": 1}
         coloured = axes.scatter(points[order, x], points[order, y], size, density[order], **shaded)
@@ -114,7 +109,7 @@ def draw_by_density(
 
 
 def draw_by_label(axes: Axes, samples: Samples, x: int, y: int, *, scale: float = 1.0) -> None:
-    """Dimension x against y by category, the rarest on top."""
+    """Draws dimension y against x by category, the rarest category on top."""
     assert samples.category is not None
     points, drawn = samples.points, samples.drawn
     for place in np.argsort(-samples.counts, kind="stable"):
@@ -129,14 +124,14 @@ def label_keys(axes: Axes, samples: Samples) -> list[PathCollection]:
 
 
 def split_keys(axes: Axes, samples: Samples) -> list[PathCollection]:
-    """Legend keys of training and test samples, with their words."""
+    """Returns the legend keys of training and test samples, labelled with their numbers."""
     test = int(samples.is_test.sum())
     words = {False: f"Training ({len(samples.points) - test:,})", True: f"Test ({test:,})"}
     return [axes.scatter([], [], color="#BBBBBB", s=20, label=words[k], **look) for k, look in DENSITY_LOOKS.items()]
 
 
 def density_bar(axes: Axes, coloured: PathCollection, place: tuple[float, float, float, float]) -> None:
-    """The colour bar of a density, in inches from the lower left corner of the axes."""
+    """Draws the colour bar of a density; `place` is in inches: left and bottom from the axes' corner, width, height."""
     box = axes.get_window_extent()
     left, bottom, width, height = (
         DPI * inches / size for inches, size in zip(place, (box.width, box.height) * 2, strict=True)
@@ -148,31 +143,10 @@ def density_bar(axes: Axes, coloured: PathCollection, place: tuple[float, float,
     bar.outline.set_visible(False)
 
 
-def blank_page(width: float, height: float, title: str, note: str) -> Figure:
-    """A figure of so many inches with its title at the top and the small print at the foot, both wrapped already."""
-    figure = Figure(figsize=(width, height), dpi=DPI)
-    FigureCanvasAgg(figure)
-    figure.text(0.1 / width, 1 - 0.1 / height, title, va="top", fontsize=10, fontweight="bold")
-    figure.text(0.1 / width, 0.08 / height, note, va="bottom", fontsize=8, color=FAINT)
-    return figure
-
-
-def title_lines(title: str, width: float) -> str:
-    """The title, broken into lines that fit a picture of `width` inches; between two widths as a last resort."""
-    whole = re.sub(r"(?<=\d), (?=\d)", f",{HARD_SPACE}", title)
-    return textwrap.fill(whole, int(width * 11.5)).replace(HARD_SPACE, " ")
-
-
-def note_lines(notes: Sequence[str | None], width: float) -> tuple[str, float]:
-    """The small print as lines that fit, and how many inches of a picture's foot it needs."""
-    note = wrapped("\n".join(part for part in notes if part), width)
-    return note, 0.12 + (0.16 * (note.count("\n") + 1) if note else 0.0)
-
-
 def spans(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each dimension what its axis reaches from and to: [N, L] -> [L], [L].
+    """Returns the limits of each dimension's axis: points [N, L] -> low [L], high [L].
 
-    All have the same scale, unless one would then be hardly visible.
+    All axes have the same scale, unless one dimension would then be hardly visible.
     """
     low, high = points.min(axis=0).astype(float), points.max(axis=0).astype(float)
     span = high - low
@@ -186,21 +160,3 @@ def spans(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def point_size(count: int) -> float:
     """Area of a point, in square points."""
     return float(np.clip(600 / np.sqrt(count), 3.0, 26.0))
-
-
-def text_width(text: str) -> float:
-    """In inches, at 8 points."""
-    font = FontProperties(family=STYLE["font.family"], size=8)
-    with any_script():
-        width: float = TextToPath().get_text_width_height_descent(text, font, False)[0]
-    return width / 72
-
-
-def shortened(text: str, inches: float) -> str:
-    """One line of 8-point text, cut off with "…" where it would be wider than `inches`."""
-    text = " ".join(text.split())[:200]
-    if text_width(text) > inches:
-        while text_width(text + "…") > inches:
-            text = text[:-1]
-        text += "…"
-    return text

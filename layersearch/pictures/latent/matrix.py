@@ -1,9 +1,11 @@
-"""The latent space of 3 to 5 dimensions, every two of them against each other; and the one of a single dimension.
+"""Latent spaces of 3 to 5 dimensions as a scatter plot matrix, and those of one dimension as lines.
 
     figure = draw_matrix(Samples.of(codes, is_test, labels, most=5000), "Latent space", notes=[])
 
-Below the diagonal samples are shown by label, above it by density, on it each dimension alone. As in a scatter plot
-matrix (Cleveland 1993, "Visualizing Data"). `latent_plots.py` asks for them.
+The matrix shows samples by label below its diagonal and by density above, and each dimension alone on the diagonal.
+`scatter.draw_latent_space` chooses between the two.
+
+Source: Cleveland 1993, "Visualizing Data".
 """
 
 from __future__ import annotations
@@ -18,69 +20,68 @@ from matplotlib.ticker import NullLocator
 from layersearch.latent.density import density_along, estimate_density
 from layersearch.pictures.latent.marks import (
     Samples,
-    blank_page,
     density_bar,
     draw_by_density,
     draw_by_label,
     label_keys,
-    note_lines,
-    shortened,
     spans,
     split_keys,
-    text_width,
-    title_lines,
 )
+from layersearch.pictures.latent.page import Page, shortened, text_width
 from layersearch.pictures.style import DPI, INK, WIDTH, set_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_DIMENSIONS = 5
-GRID = 240  # points of a density along a line
+GRID = 240  # number of points at which a density is computed
 
 
 def draw_matrix(samples: Samples, title: str, notes: list[str | None]) -> Figure:
-    """Samples of 3 to 5 dimensions; `title` and `notes` as in `latent_plots.draw_latent_space`.
+    """Draws samples of 3 to 5 dimensions; `notes` are paragraphs of the small print.
 
-    Without labels the upper triangle stays empty but for the keys.
+    Without labels there is no upper triangle, and the legend takes its place.
     """
     size = samples.points.shape[1]
-    title = title_lines(title, WIDTH - 2.4 if samples.names else WIDTH)  # beside it are keys
     words = samples.key_words if samples.names else []
     which = "Test samples are triangles above the diagonal only; below it markers are labels." if words else ""
-    note, foot = note_lines([which, samples.subset_note, *notes], WIDTH)
     widest = max(map(text_width, words), default=0.0)
     columns = max(1, min(3, int((WIDTH - 3.2) / (widest + 0.35))))
     below = max(0.62, 0.2 + 0.165 * math.ceil(len(words) / columns)) if words else 0.05
-    left, right, head, axis_label, gap = 0.62, 0.1, 0.36 + 0.19 * title.count("\n"), 0.5, 0.09
+    left, right, axis_label, gap = 0.62, 0.1, 0.5, 0.09
     side = (WIDTH - left - right - gap * (size - 1)) / size
     square = WIDTH - left - right
-    height = foot + below + axis_label + square + head
-    figure = blank_page(WIDTH, height, title, note)
+    page = Page(
+        title,
+        [which, samples.subset_note, *notes],
+        body=square,
+        head=0.36,
+        below=below + axis_label,
+        beside_title=2.4 if words else 0.0,  # for the keys of training and test samples
+    )
     low, high = spans(samples.points)
     panels = {}
     for row in range(size):
         for column in range(size if words else row + 1):
-            x = (left + column * (side + gap)) / WIDTH
-            y = (foot + below + axis_label + (size - 1 - row) * (side + gap)) / height
-            axes = panels[row, column] = figure.add_axes((x, y, side / WIDTH, side / height))
-            _set_panel(axes, row, column, low, high)
+            step = side + gap
+            panels[row, column] = page.add_axes(left + column * step, (size - 1 - row) * step, side, side)
+            _set_panel(panels[row, column], row, column, low, high)
     coloured = _fill(panels, samples, low, high, scale=1.9 / size)
     corner = panels[size - 1, 0]
     if words:
-        _keys_below(figure, corner, samples, words, columns, axis_label)
+        _keys_below(page, corner, samples, words, columns, axis_label)
         density_bar(corner, coloured, (square - 3.1, -axis_label - 0.16, 3.0, 0.09))
-        place: dict[str, Any] = {"loc": "upper right", "bbox_to_anchor": (1 - right / WIDTH, 1 - 0.06 / height)}
+        place: dict[str, Any] = {"loc": "upper right", "bbox_to_anchor": (1 - right / WIDTH, 1 - 0.06 / page.height)}
     else:
         density_bar(corner, coloured, (square - 3.1, square - 0.5, 3.0, 0.09))
-        place = {"loc": "upper right", "bbox_to_anchor": (1 - right / WIDTH, 1 - (head + 0.02) / height)}
+        place = {"loc": "upper right", "bbox_to_anchor": (1 - right / WIDTH, 1 - (page.head + 0.02) / page.height)}
     keys = split_keys(corner, samples)
-    figure.legend(handles=keys, ncols=2, columnspacing=1.0, handletextpad=0.0, **place)
-    return figure
+    page.figure.legend(handles=keys, ncols=2, columnspacing=1.0, handletextpad=0.0, **place)
+    return page.figure
 
 
 def _set_panel(axes: Axes, row: int, column: int, low: np.ndarray, high: np.ndarray) -> None:
-    """Its scales; numbers and names only along the outside."""
+    """Sets the scales of a panel; only panels at the edge of the matrix have tick labels and names."""
     size = len(low)
     set_scale(axes.xaxis, low[column], high[column], log=False, margin=0.0, most_ticks=4)
     if row == column:
@@ -90,7 +91,7 @@ def _set_panel(axes: Axes, row: int, column: int, low: np.ndarray, high: np.ndar
         set_scale(axes.yaxis, low[row], high[row], log=False, margin=0.0, most_ticks=4)
         axes.grid()
     axes.tick_params(length=2, labelbottom=row == size - 1, labelleft=column == 0 and row > 0)
-    if row == 0:  # its first panel has a density along that axis, so there is no place for numbers
+    if row == 0:  # the first panel of this row has a density along that axis, so there are no tick labels
         axes.tick_params(axis="y", length=0)
     if row == size - 1:
         axes.set_xlabel(f"Latent dimension {column + 1}")
@@ -102,7 +103,7 @@ def _set_panel(axes: Axes, row: int, column: int, low: np.ndarray, high: np.ndar
 def _fill(
     panels: dict[tuple[int, int], Axes], samples: Samples, low: np.ndarray, high: np.ndarray, scale: float
 ) -> Any:
-    """Draws the samples; returns what the colour bar is for."""
+    """Draws the samples in all panels and returns those coloured by density, for the colour bar."""
     coloured = None
     for (row, column), axes in panels.items():
         if row == column:
@@ -116,7 +117,7 @@ def _fill(
 
 
 def draw_marginals(axes: Axes, samples: Samples, dimension: int, reach: tuple[float, float]) -> None:
-    """How one dimension is spread: of all samples in grey, and each label's share of that as a line."""
+    """Draws the density of one dimension: that of all samples in grey, and each label's share of it as a line."""
     grid = np.linspace(*reach, GRID)
     values = samples.points[:, dimension]
     total = density_along(values, grid)
@@ -131,11 +132,9 @@ def draw_marginals(axes: Axes, samples: Samples, dimension: int, reach: tuple[fl
     axes.set_ylim(0, 1.08 * max(tops))
 
 
-def _keys_below(
-    figure: Figure, axes: Axes, samples: Samples, words: list[str], columns: int, axis_label: float
-) -> None:
-    height = axes.get_position().height * figure.get_figheight()
-    side = axes.get_position().width * figure.get_figwidth()
+def _keys_below(page: Page, axes: Axes, samples: Samples, words: list[str], columns: int, axis_label: float) -> None:
+    height = axes.get_position().height * page.height
+    side = axes.get_position().width * page.width
     look: dict[str, Any] = {"columnspacing": 1.0, "handletextpad": 0.2, "labelspacing": 0.4, "borderpad": 0.0}
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (-0.52 / side, -axis_label / height)}
     name = f"{shortened(samples.column, 2.4)} (below the diagonal)"
@@ -144,7 +143,7 @@ def _keys_below(
 
 
 def draw_line(samples: Samples, title: str, notes: list[str | None]) -> Figure:
-    """Samples of a single latent dimension: how all are spread, and below it each label on a line of its own."""
+    """Draws the densities of a single latent dimension: training and test samples, and below them each label."""
     names = [f"Training ({int((~samples.is_test).sum()):,})", f"Test ({int(samples.is_test.sum()):,})"]
     groups = [samples.points[~samples.is_test, 0], samples.points[samples.is_test, 0]]
     colours = ["#8C8C8C", "#8C8C8C"]
@@ -152,26 +151,22 @@ def draw_line(samples: Samples, title: str, notes: list[str | None]) -> Figure:
         names += samples.key_words
         groups += [samples.points[samples.category == place, 0] for place in range(len(samples.names))]
         colours += [look["color"] for look in samples.looks]
-    title = title_lines(title, WIDTH)
-    note, foot = note_lines([*notes], WIDTH)
-    left, line, axis_label, head = 0.25 + max(map(text_width, names)), 0.42, 0.5, 0.5 + 0.19 * title.count("\n")
-    body = line * (len(names) + 0.3)
-    height = foot + axis_label + body + head
-    figure = blank_page(WIDTH, height, title, note)
-    axes = figure.add_axes((left / WIDTH, (foot + axis_label) / height, (WIDTH - left - 0.15) / WIDTH, body / height))
+    left, body = 0.25 + max(map(text_width, names)), 0.42 * (len(names) + 0.3)
+    page = Page(title, notes, body=body, head=0.5, below=0.5)
+    axes = page.add_axes(left, 0, WIDTH - left - 0.15, body)
     _draw_ridges(axes, groups, colours, spans(samples.points))
     axes.set_yticks(-np.arange(len(names)) + 0.12, names)
     axes.set_ylim(0.85 - len(names), 1.15)
     words = "" if samples.category is None else f"; below, by {shortened(samples.column, 2.4)}"
-    above = 1 - (head - 0.16) / height
-    figure.text(0.1 / WIDTH, above, f"Density of samples, each line to the same height{words}", va="center")
-    return figure
+    above = 1 - (page.head - 0.16) / page.height
+    page.figure.text(0.1 / WIDTH, above, f"Density of samples, each line to the same height{words}", va="center")
+    return page.figure
 
 
 def _draw_ridges(
     axes: Axes, groups: list[np.ndarray], colours: list[str], reach: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    """One density under the other, from 0 downwards."""
+    """Draws the densities one below the other, the first at height 0."""
     low, high = float(reach[0][0]), float(reach[1][0])
     grid = np.linspace(low, high, 2 * GRID)
     for place, (values, colour) in enumerate(zip(groups, colours, strict=True)):

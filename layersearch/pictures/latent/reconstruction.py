@@ -1,30 +1,29 @@
-"""The picture of what the model keeps: of each column which share of its variance, and PCA's beside it.
+"""What the model keeps, as a picture: which share of each column's variance, compared with PCA.
 
-    plot_reconstruction(kept, names, output_dir / "reconstruction_by_code_latent3.png", title=…, note=…)
+    figure = draw_reconstruction(kept, names, title="Variance kept of each column")
 
-`latent_space.reconstruction_by_column` computes what it shows.
+`layersearch.latent.space.reconstruction_by_column` computes what it shows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from layersearch.latent.space import Reconstruction
-from layersearch.pictures.latent.marks import blank_page, note_lines, shortened, text_width, title_lines
-from layersearch.pictures.style import COLOURS, FAINT, STYLE, WIDTH, any_script, save, set_scale
+from layersearch.pictures.latent.page import Page, shortened, text_width
+from layersearch.pictures.style import COLOURS, FAINT, STYLE, WIDTH, any_script, set_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_COLUMNS = 40
 NAME_INCHES = 2.6
-LOWEST = -0.5  # what is lower is drawn there, with its value
+LOWEST = -0.5  # a lower share is drawn as an arrow here, with its value
 ROW = 0.19  # inches
 LOOKS: dict[str, dict[str, Any]] = {
     "model": {"color": COLOURS[0], "marker": "o", "s": 26},
@@ -32,32 +31,24 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 
 
-def plot_reconstruction(
-    kept: Reconstruction, names: Sequence[str], file: Path | IO[bytes], *, title: str, note: str | None = None
-) -> None:
-    """Writes `draw_reconstruction`'s picture."""
-    save(draw_reconstruction(kept, names, title=title, note=note), file)
-
-
 def draw_reconstruction(kept: Reconstruction, names: Sequence[str], *, title: str, note: str | None = None) -> Figure:
-    """A row for each column, under its name of `names` [F], best kept first; of more than 40 every so many-th."""
+    """Draws a row for each column, best kept first; of more than 40 columns, 40 from the best to the worst.
+
+    `names` [F] are the names of the columns.
+    """
     rows = kept.order(MOST_COLUMNS)
     with mpl.rc_context(STYLE), any_script():
         words = [shortened(names[f], NAME_INCHES) for f in rows]
-        title = title_lines(title, WIDTH)
-        note, foot = note_lines([_note(kept, len(rows)), note], WIDTH)
-        left, head, below = 0.25 + max(map(text_width, words), default=0.2), 0.7 + 0.19 * title.count("\n"), 0.52
-        body = max(ROW * (len(rows) + 0.6), 0.6)
-        height = foot + below + body + head
-        figure = blank_page(WIDTH, height, title, note)
-        panel = figure.add_axes((left / WIDTH, (foot + below) / height, (WIDTH - left - 0.2) / WIDTH, body / height))
+        left, body = 0.25 + max(map(text_width, words), default=0.2), max(ROW * (len(rows) + 0.6), 0.6)
+        page = Page(title, [_note(kept, len(rows)), note], body=body, head=0.7, below=0.52)
+        panel = page.add_axes(left, 0, WIDTH - left - 0.2, body)
         _draw_rows(panel, kept.model[rows], kept.pca[rows])
         panel.set_yticks(-np.arange(len(rows)), words)
         panel.set_ylim(-len(rows) + 0.2, 0.8)
         keys = [panel.scatter([], [], **LOOKS["model"]), panel.scatter([], [], **LOOKS["pca"])]
-        words = _key_words(kept)  # to the left, above the names, there is room
+        words = _key_words(kept)  # the legend may reach to the left, above the names
         panel.legend(keys, words, ncols=2, loc="lower right", bbox_to_anchor=(1.01, 1.0), columnspacing=1.5)
-    return figure
+    return page.figure
 
 
 def _key_words(kept: Reconstruction) -> list[str]:
@@ -82,7 +73,7 @@ def _note(kept: Reconstruction, n_shown: int) -> str:
 
 
 def _draw_rows(panel: Axes, model: np.ndarray, pca: np.ndarray) -> None:
-    """Both shares on each line; what lies beyond the axis as an arrow at its border, with its value."""
+    """Draws both shares of each row; one beyond the axis becomes an arrow at its edge, with its value."""
     lowest = max(min(0.0, *model, *pca, 0.0) - 0.03, LOWEST)
     set_scale(panel.xaxis, lowest, 1.0, log=False, margin=0.02)
     start = panel.get_xlim()[0]

@@ -14,7 +14,7 @@ from layersearch.space.naming import name_of
 from layersearch.words import change_text, count_of, figure, listed, whole
 
 NAMED_AXES = 6  # in words
-MOST_DIMENSIONS = 5  # that `latent_plots.py` draws two by two; of more it draws principal components
+MOST_DIMENSIONS = 5  # that `layersearch/pictures/latent` draws two by two; of more it draws principal components
 Document = Mapping[str, Any]
 
 

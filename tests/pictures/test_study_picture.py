@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from builders import make_study_ranking
+from matplotlib.figure import Figure
 from pictures import NOTE, assert_readable, assert_sharp_and_small, words_in
 from test_study import CHANGES, FACTORS, LAYERS, study_of, variants_with
 
-from layersearch.pictures import study as study_plot
-from layersearch.pictures.study import draw_study, limits, plot_study, rows_of
+from layersearch.pictures import study as study_picture
+from layersearch.pictures.study import draw_study, limits, rows_of
+from layersearch.pictures.style import png
 from layersearch.space.configurations import Layers, enumerate_configurations
 from layersearch.space.factors import Level, read_factors
 from layersearch.verdict.study import Study
@@ -39,20 +41,24 @@ def make(name: str) -> Study:
     return study_of(make_study_ranking(layers, factors, **more), factors)
 
 
+@functools.cache
+def drawn_once(name: str) -> Figure:
+    """Returns the picture of a study; the tests share it, so none may change it."""
+    return draw_study(make(name), latent_dim=3, note=NOTE)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_everything_can_be_read(name: str) -> None:
-    assert_readable(draw_study(make(name), latent_dim=3, note=NOTE))
+    assert_readable(drawn_once(name))
 
 
-def test_the_file_is_sharp_and_small(tmp_path: Path) -> None:
-    plot_study(make("all"), tmp_path / "study.png", latent_dim=3)
-    assert_sharp_and_small(tmp_path / "study.png")
-    plot_study(make("one"), tmp_path / "one.png", latent_dim=3)
-    assert_sharp_and_small(tmp_path / "one.png")
+def test_the_file_is_sharp_and_small() -> None:
+    for name in ("all", "one"):
+        assert_sharp_and_small(png(drawn_once(name)))
 
 
 def test_it_says_after_how_many_epochs_and_that_others_may_differ() -> None:
-    words = " ".join(words_in(draw_study(make("one"), latent_dim=3)).split())
+    words = " ".join(words_in(drawn_once("one")).split())
     assert "What dropout does to the loss after 20 epochs, latent size 3" in words
     assert "Measured after 20 epochs; at other lengths the answer may differ" in words
     assert "no intervals, since after one training each" in words
@@ -75,8 +81,8 @@ def test_each_level_is_a_row_and_the_reference_is_named() -> None:
 
 def test_colours_say_what_is_told() -> None:
     study = study_of(make_study_ranking(LAYERS, FACTORS, CHANGES))
-    looks = [study_plot._look(effect) for effect in study.main_effects]
-    assert looks[1:] == [study_plot.WORSE, study_plot.BETTER]
+    looks = [study_picture._look(effect) for effect in study.main_effects]
+    assert looks[1:] == [study_picture.WORSE, study_picture.BETTER]
     assert {"better", "worse"} <= set(words_in(draw_study(study, latent_dim=3)).split("\n"))
 
 
@@ -87,7 +93,7 @@ def test_the_right_panel_shows_the_mean_losses_of_the_strongest_interaction() ->
     drawn = np.array([line.get_ydata() for line in right.lines])
     assert drawn == pytest.approx(study.mean_losses("dropout", "normalization").T)
     assert right.get_title(loc="left").startswith("Strongest interaction:\ndropout 0.3 with normalization none\n−")
-    assert len(draw_study(make("one"), latent_dim=3).axes) == 1
+    assert len(drawn_once("one").axes) == 1
 
 
 def test_the_factor_with_more_levels_is_drawn_along_the_axis_wherever_it_comes() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from pictures import NOTE, assert_readable, assert_sharp_and_small, texts_of, words_in
 
-from layersearch.pictures import verdict as verdict_plot
-from layersearch.pictures.style import survey
+from layersearch.pictures import verdict as verdict_picture
+from layersearch.pictures.style import png
+from layersearch.pictures.survey import survey
 from layersearch.pictures.verdict import choose_rows, limits, title_of
 from layersearch.space.configurations import enumerate_configurations
 from layersearch.space.factors import read_factors
@@ -64,9 +64,17 @@ def verdict_on(name: str) -> Verdict:
     return make_verdict(RANKINGS[name])
 
 
-def draw(name: str, verdict: Verdict | None = None, note: str | None = None, space_size: int | None = None) -> Figure:
-    options: dict[str, Any] = {"note": note, "space_size": space_size}
-    return verdict_plot.draw_verdict(verdict or verdict_on(name), RANKINGS[name], latent_dim=3, **options)
+def draw(name: str, verdict: Verdict | None = None, space_size: int | None = None) -> Figure:
+    if verdict is None and space_size is None:
+        return drawn_once(name)
+    options: dict[str, Any] = {"note": NOTE, "space_size": space_size}
+    return verdict_picture.draw_verdict(verdict or verdict_on(name), RANKINGS[name], latent_dim=3, **options)
+
+
+@functools.cache
+def drawn_once(name: str) -> Figure:
+    """Returns the picture of a verdict; the tests share it, so none may change it."""
+    return draw(name, verdict_on(name))
 
 
 def markers(figure: Figure, look: dict[str, Any]) -> list[list[float]]:
@@ -98,7 +106,7 @@ def baselines(figure: Figure) -> list[Line2D]:
 
 @pytest.mark.parametrize("name", RANKINGS)
 def test_nothing_overlaps_or_is_cut_off(name: str) -> None:
-    figure = draw(name, note=NOTE)
+    figure = draw(name)
     assert_readable(figure)
     assert NOTE in words_in(figure)
     frame = figure.axes[0].get_window_extent()
@@ -107,23 +115,22 @@ def test_nothing_overlaps_or_is_cut_off(name: str) -> None:
     assert len(names) == len(choose_rows(verdict_on(name), [c for c in RANKINGS[name] if c.failure is None]))
 
 
-def test_the_picture_is_sharp_small_and_the_same_twice(tmp_path: Path) -> None:
-    for file in ("a.png", "b.png"):
-        verdict_plot.plot_verdict(verdict_on("19"), RANKINGS["19"], tmp_path / file, latent_dim=3)
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert_sharp_and_small(tmp_path / "a.png")
+def test_the_picture_is_sharp_small_and_the_same_twice() -> None:
+    drawn = png(draw("19"))
+    assert drawn == png(draw("19", verdict_on("19")))
+    assert_sharp_and_small(drawn)
 
 
 def test_a_search_in_which_all_failed_cannot_be_drawn() -> None:
     failed = make_ranking([(16,), (32,)], failed=[(16,), (32,)])
     with pytest.raises(ValueError, match="no configuration finished"):
-        verdict_plot.draw_verdict(verdict_on("19"), failed, latent_dim=3)
+        verdict_picture.draw_verdict(verdict_on("19"), failed, latent_dim=3)
 
 
 def test_each_row_shows_the_difference_and_its_interval() -> None:
     verdict, figure = verdict_on("19"), draw("19")
     drawn = bars(figure)
-    looks = (verdict_plot.TIED, verdict_plot.RECOMMENDED, verdict_plot.NOT_TIED)
+    looks = (verdict_picture.TIED, verdict_picture.RECOMMENDED, verdict_picture.NOT_TIED)
     assert sorted(y for look in looks for _, y in markers(figure, look)) == list(range(19))
     at = {y: x for look in looks for x, y in markers(figure, look)}
     for y, c in enumerate(RANKINGS["19"]):
@@ -137,10 +144,10 @@ def test_the_tied_the_others_and_the_recommended_differ_in_marker_and_colour() -
     verdict, figure = verdict_on("19"), draw("19")
     ranks = {c.config: y for y, c in enumerate(RANKINGS["19"])}
     tied = {ranks[c.config] for c in verdict.tied} - {ranks[verdict.recommended.config]}
-    assert {y for _, y in markers(figure, verdict_plot.TIED)} == tied
-    assert [y for _, y in markers(figure, verdict_plot.RECOMMENDED)] == [ranks[verdict.recommended.config]]
-    assert len(markers(figure, verdict_plot.NOT_TIED)) == 19 - len(tied) - 1
-    looks = [verdict_plot.TIED, verdict_plot.RECOMMENDED, verdict_plot.NOT_TIED]
+    assert {y for _, y in markers(figure, verdict_picture.TIED)} == tied
+    assert [y for _, y in markers(figure, verdict_picture.RECOMMENDED)] == [ranks[verdict.recommended.config]]
+    assert len(markers(figure, verdict_picture.NOT_TIED)) == 19 - len(tied) - 1
+    looks = [verdict_picture.TIED, verdict_picture.RECOMMENDED, verdict_picture.NOT_TIED]
     assert len({look["color"] for look in looks}) == len({look["marker"] for look in looks}) == 3
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["Tied with the best (95 %)", "Recommended: the smallest of the tied", "Not tied"]
@@ -236,7 +243,7 @@ def test_the_recommended_is_drawn_wherever_it_ranks(rank: int, row: int, gap: in
     simplest = RANKINGS["125"][rank]
     figure = draw("125", dataclasses.replace(verdict_on("125"), recommended=simplest))
     assert_readable(figure)
-    assert [y for _, y in markers(figure, verdict_plot.RECOMMENDED)] == [row]
+    assert [y for _, y in markers(figure, verdict_picture.RECOMMENDED)] == [row]
     assert (str(list(simplest.config)), row) in {(t.get_text(), t.get_position()[1]) for t in figure.axes[0].texts}
     assert [t.get_text() for t in figure.axes[0].texts if "more …" in t.get_text()] == (
         [f"… {gap} more …"] if gap else []
@@ -248,7 +255,7 @@ def test_one_training_each_has_no_intervals_and_says_why() -> None:
     figure = draw("once")
     words = words_in(figure)
     assert bars(figure) == {}
-    assert [y for _, y in markers(figure, verdict_plot.UNKNOWN)] == list(range(19))
+    assert [y for _, y in markers(figure, verdict_picture.UNKNOWN)] == list(range(19))
     assert "luck in training" in " ".join(words.split())
     assert not figure.legends
     assert "recommended" not in words

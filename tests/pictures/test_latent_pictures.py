@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,10 @@ import pandas as pd
 import pytest
 from pictures import NOTE, assert_readable, assert_sharp_and_small, offsets_of, visible_texts, words_in
 
-from layersearch.pictures.latent import scatter as latent_plots
-from layersearch.pictures.latent.marks import PROFILE_COLOURS, Samples, title_lines
+from layersearch.pictures.latent import scatter
+from layersearch.pictures.latent.marks import PROFILE_COLOURS, Samples
+from layersearch.pictures.latent.page import title_lines
+from layersearch.pictures.style import png
 from layersearch.table.copus import PROFILES
 
 _rng = np.random.default_rng(2)
@@ -36,26 +37,23 @@ def test_nothing_overlaps_or_is_cut_off_in_latent_space(name: str) -> None:
     labels = LABELLINGS[name]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure = latent_plots.draw_latent_space(*SAMPLES, labels, title="Latent space of the best, [64, 64]", note=NOTE)
+        figure = scatter.draw_latent_space(*SAMPLES, labels, title="Latent space of the best, [64, 64]", note=NOTE)
         assert_readable(figure)
     assert len(figure.axes) == (1 if name in ("none", "all missing") else 2)
     assert "Training (320)" in words_in(figure)
     assert NOTE in words_in(figure)
 
 
-def test_latent_space_is_sharp_and_small(tmp_path: Path) -> None:
-    latent_plots.plot_latent_space(*SAMPLES, LABELS, tmp_path / "a.png", title="Latent space")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
-    assert_sharp_and_small(tmp_path / "a.png")
+def test_latent_space_is_sharp_and_small() -> None:
+    assert_sharp_and_small(png(scatter.draw_latent_space(*SAMPLES, LABELS, title="Latent space")))
 
 
-def test_labels_in_any_script_are_drawn_without_a_warning(tmp_path: Path) -> None:
-    latent_plots.plot_latent_space(*SAMPLES, LABELLINGS["odd"], tmp_path / "x.png", title="Latent space")
-    assert (tmp_path / "x.png").stat().st_size > 0
-    figure = latent_plots.draw_latent_space(*SAMPLES, LABELLINGS["odd"], title="Latent space")
+def test_labels_in_any_script_are_drawn_without_a_warning() -> None:
+    figure = scatter.draw_latent_space(*SAMPLES, LABELLINGS["odd"], title="Latent space")
     assert "$x_1$ (100)" in words_in(figure)
     assert "_hidden (100)" in words_in(figure)
     assert not any(text.get_parse_math() for text in visible_texts(figure))
+    assert png(figure)
 
 
 @pytest.mark.parametrize(
@@ -71,19 +69,17 @@ def test_labels_in_any_script_are_drawn_without_a_warning(tmp_path: Path) -> Non
 )
 def test_degenerate_codes_can_be_drawn(codes: np.ndarray) -> None:
     is_test = np.zeros(len(codes), bool)
-    assert_readable(
-        latent_plots.draw_latent_space(codes, is_test, LABELS[: len(codes)], title="Latent space", note=NOTE)
-    )
+    assert_readable(scatter.draw_latent_space(codes, is_test, LABELS[: len(codes)], title="Latent space", note=NOTE))
 
 
 def test_both_latent_dimensions_have_the_same_scale() -> None:
-    for axes in latent_plots.draw_latent_space(*SAMPLES, LABELS, title="x").axes:
+    for axes in scatter.draw_latent_space(*SAMPLES, LABELS, title="x").axes:
         box = axes.get_window_extent()
         assert np.ptp(axes.get_xlim()) / box.width == pytest.approx(np.ptp(axes.get_ylim()) / box.height)
 
 
 def test_train_and_test_are_all_drawn_with_markers_of_their_own() -> None:
-    axes = latent_plots.draw_latent_space(*SAMPLES, None, title="x").axes[0]
+    axes = scatter.draw_latent_space(*SAMPLES, None, title="x").axes[0]
     train, test = (c for c in axes.collections if len(offsets_of(c)) > 0)
     assert (len(offsets_of(train)), len(offsets_of(test))) == (320, 80)
     assert np.shape(train.get_paths()[0].vertices) != np.shape(test.get_paths()[0].vertices)
@@ -93,8 +89,8 @@ def test_train_and_test_are_all_drawn_with_markers_of_their_own() -> None:
 def test_many_samples_are_thinned_out_and_the_picture_says_so() -> None:
     codes = np.random.default_rng(0).normal(size=(60_000, 2))
     labels = pd.Series(np.where(codes[:, 0] > 0, "right", "left"), name="side")
-    figure = latent_plots.draw_latent_space(codes, codes[:, 1] > 1, labels, title="x", note=NOTE)
-    assert sum(len(offsets_of(c)) for c in figure.axes[0].collections) == latent_plots.DRAWN_SAMPLES
+    figure = scatter.draw_latent_space(codes, codes[:, 1] > 1, labels, title="x", note=NOTE)
+    assert sum(len(offsets_of(c)) for c in figure.axes[0].collections) == scatter.DRAWN_SAMPLES
     words = words_in(figure)
     assert "20,000 samples drawn, chosen at random from 60,000" in words
     assert f"right ({(codes[:, 0] > 0).sum():,})" in words
@@ -102,7 +98,7 @@ def test_many_samples_are_thinned_out_and_the_picture_says_so() -> None:
 
 
 def test_each_sample_is_drawn_in_the_colour_of_its_category() -> None:
-    axes = latent_plots.draw_latent_space(*SAMPLES, LABELS, title="x").axes[1]
+    axes = scatter.draw_latent_space(*SAMPLES, LABELS, title="x").axes[1]
     legend = axes.get_legend()
     assert legend is not None
     counts = LABELS.value_counts()
@@ -125,7 +121,7 @@ def codes_of(size: int, count: int = 400) -> np.ndarray:
 @pytest.mark.parametrize("size", [1, 3, 4, 5, 6, 24])
 def test_nothing_overlaps_or_is_cut_off_at_any_size(size: int, name: str) -> None:
     title = "Latent space of the best configuration, [64, 64, 64] -> [16, 32, 64, 128]"
-    figure = latent_plots.draw_latent_space(codes_of(size), SAMPLES[1], LABELLINGS[name], title=title, note=NOTE)
+    figure = scatter.draw_latent_space(codes_of(size), SAMPLES[1], LABELLINGS[name], title=title, note=NOTE)
     assert_readable(figure)
     assert "Training (320)" in words_in(figure)
     assert NOTE in words_in(figure)
@@ -138,13 +134,13 @@ def test_nothing_overlaps_or_is_cut_off_at_any_size(size: int, name: str) -> Non
 def test_ten_rows_and_collapsed_dimensions_can_be_drawn(size: int, labels: pd.Series[Any] | None) -> None:
     codes = codes_of(size, 10)
     for given in (codes, np.zeros_like(codes), np.where(np.arange(size) == 0, 1.5, codes)):
-        assert_readable(latent_plots.draw_latent_space(given, np.arange(10) < 2, labels, title="x"))
+        assert_readable(scatter.draw_latent_space(given, np.arange(10) < 2, labels, title="x"))
 
 
 @pytest.mark.parametrize("size", [3, 4, 5])
 def test_every_two_dimensions_are_shown_by_label_below_and_by_density_above_the_diagonal(size: int) -> None:
     codes = codes_of(size)
-    figure = latent_plots.draw_latent_space(codes, SAMPLES[1], LABELS, title="x")
+    figure = scatter.draw_latent_space(codes, SAMPLES[1], LABELS, title="x")
     panels = [axes for axes in figure.axes if axes.get_subplotspec() is None and axes.get_aspect() == "auto"]
     grid = [panels[size * row : size * (row + 1)] for row in range(size)]
     for row in range(size):
@@ -161,10 +157,10 @@ def test_many_dimensions_are_shown_by_the_two_principal_components_and_said_so()
     rng = np.random.default_rng(0)
     plane = rng.normal(size=(400, 2)) * [3, 2]
     basis = np.linalg.qr(rng.normal(size=(8, 2)))[0]
-    figure = latent_plots.draw_latent_space(plane @ basis.T + 7, SAMPLES[1], None, title="x")
+    figure = scatter.draw_latent_space(plane @ basis.T + 7, SAMPLES[1], None, title="x")
     assert "first two principal components of the 8 latent dimensions" in words_in(figure).replace("\n", " ")
     shares = plane.var(axis=0) / plane.var(axis=0).sum()
-    points, found = latent_plots.principal_components(plane @ basis.T + 7)
+    points, found = scatter.principal_components(plane @ basis.T + 7)
     assert found == pytest.approx(np.linalg.eigvalsh(np.cov(plane.T))[::-1] / np.trace(np.cov(plane.T)), rel=1e-6)
     assert f"({100 * found[0]:.0f} % of the variance)" in words_in(figure)
     assert found == pytest.approx(shares, abs=0.05)
@@ -188,7 +184,7 @@ def test_a_title_is_not_broken_within_a_configuration() -> None:
 
 
 def test_of_a_single_dimension_every_label_has_a_line() -> None:
-    figure = latent_plots.draw_latent_space(codes_of(1), SAMPLES[1], LABELS, title="x")
+    figure = scatter.draw_latent_space(codes_of(1), SAMPLES[1], LABELS, title="x")
     words = words_in(figure)
     for name, count in LABELS.value_counts().items():
         assert f"{name} ({count})" in words

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import random
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pictures import NOTE, assert_readable, assert_sharp_and_small, texts_of, words_in
 
-from layersearch.pictures import history as history_plot
-from layersearch.pictures.history import FAILED, FAR, LEADS, LOSS, PAUSED, follow
+from layersearch.pictures.history import FAILED, FAR, LEADS, LOSS, PAUSED, draw_history, follow
+from layersearch.pictures.style import png
 from layersearch.search.history import History
 from layersearch.space.configurations import Space, enumerate_configurations
 from layersearch.space.factors import read_factors
@@ -61,9 +60,17 @@ def verdict_on(name: str) -> Verdict:
     return make_verdict(SEARCHES[name][0])
 
 
-def draw(name: str, history: History | None = None, note: str | None = None) -> Figure:
+def draw(name: str, history: History | None = None) -> Figure:
+    if history is None:
+        return drawn_once(name)
     known: dict[str, Any] = {"ranking": SEARCHES[name][0], "verdict": verdict_on(name)}
-    return history_plot.draw_history(history or history_of(name), latent_dim=3, note=note, **known)
+    return draw_history(history, latent_dim=3, note=NOTE, **known)
+
+
+@functools.cache
+def drawn_once(name: str) -> Figure:
+    """Returns the picture of a search; the tests share it, so none may change it."""
+    return draw(name, history_of(name))
 
 
 def points(axes: Axes, look: dict[str, Any]) -> np.ndarray:
@@ -86,28 +93,24 @@ def step_line(axes: Axes) -> Line2D:
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_nothing_overlaps_or_is_cut_off(name: str) -> None:
-    figure = draw(name, note=NOTE)
+    figure = draw(name)
     assert_readable(figure)
     assert NOTE in words_in(figure)
 
 
-def test_the_picture_is_sharp_small_and_the_same_twice(tmp_path: Path) -> None:
-    for file in ("a.png", "b.png"):
-        ranking, verdict = SEARCHES["halving"][0], verdict_on("halving")
-        history_plot.plot_history(
-            history_of("halving"), tmp_path / file, latent_dim=3, verdict=verdict, ranking=ranking
-        )
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert_sharp_and_small(tmp_path / "a.png")
+def test_the_picture_is_sharp_small_and_the_same_twice() -> None:
+    drawn = png(draw("halving"))
+    assert drawn == png(draw("halving", dataclasses.replace(history_of("halving"))))
+    assert_sharp_and_small(drawn)
 
 
 def test_a_search_in_which_nothing_finished_cannot_be_drawn() -> None:
     failed = make_ranking([(16,), (32,)], failed=[(16,), (32,)])
     for ranking in (failed, make_ranking([(16,)], dropped=[(16,)])):
         with pytest.raises(ValueError, match="no configuration finished"):
-            history_plot.draw_history(make_history(ranking), latent_dim=3, verdict=verdict_on("one"), ranking=ranking)
+            draw_history(make_history(ranking), latent_dim=3, verdict=verdict_on("one"), ranking=ranking)
     with pytest.raises(ValueError, match="no configuration finished"):
-        history_plot.draw_history(History("grid", 1, 20, 1), latent_dim=3, verdict=verdict_on("one"), ranking=[])
+        draw_history(History("grid", 1, 20, 1), latent_dim=3, verdict=verdict_on("one"), ranking=[])
 
 
 @pytest.mark.parametrize("name", ["grid", "random", "halving", "grid, some failed"])
@@ -244,7 +247,7 @@ def test_the_best_is_ringed_and_named_where_it_was_found() -> None:
 def test_trainings_are_counted_in_whole_numbers(name: str, tried: int) -> None:
     ranking = SEARCHES[name][0][:tried]
     history = make_history(ranking)
-    figure = history_plot.draw_history(history, latent_dim=3, verdict=make_verdict(ranking), ranking=ranking)
+    figure = draw_history(history, latent_dim=3, verdict=make_verdict(ranking), ranking=ranking)
     assert all(tick.is_integer() for tick in figure.axes[0].get_xticks().tolist())
 
 
@@ -254,7 +257,7 @@ def test_the_key_shows_circles_only_where_some_are_to_be_seen() -> None:
     history = History("grid", 3, 20, 1)
     for c in falling:
         history.add(c)
-    figure = history_plot.draw_history(history, latent_dim=3, verdict=make_verdict(falling[::-1]), ranking=falling)
+    figure = draw_history(history, latent_dim=3, verdict=make_verdict(falling[::-1]), ranking=falling)
     assert "Another configuration" not in words_in(figure)
     assert "Lowest so far\n(mean over 2 repeats)" in words_in(figure)
     legend = figure.axes[0].get_legend()
@@ -266,7 +269,7 @@ def test_a_second_stage_says_what_the_first_one_chose_from() -> None:
     first = make_history(make_ranking(WIDE[:34], repeats=2), "random", space_size=125)
     ranking = make_study_ranking([(64,), (32,), (16,)], read_factors("dropout=0,0.1"), repeats=2)
     known: dict[str, Any] = {"ranking": ranking, "verdict": make_verdict(ranking)}
-    figure = history_plot.draw_history(make_history(ranking), latent_dim=3, first=first, **known)
+    figure = draw_history(make_history(ranking), latent_dim=3, first=first, **known)
     words = words_in(figure)
     assert "Second stage of the study: test loss against training done, latent size 3" in words
     assert "Crossed: the best 3 of 34 configurations tried before (random search, 68 trainings)\n6 of 6" in words

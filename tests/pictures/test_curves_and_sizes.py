@@ -1,4 +1,4 @@
-"""The pictures of the search are whole, readable, and say what the numbers say."""
+"""The curves and the picture of all configurations are readable, and show what the numbers say."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib as mpl
@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from pictures import NOTE, assert_readable, assert_sharp_and_small, texts_of, words_in
 
-from layersearch.pictures import plots
-from layersearch.pictures.style import MARKERS
+from layersearch.pictures import curves, sizes
+from layersearch.pictures.style import MARKERS, png
 from layersearch.space.configurations import Configuration, enumerate_configurations
 from layersearch.space.factors import read_factors
 from layersearch.space.ranking import ConfigurationResult
@@ -76,12 +76,24 @@ def verdict_on(name: str) -> Verdict:
     return make_verdict(RANKINGS[name])
 
 
-def draw_search(name: str, **options: Any) -> Figure:
-    return plots.draw_search(RANKINGS[name], latent_dim=3, **({"verdict": verdict_on(name)} | options))
+@functools.cache
+def drawn_once(draw: Callable[..., Figure], name: str) -> Figure:
+    """Returns the picture of a ranking; the tests share it, so none may change it."""
+    return draw(RANKINGS[name], latent_dim=3, verdict=verdict_on(name), note=NOTE)
 
 
-def draw_configurations(name: str, **options: Any) -> Figure:
-    return plots.draw_configurations(RANKINGS[name], latent_dim=3, **({"verdict": verdict_on(name)} | options))
+def draw_with(draw: Callable[..., Figure], name: str, options: dict[str, Any]) -> Figure:
+    if not options:
+        return drawn_once(draw, name)
+    return draw(RANKINGS[name], latent_dim=3, **({"verdict": verdict_on(name)} | options))
+
+
+def draw_curves(name: str, **options: Any) -> Figure:
+    return draw_with(curves.draw_curves, name, options)
+
+
+def draw_sizes(name: str, **options: Any) -> Figure:
+    return draw_with(sizes.draw_sizes, name, options)
 
 
 def legend_of(figure: Figure) -> list[str]:
@@ -93,16 +105,10 @@ def legend_of(figure: Figure) -> list[str]:
 # Every picture
 
 
+@pytest.mark.parametrize("draw", [draw_curves, draw_sizes])
 @pytest.mark.parametrize("name", RANKINGS)
-def test_nothing_overlaps_or_is_cut_off_in_search(name: str) -> None:
-    figure = draw_search(name, note=NOTE)
-    assert_readable(figure)
-    assert NOTE in words_in(figure)
-
-
-@pytest.mark.parametrize("name", RANKINGS)
-def test_nothing_overlaps_or_is_cut_off_in_configurations(name: str) -> None:
-    figure = draw_configurations(name, note=NOTE)
+def test_nothing_overlaps_or_is_cut_off(name: str, draw: Callable[[str], Figure]) -> None:
+    figure = draw(name)
     assert_readable(figure)
     assert NOTE in words_in(figure)
 
@@ -116,32 +122,28 @@ def test_the_readability_check_sees_overlap_cut_off_and_small_print() -> None:
             assert_readable(figure)
 
 
-@pytest.mark.parametrize("draw", [plots.draw_search, plots.draw_configurations])
+@pytest.mark.parametrize("draw", [curves.draw_curves, sizes.draw_sizes])
 def test_a_search_in_which_all_failed_cannot_be_drawn(draw: Any) -> None:
     configurations = enumerate_configurations([16, 32], 1)
     with pytest.raises(ValueError, match="no configuration finished"):
         draw(make_ranking(configurations, failed=configurations), latent_dim=3, verdict=verdict_on("one"))
 
 
-def test_pictures_are_sharp_small_and_the_same_twice(tmp_path: Path) -> None:
-    ranking, verdict = RANKINGS["19 × 5"], verdict_on("19 × 5")
-    for name in ("a.png", "b.png"):
-        plots.plot_search(ranking, tmp_path / name, latent_dim=3, verdict=verdict)
-    plots.plot_configurations(ranking, tmp_path / "c.png", latent_dim=3, verdict=verdict)
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "c.png"]
-    for path in tmp_path.iterdir():
-        assert_sharp_and_small(path)
+def test_pictures_are_sharp_small_and_the_same_twice() -> None:
+    drawn = png(draw_curves("19 × 5"))
+    assert drawn == png(draw_curves("19 × 5", note=NOTE))
+    assert_sharp_and_small(drawn)
+    assert_sharp_and_small(png(draw_sizes("19 × 5")))
 
 
 def test_drawing_leaves_global_settings_alone() -> None:
     before = dict(mpl.rcParams)
-    draw_search("3 × 1")
+    draw_curves("3 × 1", note=None)
     assert dict(mpl.rcParams) == before
 
 
-@pytest.mark.parametrize("module", ["plots", "history", "verdict", "latent.scatter"])
-def test_importing_plots_does_not_import_pyplot_torch_or_pandas(module: str) -> None:
+@pytest.mark.parametrize("module", ["search_pictures", "latent.scatter"])
+def test_importing_pictures_does_not_import_pyplot_torch_or_pandas(module: str) -> None:
     heavy = "{'matplotlib.pyplot', 'torch', 'pandas', 'scipy'}"
     code = f"import layersearch.pictures.{module}, sys; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
@@ -152,7 +154,7 @@ def test_importing_plots_does_not_import_pyplot_torch_or_pandas(module: str) -> 
 
 def test_search_draws_the_mean_and_one_standard_deviation_of_the_best() -> None:
     ranking = RANKINGS["19 × 5"]
-    axes = draw_search("19 × 5", top=3).axes[0]
+    axes = draw_curves("19 × 5", top=3).axes[0]
     lines = [line.get_ydata() for line in axes.lines if len(np.asarray(line.get_xdata())) == 20]
     assert len(lines) == 3
     np.testing.assert_array_equal(lines[-1], ranking[0].test_curves.mean(axis=0))  # the best is drawn last
@@ -164,7 +166,7 @@ def test_search_draws_the_mean_and_one_standard_deviation_of_the_best() -> None:
 
 
 def test_search_names_the_best_with_loss_and_size() -> None:
-    words = words_in(draw_search("19 × 5"))
+    words = words_in(draw_curves("19 × 5"))
     for c in RANKINGS["19 × 5"][:5]:
         assert (
             f"{list(c.config)}\n{c.final_test_loss:.4f} ± {c.final_test_loss_sd:.4f}\n{c.model_params:,} par" in words
@@ -174,7 +176,7 @@ def test_search_names_the_best_with_loss_and_size() -> None:
 
 
 def test_search_claims_no_spread_for_one_repeat() -> None:
-    figure = draw_search("3 × 1")
+    figure = draw_curves("3 × 1")
     assert "±" not in words_in(figure)
     assert len(figure.axes[0].collections) == 0
 
@@ -184,7 +186,7 @@ def test_search_claims_no_spread_for_one_repeat() -> None:
     [("19 × 5", "log"), ("steep", "log"), ("identical", "linear"), ("one epoch", "linear"), ("zero", "linear")],
 )
 def test_search_takes_a_log_axis_where_the_range_asks_for_it(name: str, scale: str) -> None:
-    figure = draw_search(name)
+    figure = draw_curves(name)
     assert figure.axes[0].get_yscale() == scale
     assert ("log scale" in words_in(figure)) == (scale == "log")
 
@@ -195,7 +197,7 @@ def lowest_of_band(axes: Axes) -> float:
 
 def test_a_band_that_reaches_below_zero_is_cut_at_the_foot_of_the_log_axis() -> None:
     ranking = [make_configuration((64,), [0.001, 0.5, 0.001])]
-    axes = plots.draw_search(ranking, latent_dim=3, verdict=make_verdict(ranking)).axes[0]
+    axes = curves.draw_curves(ranking, latent_dim=3, verdict=make_verdict(ranking)).axes[0]
     assert axes.get_ylim()[0] > 0
     assert lowest_of_band(axes) == axes.get_ylim()[0]
     assert_readable(axes.figure)  # type: ignore[arg-type]
@@ -203,7 +205,7 @@ def test_a_band_that_reaches_below_zero_is_cut_at_the_foot_of_the_log_axis() -> 
 
 def test_a_wide_band_above_zero_is_drawn_to_its_true_edge() -> None:
     ranking = [make_configuration((64,), [0.15, 0.65])]
-    axes = plots.draw_search(ranking, latent_dim=3, verdict=make_verdict(ranking)).axes[0]
+    axes = curves.draw_curves(ranking, latent_dim=3, verdict=make_verdict(ranking)).axes[0]
     mean, sd = ranking[0].final_test_loss, ranking[0].final_test_loss_sd or 0
     assert axes.get_yscale() == "log"
     assert lowest_of_band(axes) == pytest.approx(mean - sd)
@@ -215,7 +217,7 @@ def test_a_wide_band_above_zero_is_drawn_to_its_true_edge() -> None:
 
 def test_every_finished_configuration_is_drawn_where_it_belongs() -> None:
     ranking = RANKINGS["34 × 5, one failed"]
-    figure = draw_configurations("34 × 5, one failed")
+    figure = draw_sizes("34 × 5, one failed")
     drawn = {
         (float(x), float(y))
         for line in figure.axes[0].lines
@@ -227,7 +229,7 @@ def test_every_finished_configuration_is_drawn_where_it_belongs() -> None:
 
 
 def test_depths_differ_in_colour_and_marker() -> None:
-    axes = draw_configurations("deep").axes[0]
+    axes = draw_sizes("deep").axes[0]
     legend = axes.get_legend()
     assert legend is not None
     assert legend.get_window_extent().x0 > axes.get_window_extent().x1  # it hides no point
@@ -247,13 +249,13 @@ def front_line(figure: Figure) -> np.ndarray:
 
 def test_the_pareto_front_is_drawn_as_a_staircase() -> None:
     front = verdict_on("19 × 5").front
-    figure = draw_configurations("19 × 5")
+    figure = draw_sizes("19 × 5")
     corners = front_line(figure)
     assert len(front) > 1
     assert corners[::2].tolist() == [[c.model_params, c.final_test_loss] for c in front]
     assert (np.diff(corners, axis=0) == 0).sum(axis=1).tolist() == [1] * (2 * len(front) - 2)
     assert "Pareto front: no smaller one\nis as good, within the noise" in legend_of(figure)
-    assert "Pareto front: no smaller one\nis as good (as measured)" in legend_of(draw_configurations("3 × 1"))
+    assert "Pareto front: no smaller one\nis as good (as measured)" in legend_of(draw_sizes("3 × 1"))
 
 
 @pytest.mark.parametrize(
@@ -266,13 +268,13 @@ def test_the_pareto_front_is_drawn_as_a_staircase() -> None:
 )
 def test_a_front_of_other_measures_than_size_has_no_staircase(objectives: tuple[str, ...], words: str) -> None:
     verdict = make_verdict(RANKINGS["19 × 5"], objectives=objectives)
-    figure = draw_configurations("19 × 5", verdict=verdict)
+    figure = draw_sizes("19 × 5", verdict=verdict)
     assert len(front_line(figure)) == 0
     assert words in legend_of(figure)
     bold = {
         (x, y)
         for line in figure.axes[0].lines
-        if line.get_marker() in MARKERS and line.get_markeredgewidth() == plots.FRONT_EDGE
+        if line.get_marker() in MARKERS and line.get_markeredgewidth() == sizes.FRONT_EDGE
         for x, y in np.asarray(line.get_xydata()).tolist()
     }
     assert bold == {(c.model_params, c.final_test_loss) for c in verdict.front}
@@ -286,7 +288,7 @@ def band_of(figure: Figure) -> list[float] | None:
 
 def test_the_tied_band_reaches_from_the_lowest_to_the_highest_tied_loss() -> None:
     tied = [c.final_test_loss for c in verdict_on("19 × 5").tied]
-    figure = draw_configurations("19 × 5")
+    figure = draw_sizes("19 × 5")
     assert len(tied) == 3
     assert band_of(figure) == pytest.approx([min(tied), max(tied)], rel=1e-12)
     assert "Tied with the best (95 %):\nthe losses of these 3" in legend_of(figure)
@@ -295,20 +297,20 @@ def test_the_tied_band_reaches_from_the_lowest_to_the_highest_tied_loss() -> Non
 def test_losses_in_the_tied_band_that_are_not_tied_are_counted() -> None:
     tied = verdict_on("19 × 5").tied
     verdict = dataclasses.replace(verdict_on("19 × 5"), tied=(tied[0], tied[2]))
-    words = legend_of(draw_configurations("19 × 5", verdict=verdict))
+    words = legend_of(draw_sizes("19 × 5", verdict=verdict))
     assert "Tied with the best (95 %):\nthe losses of these 2\n(1 in between is not)" in words
 
 
 @pytest.mark.parametrize("name", ["3 × 1", "one"])
 def test_nothing_is_called_tied_or_recommended_where_nothing_is_known_or_to_compare(name: str) -> None:
-    figure = draw_configurations(name)
+    figure = draw_sizes(name)
     assert band_of(figure) is None
     assert "Tied" not in words_in(figure)
     assert "ecommended" not in words_in(figure)
 
 
 def test_the_best_and_the_recommended_are_marked_and_named() -> None:
-    verdict, figure = verdict_on("19 × 5"), draw_configurations("19 × 5")
+    verdict, figure = verdict_on("19 × 5"), draw_sizes("19 × 5")
     rings = {
         line.get_marker(): np.asarray(line.get_xydata()).tolist()
         for line in figure.axes[0].lines
@@ -325,7 +327,7 @@ def test_the_best_and_the_recommended_are_marked_and_named() -> None:
 
 def test_the_best_that_is_recommended_has_one_label() -> None:
     verdict = dataclasses.replace(verdict_on("19 × 5"), recommended=verdict_on("19 × 5").best)
-    words = words_in(draw_configurations("19 × 5", verdict=verdict))
+    words = words_in(draw_sizes("19 × 5", verdict=verdict))
     assert "Best and recommended:\n[64, 64, 64]\n" in words
     assert words.count("parameters\n") + words.endswith("parameters") == 1
 
@@ -334,7 +336,7 @@ def test_the_best_that_is_recommended_has_one_label() -> None:
     "name", ["19 × 5", "34 × 5, one failed", "125 × 2", "400 × 1", "folds", "outlier", "one option", "large losses"]
 )
 def test_no_line_across_the_axes_strikes_a_name_through(name: str) -> None:
-    figure = draw_configurations(name)
+    figure = draw_sizes(name)
     axes = figure.axes[0]
     lines = [*heights_of_baselines(figure), *(band_of(figure) or [])]
     across = [axes.transData.transform((1, height))[1] for height in lines]
@@ -347,12 +349,12 @@ def test_no_line_across_the_axes_strikes_a_name_through(name: str) -> None:
 def test_the_axis_does_not_reach_below_zero_to_make_room_for_a_name() -> None:
     ranking = ranked(*(make_configuration((w,), [loss, 2 * loss]) for w, loss in ((8, 0.3), (16, 0.5), (32, 0.4))))
     verdict = make_verdict(ranking, baselines={"column means": 0.05, "PCA": 0.005})
-    low, high = plots.draw_configurations(ranking, latent_dim=3, verdict=verdict).axes[0].get_ylim()
+    low, high = sizes.draw_sizes(ranking, latent_dim=3, verdict=verdict).axes[0].get_ylim()
     assert low > -0.1 * high
 
 
 def test_sizes_are_not_called_trainable_since_an_encoder_may_be_frozen() -> None:
-    assert "rainable" not in words_in(draw_configurations("3 × 1"))
+    assert "rainable" not in words_in(draw_sizes("3 × 1"))
 
 
 # Baselines, in both
@@ -364,20 +366,20 @@ def heights_of_baselines(figure: Figure) -> list[float]:
 
 
 def test_baselines_near_the_axis_are_lines_and_far_ones_words() -> None:
-    figure = draw_configurations("19 × 5")
+    figure = draw_sizes("19 × 5")
     assert heights_of_baselines(figure) == pytest.approx([BASELINES["PCA"]])
     assert legend_of(figure)[-2:] == ["PCA, 3 components: 0.0406", "Column means: 0.0770\n(above the axis)"]
     assert figure.axes[0].get_ylim()[1] < BASELINES["column means"]
 
     far = make_verdict(RANKINGS["19 × 5"], baselines={"column means": 0.07, "PCA": 0.001})
-    figure = draw_configurations("19 × 5", verdict=far)
+    figure = draw_sizes("19 × 5", verdict=far)
     assert heights_of_baselines(figure) == pytest.approx([0.07])
     assert figure.axes[0].get_ylim()[1] > 0.07
     assert legend_of(figure)[-1] == "PCA, 3 components: 0.00100\n(below the axis)"
 
 
 def test_baselines_cross_the_curves_under_their_names() -> None:
-    figure = draw_search("19 × 5")
+    figure = draw_curves("19 × 5")
     assert heights_of_baselines(figure) == pytest.approx(list(BASELINES.values()))
     assert "Column means\n0.0770" in words_in(figure)
     assert "PCA, 3 components\n0.0406" in words_in(figure)
@@ -387,7 +389,7 @@ def test_baselines_cross_the_curves_under_their_names() -> None:
 
 def test_a_baseline_far_from_the_curves_is_left_to_the_caption() -> None:
     verdict = make_verdict(RANKINGS["19 × 5"], baselines={"column means": 3.0, "PCA": 0.0})
-    figure = draw_search("19 × 5", verdict=verdict)
+    figure = draw_curves("19 × 5", verdict=verdict)
     assert heights_of_baselines(figure) == []
     assert "\nColumn means: 3.0000 (above the axis)\nPCA, 3 components: 0.0000 (below the axis)" in words_in(figure)
     assert_readable(figure)
@@ -398,7 +400,7 @@ def test_a_baseline_far_from_the_curves_is_left_to_the_caption() -> None:
 
 def test_with_folds_the_band_is_their_spread() -> None:
     ranking = RANKINGS["folds"]
-    figure = draw_search("folds", top=1)
+    figure = draw_curves("folds", top=1)
     by_fold = ranking[0].test_curves.reshape(3, 5, 20).mean(axis=0)  # [K, E], each a mean over its repeats
     band = np.asarray(figure.axes[0].collections[-1].get_paths()[0].vertices)
     at_end = band[band[:, 0] == 20, 1]
@@ -410,7 +412,7 @@ def test_with_folds_the_band_is_their_spread() -> None:
     assert f"{list(ranking[0].config)}\n{mean:.4f}\n" in words  # no second spread beside the band's
 
 
-@pytest.mark.parametrize("draw", [draw_search, draw_configurations])
+@pytest.mark.parametrize("draw", [draw_curves, draw_sizes])
 def test_with_folds_the_loss_is_cross_validated(draw: Any) -> None:
     words = words_in(draw("folds"))
     assert "Cross-validated loss" in words
@@ -419,9 +421,9 @@ def test_with_folds_the_loss_is_cross_validated(draw: Any) -> None:
 
 
 def test_what_a_point_stands_for_is_true_with_folds() -> None:
-    words = words_in(draw_configurations("folds"))
+    words = words_in(draw_sizes("folds"))
     assert "Point: mean over 5 folds × 3 repeats; bar: ± 1 standard deviation over the repeats" in words
-    assert "Point: mean over 3 folds\n" in words_in(draw_configurations("folds, once"))
+    assert "Point: mean over 3 folds\n" in words_in(draw_sizes("folds, once"))
 
 
 # All configurations, crowded or with outliers
@@ -429,7 +431,7 @@ def test_what_a_point_stands_for_is_true_with_folds() -> None:
 
 def test_error_bars_are_thinned_out_when_crowded() -> None:
     def bars(name: str) -> tuple[int, str]:
-        figure = draw_configurations(name)
+        figure = draw_sizes(name)
         drawn = [c for c in figure.axes[0].collections if isinstance(c, LineCollection)]
         return sum(len(c.get_segments()) for c in drawn), words_in(figure)
 
@@ -441,7 +443,7 @@ def test_error_bars_are_thinned_out_when_crowded() -> None:
 
 
 def test_an_outlier_is_set_apart_and_does_not_squash_the_rest() -> None:
-    figure = draw_configurations("outlier")
+    figure = draw_sizes("outlier")
     assert figure.axes[0].get_ylim()[1] < 0.06
     assert "Off the scale: 1\n(loss up to 0.9100)" in words_in(figure)
     heights = [np.asarray(line.get_ydata()) for line in figure.axes[0].lines if line.get_marker() in MARKERS]
@@ -450,13 +452,13 @@ def test_an_outlier_is_set_apart_and_does_not_squash_the_rest() -> None:
 
 def test_no_loss_below_zero_is_marked_on_the_axis() -> None:
     ranking = [make_configuration((64,), [0.0, 0.04]), make_configuration((32,), [0.03, 0.05])]
-    axes = plots.draw_configurations(ranking, latent_dim=3, verdict=make_verdict(ranking)).axes[0]
+    axes = sizes.draw_sizes(ranking, latent_dim=3, verdict=make_verdict(ranking)).axes[0]
     assert axes.get_ylim()[0] < 0
     assert min(axes.get_yticks()) >= 0
 
 
 def test_the_best_is_named_without_hiding_a_point() -> None:
-    figure = draw_configurations("34 × 5, one failed")
+    figure = draw_sizes("34 × 5, one failed")
     axes = figure.axes[0]
     best = RANKINGS["34 × 5, one failed"][0]
     label, box = next((text, box) for text, box in texts_of(figure).items() if text.get_text().startswith("Best: "))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from pictures import NOTE, assert_readable, words_in
 
-from layersearch.pictures import plots
-from layersearch.pictures import verdict as verdict_plot
+from layersearch.pictures import curves, sizes, verdict
 from layersearch.pictures.style import COLOURS, MARKERS
 from layersearch.space.configurations import Space, enumerate_configurations
 from layersearch.space.naming import hidden_layers
@@ -44,18 +44,21 @@ def verdict_on(name: str) -> Verdict:
     return make_verdict(RANKINGS[name])
 
 
-def draw(module_draw: Any, name: str, **options: Any) -> Figure:
-    figure = module_draw(ranking=RANKINGS[name], latent_dim=3, verdict=verdict_on(name), **options)
-    assert isinstance(figure, Figure)
-    return figure
+@functools.cache
+def draw(
+    module_draw: Callable[..., Figure], name: str, space_size: int | None = None, note: str | None = None
+) -> Figure:
+    """Returns the picture of a ranking; the tests share it, so none may change it."""
+    known: dict[str, Any] = {"ranking": RANKINGS[name], "verdict": verdict_on(name)}
+    return module_draw(latent_dim=3, space_size=space_size, note=note, **known)
 
 
-draw_search = functools.partial(draw, plots.draw_search)
-draw_configurations = functools.partial(draw, plots.draw_configurations)
-draw_verdict = functools.partial(draw, verdict_plot.draw_verdict)
+draw_curves = functools.partial(draw, curves.draw_curves)
+draw_sizes = functools.partial(draw, sizes.draw_sizes)
+draw_verdict = functools.partial(draw, verdict.draw_verdict)
 
 
-@pytest.mark.parametrize("drawn", [draw_search, draw_configurations, draw_verdict], ids=["search", "sizes", "verdict"])
+@pytest.mark.parametrize("drawn", [draw_curves, draw_sizes, draw_verdict], ids=["search", "sizes", "verdict"])
 @pytest.mark.parametrize("name", RANKINGS)
 def test_nothing_overlaps_or_is_cut_off(name: str, drawn: Any) -> None:
     figure = drawn(name, note=NOTE, space_size=1_234_567)
@@ -70,7 +73,7 @@ def grey_lines(figure: Figure) -> list[np.ndarray]:
 
 
 def test_what_was_dropped_is_grey_as_far_as_it_came_and_counted() -> None:
-    ranking, figure = RANKINGS["halving"], draw_search("halving")
+    ranking, figure = RANKINGS["halving"], draw_curves("halving")
     dropped = [c for c in ranking if c.drop]
     lines = grey_lines(figure)
     assert len(lines) == len(dropped) == 120
@@ -83,21 +86,21 @@ def test_what_was_dropped_is_grey_as_far_as_it_came_and_counted() -> None:
     assert "the 5 trained to the end (of 125)" in words
     assert figure.axes[0].get_xscale() == "log"
     assert figure.axes[0].get_xticks().tolist() == [1, 2, 6, 20]  # 18 would touch 20
-    assert grey_lines(draw_search("19")) == []
-    assert "rey" not in words_in(draw_search("19"))
+    assert grey_lines(draw_curves("19")) == []
+    assert "rey" not in words_in(draw_curves("19"))
 
 
 def test_of_thousands_dropped_some_are_drawn_and_the_picture_says_so() -> None:
     ranking = halve(make_ranking(MANY[:1000], repeats=1, epochs=3), [2], 250)
-    figure = plots.draw_search(ranking, latent_dim=3, verdict=make_verdict(ranking))
+    figure = curves.draw_curves(ranking, latent_dim=3, verdict=make_verdict(ranking))
     drawn = len(grey_lines(figure))
-    assert 200 <= drawn <= plots.DROPPED_DRAWN
+    assert 200 <= drawn <= curves.DROPPED_DRAWN
     assert f"996 dropped early: 996 after epoch 2; {drawn} are drawn" in " ".join(words_in(figure).split())
     assert_readable(figure)
 
 
 def test_a_circle_marks_where_training_stopped() -> None:
-    ranking, figure = RANKINGS["stopped"], draw_search("stopped")
+    ranking, figure = RANKINGS["stopped"], draw_curves("stopped")
     circles = {
         str(line.get_markeredgecolor()): np.asarray(line.get_xydata())[0]
         for line in figure.axes[0].lines
@@ -114,12 +117,12 @@ def test_a_circle_marks_where_training_stopped() -> None:
     ends = {len(np.asarray(line.get_xdata())) for line in figure.axes[0].lines if line.get_linewidth() in (1.4, 2.0)}
     assert {10, 13, 16} <= ends  # as far as the longest of the 5
     assert "Circle: where its trainings ended, on average" in words_in(figure)
-    assert "Circle: where it ended." in words_in(draw_search("stopped, once"))
-    assert "Circle" not in words_in(draw_search("19"))
+    assert "Circle: where it ended." in words_in(draw_curves("stopped, once"))
+    assert "Circle" not in words_in(draw_curves("19"))
 
 
 def test_a_line_that_ends_early_goes_on_at_the_loss_of_the_weights_kept() -> None:
-    figure, c = draw_search("stopped"), RANKINGS["stopped"][0]
+    figure, c = draw_curves("stopped"), RANKINGS["stopped"][0]
     axes = figure.axes[0]
     to_data = axes.transAxes + axes.transData.inverted()
     leaders = [line for line in axes.lines if line.get_linewidth() == 0.7 and line.get_color() == COLOURS[0]]
@@ -149,7 +152,7 @@ def test_a_line_that_ends_early_goes_on_at_the_loss_of_the_weights_kept() -> Non
 def test_survivors_are_not_taken_for_everything(
     name: str, space_size: int | None, title: str, left_out: str | None
 ) -> None:
-    figure = draw_configurations(name, space_size=space_size)
+    figure = draw_sizes(name, space_size=space_size)
     assert_readable(figure)
     assert title in words_in(figure)
     assert (left_out or "") in words_in(figure)
@@ -168,12 +171,12 @@ def test_survivors_are_not_taken_for_everything(
     ],
 )
 def test_the_curves_say_of_how_many_they_are(name: str, space_size: int | None, title: str) -> None:
-    assert f"Test loss by epoch: {title}, latent size 3" in words_in(draw_search(name, space_size=space_size))
+    assert f"Test loss by epoch: {title}, latent size 3" in words_in(draw_curves(name, space_size=space_size))
 
 
 def test_pairs_are_told_apart_by_all_their_layers() -> None:
     ranking = [c for c in RANKINGS["pairs"] if c.failure is None]
-    figure = draw_configurations("pairs")
+    figure = draw_sizes("pairs")
     depths = sorted({hidden_layers(c.config) for c in ranking})
     assert {len(c.config[0]) + len(c.config[1]) for c in ranking if isinstance(c.config[0], tuple)} <= set(depths)
     words = words_in(figure).split("\n")

@@ -11,17 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontEntry, fontManager
 from matplotlib.transforms import Bbox
 
-from layersearch.pictures.latent.marks import text_width
-from layersearch.pictures.style import (
-    DPI,
-    font_families,
-    free_box,
-    loss_ceiling,
-    make_room,
-    set_scale,
-    spread_out,
-    survey,
-)
+from layersearch.pictures.latent.page import text_width
+from layersearch.pictures.loss_axis import loss_ceiling, make_room
+from layersearch.pictures.placing import free_box, spread_out
+from layersearch.pictures.style import DPI, font_families, set_scale
+from layersearch.pictures.survey import survey
 from layersearch.space.configurations import Configuration, Variant, enumerate_configurations
 from layersearch.space.naming import LONGEST_NAME, name_in_words, short_name, short_options_note
 
