@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 import numpy as np
 import torch
@@ -36,6 +36,13 @@ if TYPE_CHECKING:
 LAYER_NORM_EPS = 1e-6
 PYTORCH_MARKS = (b"PK", b"\x80")  # how its files begin: archives, and pickles of versions before 1.6
 SAVE_AGAIN = "run the search again with --save_models"
+
+
+class Normalizations(TypedDict, total=False):
+    """The keyword arguments that choose normalizations, "layer" (LayerNorm, the default) or "none"."""
+
+    normalization: str  # of the hidden layers
+    input_normalization: str  # of the input
 
 
 class DynamicAutoencoder(nn.Module):
@@ -65,21 +72,23 @@ class DynamicAutoencoder(nn.Module):
         dropout: float = 0.1,
         *,
         decoder_dims: Sequence[int] | None = None,
-        normalization: str = "layer",
-        input_normalization: str = "layer",
         generator: torch.Generator | None = None,
+        **normalizations: Unpack[Normalizations],
     ) -> None:
         super().__init__()
+        if unknown := normalizations.keys() - Normalizations.__annotations__:
+            raise TypeError(f"unexpected keyword arguments {sorted(unknown)}")
         self.input_dim = input_dim
         self.latent_dim = latent_dim
         self.hidden_dims = list(hidden_dims)
         self.decoder_dims = self.hidden_dims[::-1] if decoder_dims is None else list(decoder_dims)
         self.dropout = dropout
-        self.normalization, self.input_normalization = normalization, input_normalization
+        self.normalization = normalizations.get("normalization", "layer")
+        self.input_normalization = normalizations.get("input_normalization", "layer")
         self.is_frozen = False  # the encoder; see `freeze_encoder`
-        self.input_norm = _norm(input_normalization, input_dim)
-        self.encoder = _layers([input_dim, *self.hidden_dims, latent_dim], dropout, normalization)
-        self.decoder = _layers([latent_dim, *self.decoder_dims, input_dim], dropout, normalization)
+        self.input_norm = _norm(self.input_normalization, input_dim)
+        self.encoder = _layers([input_dim, *self.hidden_dims, latent_dim], dropout, self.normalization)
+        self.decoder = _layers([latent_dim, *self.decoder_dims, input_dim], dropout, self.normalization)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight, generator=generator)

@@ -31,8 +31,8 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402 - the project's modules lie one folder up
 
 from dataset import COPUSDataset, fit_scaling  # noqa: E402
-from layersearch.engines.lifecycle import SplitTable, TrainingSettings  # noqa: E402
-from layersearch.engines.training import make_trainer, try_out  # noqa: E402
+from layersearch.engines.dispatch import make_trainer, try_out  # noqa: E402
+from layersearch.engines.settings import SplitTable, TrainingSettings  # noqa: E402
 from layersearch.engines.workers import available_cores, run_trials  # noqa: E402
 from layersearch.journal.identity import describe_environment  # noqa: E402
 from layersearch.space.configurations import Trial, count_parameters, enumerate_configurations, plan_trials  # noqa: E402

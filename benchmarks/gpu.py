@@ -27,10 +27,11 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402 - the project's modules lie one folder up
 from engines import SETTINGS, load_table, spread  # noqa: E402
 
-from layersearch.engines.lifecycle import SplitTable, TrainingSettings  # noqa: E402
+from layersearch.engines.dispatch import try_out  # noqa: E402
+from layersearch.engines.settings import SplitTable, TrainingSettings  # noqa: E402
 from layersearch.engines.stack.engine import check  # noqa: E402
 from layersearch.engines.stack.plan import plan_stacks, room_for  # noqa: E402
-from layersearch.engines.training import Training, try_out  # noqa: E402
+from layersearch.engines.training import Training  # noqa: E402
 from layersearch.engines.workers import available_cores  # noqa: E402
 from layersearch.journal.identity import describe_environment  # noqa: E402
 from layersearch.space.configurations import Space, Trial, plan_trials  # noqa: E402

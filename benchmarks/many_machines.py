@@ -25,7 +25,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -37,9 +36,10 @@ import torch  # noqa: E402
 from engines import SETTINGS, load_table, spread  # noqa: E402
 
 from layersearch.engines import machines  # noqa: E402
-from layersearch.engines.lifecycle import nominal_seconds  # noqa: E402
+from layersearch.engines.dispatch import make_trainer, try_out  # noqa: E402
 from layersearch.engines.machines import batch_seconds  # noqa: E402
-from layersearch.engines.training import Training, make_trainer, try_out  # noqa: E402
+from layersearch.engines.settings import nominal_seconds  # noqa: E402
+from layersearch.engines.training import Training  # noqa: E402
 from layersearch.engines.workers import available_cores  # noqa: E402
 from layersearch.journal.identity import describe_environment, machine_identity  # noqa: E402
 from layersearch.journal.journal import Key, open_journal  # noqa: E402
@@ -111,9 +111,8 @@ def driver_costs(data_path: Path, runs: int) -> tuple[float, float]:
 
     per_task: dict[int, list[float]] = {n: [] for n in BATCHES}
     with cluster(available_cores()) as address:
-        arguments = SimpleNamespace(distributed="ray", ray_address=address, threads=0)
         identity = machine_identity(try_out("compiled"), torch.device("cpu"), "compiled")
-        with machines.connected(arguments, identity, lambda: False) as connected:  # type: ignore[arg-type]
+        with machines.connected(address, 0, identity, lambda: False) as connected:
             assert connected
             connected._run_batch = ray.remote(num_cpus=1)(pretend)
             for n in (BATCHES[0], *BATCHES * runs):

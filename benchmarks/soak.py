@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402 - the project's modules lie one folder up
 
-from layersearch.engines.training import try_out  # noqa: E402
+from layersearch.engines.dispatch import try_out  # noqa: E402
 from layersearch.engines.workers import available_cores  # noqa: E402
 from layersearch.files import DRAFTS, HOLDER  # noqa: E402
 from layersearch.journal.identity import describe_environment  # noqa: E402

@@ -36,8 +36,8 @@ from torch import Tensor
 
 from layersearch.command.faults import LARGEST_ENSEMBLE
 from layersearch.console import Console
-from layersearch.engines.lifecycle import build_model
-from layersearch.engines.training import Training, trained_model
+from layersearch.engines.lifecycle import build_model, trained_model
+from layersearch.engines.training import Training
 from layersearch.latent.encoding import encode_scaled, error_quantiles, in_blocks
 from layersearch.randomness import stream_key
 from layersearch.report.results import config_entry

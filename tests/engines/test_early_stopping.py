@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from layersearch.engines.lifecycle import InMemory, SplitTable, TrainingSettings
-from layersearch.engines.training import Training, make_trainer, trained_model
+from layersearch.engines.dispatch import make_trainer
+from layersearch.engines.lifecycle import InMemory, trained_model
+from layersearch.engines.settings import SplitTable, TrainingSettings
+from layersearch.engines.training import Training
 from layersearch.space.configurations import Trial, TrialResult
 from losses import sparse_aware_loss
 

@@ -14,7 +14,6 @@ from parity import KINK, Step, assert_same_step, closest_to_kink, gradient_of, t
 
 from layersearch.engines.kernel import jit
 from layersearch.engines.kernel import step as kernel
-from layersearch.engines.lifecycle import TrainingSettings
 from layersearch.engines.reference import (
     dropout_masks,
     forward_with_masks,
@@ -23,6 +22,7 @@ from layersearch.engines.reference import (
     reference_step,
     set_moments,
 )
+from layersearch.engines.settings import TrainingSettings
 from layersearch.randomness import dropout_threshold
 from layersearch.space.configurations import NORMALIZATIONS, Configuration, decoder_dims, encoder_dims
 from losses import sparse_aware_loss

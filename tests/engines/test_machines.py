@@ -29,8 +29,9 @@ from strategy_runs import arguments_for
 
 from layersearch.command.values import SAMPLE_PATH
 from layersearch.engines import machines
-from layersearch.engines.lifecycle import InMemory, SplitTable, TrainingSettings, first_state
+from layersearch.engines.lifecycle import InMemory, first_state
 from layersearch.engines.machines import REMEDIES, Machines, Plan, batch_seconds, difference
+from layersearch.engines.settings import SplitTable, TrainingSettings
 from layersearch.journal import identity as environment
 from layersearch.journal.checkpoints import Checkpoints
 from layersearch.journal.identity import machine_identity

@@ -11,8 +11,8 @@ import torch
 from parity import KINK, Step, assert_same_step, closest_to_kink, gradient_of, tolerance_for
 from stacks import Case, Made, decay_of, make_stack, rate_of, state_of
 
-from layersearch.engines.lifecycle import TrainingSettings
 from layersearch.engines.reference import dropout_masks, get_moments, make_optimizer, reference_step, set_moments
+from layersearch.engines.settings import TrainingSettings
 from layersearch.engines.stack.engine import evaluate
 from layersearch.engines.stack.plan import ALIGNED
 from layersearch.engines.stack.step import AT_REST, dropout_layers, repeatable

@@ -23,8 +23,9 @@ from layersearch.console import Console
 from layersearch.engines import choice as engine_choice
 from layersearch.engines import lifecycle, training
 from layersearch.engines.choice import choose_engine
-from layersearch.engines.lifecycle import InMemory, SplitTable, TrainingSettings
+from layersearch.engines.lifecycle import InMemory
 from layersearch.engines.reference import reference_trainer
+from layersearch.engines.settings import SplitTable, TrainingSettings
 from layersearch.engines.stack import step as stack_step
 from layersearch.engines.stack.engine import (
     CHECK_TOLERANCE,

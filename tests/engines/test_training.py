@@ -13,13 +13,13 @@ import torch
 from made_tables import low_rank_table
 from trainings import ENGINES, SETTINGS, TRIALS, by_trial, same_bits
 
-from layersearch.engines import compiled, lifecycle, reference
+from layersearch.engines import compiled, lifecycle
 from layersearch.engines.compiled import compiled_trainer
+from layersearch.engines.dispatch import make_trainer
 from layersearch.engines.kernel import step as kernel
-from layersearch.engines.lifecycle import SplitTable, TrainingSettings, nominal_seconds, stream_name
-from layersearch.engines.reference import one_torch_thread, reference_trainer
-from layersearch.engines.stack import engine as stacked
-from layersearch.engines.training import encode_table, make_trainer, trained_model
+from layersearch.engines.lifecycle import stream_name, trained_model
+from layersearch.engines.reference import encode_table, one_torch_thread, reference_trainer
+from layersearch.engines.settings import SplitTable, TrainingSettings, nominal_seconds
 from layersearch.engines.weights import Start, start_from
 from layersearch.engines.workers import run_trials
 from layersearch.randomness import batch_order
@@ -350,8 +350,7 @@ def test_a_diverging_trial_fails_at_its_epoch_and_disturbs_no_other(
         parameters = start(trial, layers, settings)
         return np.full_like(parameters, np.inf) if trial == TRIALS[2] else parameters
 
-    for module in (reference, stacked):
-        monkeypatch.setattr(module, "build_model", build_broken)
+    monkeypatch.setattr(lifecycle, "build_model", build_broken)
     monkeypatch.setattr(compiled, "first_parameters", start_broken)
     threads = 2 if engine == "compiled" else 1
     results = by_trial(list(run_trials(TRIALS, make_trainer(engine, {None: table}, SETTINGS), threads)))

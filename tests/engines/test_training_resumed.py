@@ -21,9 +21,10 @@ from trainings import ENGINES, SETTINGS, TRIALS, by_trial, same_bits
 
 from layersearch.engines import compiled, lifecycle, reference, training
 from layersearch.engines.compiled import compiled_trainer
+from layersearch.engines.dispatch import make_trainer
 from layersearch.engines.kernel import step as kernel
-from layersearch.engines.lifecycle import SplitTable, nominal_seconds
-from layersearch.engines.training import Training, make_trainer
+from layersearch.engines.settings import SplitTable, nominal_seconds
+from layersearch.engines.training import Training
 from layersearch.engines.workers import run_trials
 from layersearch.journal.journal import Key
 from layersearch.space.configurations import Trial, TrialResult, TrialState

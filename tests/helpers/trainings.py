@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from layersearch.engines.lifecycle import TrainingSettings
+from layersearch.engines.settings import TrainingSettings
 from layersearch.space.configurations import Trial, TrialResult
 
 SETTINGS = TrainingSettings(

@@ -23,23 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from layersearch.engines.lifecycle import (
-    Checkpoints,
-    Clock,
-    InMemory,
-    SplitTable,
-    TrainingSettings,
-    build_model,
-    diverged_result,
-    finished_result,
-    first_state,
-    is_exhausted,
-    note_validation,
-    paused_result,
-    settings_of,
-    stream_name,
-)
+from layersearch.engines import lifecycle
+from layersearch.engines.lifecycle import Checkpoints, Clock, InMemory
 from layersearch.engines.reference import forward_with_masks, one_torch_thread, reference_trainer
+from layersearch.engines.settings import SplitTable, TrainingSettings, settings_of
 from layersearch.engines.stack.model import StackedAutoencoder, stack
 from layersearch.engines.stack.plan import EVALUATED_ROWS, Room, plan_stacks, room_of
 from layersearch.engines.stack.step import AT_REST, StackStep, Stream, adamw_rates, pad_targets, repeatable
@@ -121,15 +108,14 @@ class _StackRun:
         room: Room,
     ) -> None:
         self.table, self.settings, self.checkpoints = table, settings, checkpoints
-        self.end = min(settings.epochs, settings.pause_after or settings.epochs)
         self.clock = Clock()
         device = table.values.device
         self.running: dict[int, _Member] = {}
         models: list[DynamicAutoencoder | None] = [None] * room.members
         for place, trial in enumerate(trials):
             if trial:
-                models[place] = model = build_model(trial, table.input_dim, settings)
-                state = checkpoints.load(trial) or first_state(flatten(model), settings)
+                models[place] = model = lifecycle.build_model(trial, table.input_dim, settings)
+                state = checkpoints.load(trial) or lifecycle.first_state(flatten(model), settings)
                 load_flat(model, state.parameters)
                 self.running[place] = _Member(trial, place, state)
         self.stacked = stack(models, room.width, device)
@@ -151,7 +137,8 @@ class _StackRun:
         stream_of = [0] * n_members
         for member in self.running.values():
             order, dropout = (
-                stream_key(self.settings.seed, *stream_name(what, member.trial)) for what in ("order", "dropout")
+                stream_key(self.settings.seed, *lifecycle.stream_name(what, member.trial))
+                for what in ("order", "dropout")
             )
             p = settings_of(member.trial, self.settings).dropout
             stream = Stream(order, dropout, member.state.epoch, p)
@@ -173,7 +160,7 @@ class _StackRun:
             state.train_losses[state.epoch], state.test_losses[state.epoch] = train_loss, test_loss
             state.seconds += seconds
             if not np.isfinite([train_loss, test_loss]).all():
-                failed.append(diverged_result(member.trial, state))
+                failed.append(lifecycle.diverged_result(member.trial, state))
                 del self.running[member.place]
                 continue
             state.epoch += 1
@@ -181,7 +168,7 @@ class _StackRun:
             parameters = self.stacked.flat.cpu().numpy()
             for member in self.running.values():
                 own = self.stacked.own(parameters, member.place)
-                note_validation(member.state, float(losses[2, member.place]), own, self.settings)
+                lifecycle.note_validation(member.state, float(losses[2, member.place]), own, self.settings)
         ended = failed + self.settle()
         if self.running and self.clock.is_due():
             self._bring_up_to_date(list(self.running.values()))
@@ -217,20 +204,19 @@ class _StackRun:
 
     def settle(self) -> list[TrialResult]:
         """The results of those that have come to their end, or to where they pause."""
-        ended = [m for m in self.running.values() if m.state.epoch >= self.end or is_exhausted(m.state, self.settings)]
+        ended = [member for member in self.running.values() if not lifecycle.goes_on(member.state, self.settings)]
         for member in ended:
             del self.running[member.place]
-        paused = [member for member in ended if self._pauses(member.state)]
-        finished = [member for member in ended if not self._pauses(member.state)]
+        paused = [member for member in ended if lifecycle.pauses(member.state, self.settings)]
+        finished = [member for member in ended if not lifecycle.pauses(member.state, self.settings)]
         self._bring_up_to_date(paused)
         return [
-            *(paused_result(member.trial, member.state, self.end, self.checkpoints) for member in paused),
+            *(
+                lifecycle.paused_result(member.trial, member.state, self.settings, self.checkpoints)
+                for member in paused
+            ),
             *self._finish(finished),
         ]
-
-    def _pauses(self, state: TrialState) -> bool:
-        has_stopped = state.epoch <= self.end and is_exhausted(state, self.settings)
-        return self.end < self.settings.epochs and not has_stopped
 
     def _finish(self, members: Sequence[_Member]) -> Iterator[TrialResult]:
         """The results of members that are done, of their best weights where they stop early."""
@@ -247,7 +233,7 @@ class _StackRun:
         seconds = self.clock.lap() / len(members)
         for member in members:
             state, place = member.state, member.place
-            yield finished_result(
+            yield lifecycle.finished_result(
                 member.trial,
                 state,
                 final_train_loss=float(self.train.losses(train_totals[place])),
