@@ -30,7 +30,7 @@ def cell_weights(target: Tensor) -> Tensor:
     """Returns each cell's weight in the loss: [..., B, F] -> [..., B, F], adding up to 1 over each batch."""
     observed = ~target.isnan()
     nonzero = (target != 0) & observed
-    n_observed, n_nonzero = (cells.sum((-2, -1), keepdim=True) for cells in (observed, nonzero))
+    n_observed, n_nonzero = (cells.sum((-2, -1), keepdim=True) for cells in (observed, nonzero))  # [..., 1, 1]
     share = torch.where(n_nonzero > 0, ALL_WEIGHT, 1.0)
     return observed * (share / n_observed.clamp(min=1)) + nonzero * (NONZERO_WEIGHT / n_nonzero.clamp(min=1))
 
@@ -46,7 +46,7 @@ def squared_error_sums(reconstruction: Tensor, target: Tensor) -> Tensor:
         [..., N, 2].
     """
     squared_error = torch.where(target.isnan(), 0.0, reconstruction - target).square()
-    return torch.stack([(squared_error * (target != 0)).sum(-1), squared_error.sum(-1)], dim=-1)
+    return torch.stack([(squared_error * (target != 0)).sum(-1), squared_error.sum(-1)], dim=-1)  # [..., N, 2]
 
 
 def loss_of_sums(sums: Tensor, target: Tensor) -> float:

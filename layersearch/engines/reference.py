@@ -121,7 +121,7 @@ def get_moments(optimizer: torch.optim.Optimizer) -> np.ndarray:
         torch.cat([(state[p][name] if state[p] else torch.zeros_like(p)).ravel() for p in parameters])
         for name in MOMENTS
     ]
-    return torch.stack(moments).detach().cpu().numpy()
+    return torch.stack(moments).detach().cpu().numpy()  # [P] each -> [2, P]
 
 
 def set_moments(optimizer: torch.optim.Optimizer, moments: np.ndarray, step: int) -> None:
@@ -210,7 +210,7 @@ def _evaluate(model: DynamicAutoencoder, targets: Tensor) -> Tensor:
         squared_error_sums(model(target.nan_to_num(nan=0.0))[0], target) for target in targets.split(ROWS_AT_A_TIME)
     ]
     model.train()
-    return torch.cat(sums)
+    return torch.cat(sums)  # [N, 2]
 
 
 _alone = threading.RLock()

@@ -1,4 +1,4 @@
-"""Short trainings, and whether two of their results are the same bit for bit.
+"""Short trainings, and whether two of their results have the same bits.
 
 assert same_bits(make_trainer(engine, {None: table}, SETTINGS)(TRIALS[0]), result)
 """

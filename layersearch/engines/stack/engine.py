@@ -189,7 +189,7 @@ class _StackRun:
         parts = [self.test, self.validation] if self.validation else [self.test]
         totals = torch.stack([add_up(self.stacked, part.targets) for part in parts])  # [parts, M, 2]
         read = torch.cat([self.step.loss_sums.unsqueeze(0), totals.movedim(-1, 1).flatten(0, 1)]).cpu().numpy()
-        scored = read[1:].reshape(len(parts), 2, -1).transpose(0, 2, 1)
+        scored = read[1:].reshape(len(parts), 2, -1).transpose(0, 2, 1)  # [2 parts, M] -> [parts, M, 2]
         return np.stack([read[0] / self.step.n_steps, *map(_Part.losses, parts, scored)])
 
     def _rates(self) -> np.ndarray:
@@ -267,7 +267,7 @@ def add_up(stacked: StackedAutoencoder, targets: Tensor) -> Tensor:
     """Returns every member's sums of squared errors over all rows, in float64, [M, 2]."""
     totals = torch.zeros(len(stacked.members), 2, dtype=torch.float64, device=targets.device)
     for target in targets.split(EVALUATED_ROWS):
-        totals += _errors(stacked, target).double().sum(1)
+        totals += _errors(stacked, target).double().sum(1)  # [M, B, 2] -> [M, 2]
     return totals
 
 

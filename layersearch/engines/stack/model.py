@@ -150,9 +150,7 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the layer's output, [M, B, H_in] -> [M, B, H_out]."""
-        return torch.baddbmm(
-            self.bias.unsqueeze(1), x, self.weight.mT
-        )  # [M, 1, H_out] + [M, B, H_in] @ [M, H_in, H_out]
+        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)  # [M, B, H_in] @ [M, H_in, H_out]
 
 
 class StackedLayerNorm(nn.Module):
