@@ -131,7 +131,7 @@ def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints:
                 lifecycle.note_validation(state, loss, state.parameters, settings)
             if state.epoch < settings.end and clock.is_due():
                 checkpoints.save(trial, state)
-        if lifecycle.pauses(state, settings):
+        if lifecycle.has_paused(state, settings):
             return lifecycle.paused_result(trial, state, settings, checkpoints)
         parameters = state.parameters if state.best_parameters is None else state.best_parameters
         kernel.evaluate(parameters, layers, work, data, scored, errors)

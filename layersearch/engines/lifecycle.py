@@ -18,14 +18,7 @@ import torch
 
 from layersearch.engines.settings import SplitTable, TrainingSettings, settings_of
 from layersearch.randomness import torch_generator
-from layersearch.space.configurations import (
-    Trial,
-    TrialResult,
-    TrialState,
-    decoder_dims,
-    encoder_dims,
-    layers_of,
-)
+from layersearch.space.configurations import Trial, TrialResult, TrialState, decoder_dims, encoder_dims, layers_of
 from models import DynamicAutoencoder, load_flat
 
 Trainer = Callable[[Trial], TrialResult]
@@ -157,7 +150,7 @@ def goes_on(state: TrialState, settings: TrainingSettings) -> bool:
     return state.epoch < settings.end and not _is_exhausted(state, settings)
 
 
-def pauses(state: TrialState, settings: TrainingSettings) -> bool:
+def has_paused(state: TrialState, settings: TrainingSettings) -> bool:
     """Whether a training that does not go on has paused, and is neither finished nor stopped early by then."""
     has_stopped = state.epoch <= settings.end and _is_exhausted(state, settings)
     return settings.end < settings.epochs and not has_stopped

@@ -162,13 +162,7 @@ def _listens(address: str) -> bool:
 
 
 class Machines:
-    """The cluster that this process is connected to.
-
-    Args:
-        ray: the module.
-        limit: most trainings at a time; 0 for as many as the cluster has cores.
-        identity: what a machine must share with this one.
-    """
+    """The cluster that this process is connected to; the arguments are those of `connected`."""
 
     def __init__(self, ray: Any, limit: int, identity: Identity) -> None:
         self.is_lost = False
@@ -297,15 +291,11 @@ class Machines:
 
 
 def batch_seconds(left: float, n_cores: int) -> float:
-    """Returns how many seconds of estimated work the next batch should hold.
+    """Returns how many seconds of estimated work the next batch should hold, of those that are `left`.
 
     That is about `BATCH_SECONDS`, and less towards the end so that all cores finish together. It is more where this
     process could not hand out batches of that size fast enough to keep `n_cores` busy, but never so much that handing
     out the remaining batches takes less time than working through one of them.
-
-    Args:
-        left: seconds of estimated work that remain.
-        n_cores: cores of the cluster.
     """
     left = max(left, 0.0)
     by_pace = min(TASK_SECONDS * n_cores, math.sqrt(TASK_SECONDS * left))
@@ -377,7 +367,7 @@ def train_batch(expected: Identity, shared: list[Any], work: bytes) -> bytes | s
 
     Args:
         expected: the identity that this machine must have.
-        shared: a list with the reference to the tables; Ray would fetch the tables themselves if it were not in a list.
+        shared: a list with the reference to the tables; Ray would fetch the tables if the list did not hide it.
         work: the pickled engine, settings and batch.
     """
     refusal = _refusal(tuple(expected.items()))

@@ -85,7 +85,7 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings, checkpoints
             if state.epoch < settings.end and clock.is_due():
                 bring_up_to_date()
                 checkpoints.save(trial, state)
-        if lifecycle.pauses(state, settings):
+        if lifecycle.has_paused(state, settings):
             if optimizer.state:
                 bring_up_to_date()
             return lifecycle.paused_result(trial, state, settings, checkpoints)
@@ -138,14 +138,7 @@ def set_moments(optimizer: torch.optim.Optimizer, moments: np.ndarray, step: int
 def reference_step(
     model: DynamicAutoencoder, optimizer: torch.optim.Optimizer, target: Tensor, masks: Sequence[Tensor]
 ) -> Tensor:
-    """Trains one step on a batch and returns its loss, a scalar.
-
-    Args:
-        model: trained in place.
-        optimizer: its optimizer.
-        target: [B, F], NaN = missing.
-        masks: the dropout masks (`dropout_masks`) of this step, [B, H] each.
-    """
+    """Trains one step on the batch `target` [B, F] (NaN = missing) with these dropout masks [B, H]; returns the loss."""
     reconstruction = forward_with_masks(model, target.nan_to_num(nan=0.0), masks)
     loss = sparse_aware_loss(reconstruction, target)
     optimizer.zero_grad()
@@ -155,12 +148,10 @@ def reference_step(
 
 
 def forward_with_masks(model: DynamicAutoencoder | StackedAutoencoder, x: Tensor, masks: Sequence[Tensor]) -> Tensor:
-    """Returns the reconstruction that the model makes in training mode with these dropout masks.
+    """Returns the reconstruction that the model or stack makes in training mode with these dropout masks.
 
-    Args:
-        model: a model or a stack of models.
-        x: [B, F], or [M, B, F] for a stack.
-        masks: for each dropout layer the factors 0 and 1/(1-p), [B, H] or [M, B, H]; none at all for no dropout.
+    `x` is [B, F], and each mask holds the factors 0 and 1/(1-p) of a dropout layer, [B, H]; in a stack all have a leading
+    M. Without masks nothing is dropped.
     """
     remaining = iter(masks)
     x = model.input_norm(x)
@@ -178,15 +169,7 @@ def dropout_masks(
     """Returns the dropout masks of several steps: for each dropout layer [n_steps, B, H], entries 0 and 1/(1-p).
 
     The pattern of a layer depends on the number of the Linear layer in front of it, counted from the input. Without
-    dropout the list is empty, and a frozen encoder has no masks.
-
-    Args:
-        model: the model.
-        key: key of the trial's dropout stream.
-        epoch: epoch, from 0.
-        batch_size: B, the full batch size, also for a last batch that is smaller.
-        n_steps: number of steps.
-        first_step: the first of them, from 0.
+    dropout the list is empty, and a frozen encoder has no masks. B is the full batch size, also for a smaller last batch.
     """
     if model.dropout == 0:
         return []

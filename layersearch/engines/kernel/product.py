@@ -15,7 +15,7 @@ from typing import Any
 from numba import int64
 
 from layersearch.engines.kernel.jit import inlined, leaf
-from layersearch.engines.kernel.vectors import FLOAT, FLOAT_BYTES, INT64, Code, Lanes, vector_function
+from layersearch.engines.kernel.vectors import FLOAT, FLOAT_BYTES, INT64, Lanes, vector_function
 
 BLOCKED_PRODUCTS = 2**21  # multiply-adds of a product from which on computing it in blocks is faster
 BLOCK_ROWS, BLOCK_INNER, BLOCK_COLS = 128, 192, 1024
@@ -32,21 +32,7 @@ def _make_strip(lanes: int, tiles: tuple[int, ...], *, masked: bool = False) -> 
     """
 
     @vector_function(*[int64] * 12)
-    def strip(
-        code: Code,
-        A: Lanes,
-        row_stride: Lanes,
-        col_stride: Lanes,
-        n_rows: Lanes,
-        n_inner: Lanes,
-        B: Lanes,
-        b_stride: Lanes,
-        C: Lanes,
-        c_stride: Lanes,
-        bias: Lanes,
-        adds: Lanes,
-        live: Lanes,
-    ) -> None:
+    def strip(code, A, row_stride, col_stride, n_rows, n_inner, B, b_stride, C, c_stride, bias, adds, live):
         """Computes columns of C = A B, plus a bias per row if there is one; with `adds` C += A B.
 
         A is [n_rows, n_inner]. Only a masked strip uses `live`, the number of columns that exist.
@@ -107,7 +93,7 @@ def _multiply_columns(A, row_stride, col_stride, n_rows, n_inner, B, b_stride, C
 
 
 @vector_function(*[int64] * 5)
-def _pack(code: Code, B: Lanes, b_stride: Lanes, n: Lanes, packed: Lanes, live: Lanes) -> None:
+def _pack(code, B, b_stride, n, packed, live):
     """Copies up to 16 columns of n rows of B to [n, 16]; columns that do not exist become 0."""
     mask = code.vector(INT64, list(range(16))) < live
     with code.loop(n) as k:

@@ -73,13 +73,7 @@ def layer_table(
 ) -> np.ndarray:
     """Returns the network's Linear layers from the input to the reconstruction, [layers, 8] int64.
 
-    Args:
-        input_dim: F, columns of the table.
-        latent_dim: L, size of the latent space.
-        config: hidden layers.
-        normalization: of the hidden layers, "layer" or "none".
-        input_normalization: of the input, "layer" or "none".
-        is_frozen: whether the encoder is frozen; it then drops no units.
+    With `is_frozen` the encoder is frozen and drops no units.
     """
     encoder = [input_dim, *encoder_dims(config), latent_dim]
     decoder = [latent_dim, *decoder_dims(config), input_dim]
@@ -369,15 +363,9 @@ def _adamw(parameters, gradient, moment1, moment2, step, learning_rate, weight_d
 
 @compiled
 def evaluate(parameters, table, work, data, rows, errors):
-    """Writes each row's squared errors over its non-zero and over all observed cells, in eval mode, to `errors` [N, 2].
+    """Writes squared errors over non-zero and over observed cells, in eval mode, to the rows of `errors` [N, 2].
 
-    Args:
-        parameters: [P].
-        table: the layer table.
-        work: a workspace.
-        data: [N, F], NaN = missing.
-        rows: numbers of the rows to evaluate.
-        errors: [N, 2], rows as in `data`; only those of `rows` are written.
+    `rows` are the numbers of the rows of `data` [N, F] that are evaluated.
     """
     nonzero, total = work.nonzero_errors, work.all_errors
     for start in range(0, rows.size, total.size):

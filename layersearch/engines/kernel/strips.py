@@ -39,29 +39,14 @@ def _sum_over(code: Code, n: Lanes, term: Callable[[Lanes], Lanes]) -> Lanes:
 
 def _make_normalize(*, relu: bool, dropout: bool) -> Any:
     @vector_function(*[int64] * 6, int64, int64, int32, int32, int32, int32, float32)
-    def strip(
-        code: Code,
-        A: Lanes,
-        gain: Lanes,
-        shift: Lanes,
-        x_hat: Lanes,
-        Y: Lanes,
-        inverse_sd: Lanes,
-        n_features: Lanes,
-        stride: Lanes,
-        first: Lanes,
-        step: Lanes,
-        high: Lanes,
-        threshold: Lanes,
-        kept: Lanes,
-    ) -> None:
+    def strip(code, A, gain, shift, x_hat, Y, inverse_sd, n_features, stride, first, step, high, threshold, kept):
         """Computes LayerNorm with gain and shift, any ReLU and dropout: A -> Y (which may be A); keeps x̂ and 1/sd."""
         scale = code.to_float(n_features)
 
-        def value(h: Lanes) -> Lanes:
+        def value(h):
             return code.load(A + h * stride * FLOAT_BYTES, LANES)
 
-        def square(h: Lanes) -> Lanes:
+        def square(h):
             centred = value(h) - centre
             return centred * centred
 
@@ -131,17 +116,7 @@ def normalize(A, gain, shift, x_hat, Y, inverse_sd, n_features, B, has_relu, bat
 
 def _make_activate(*, dropout: bool) -> Any:
     @vector_function(int64, int64, int64, int32, int32, int32, int32, float32)
-    def strip(
-        code: Code,
-        A: Lanes,
-        n_features: Lanes,
-        stride: Lanes,
-        first: Lanes,
-        step: Lanes,
-        high: Lanes,
-        threshold: Lanes,
-        kept: Lanes,
-    ) -> None:
+    def strip(code, A, n_features, stride, first, step, high, threshold, kept):
         """Computes ReLU and any dropout, in place."""
         lane_numbers = code.vector(INT32, list(range(LANES))) + first
         with code.loop(n_features) as h:
@@ -169,9 +144,7 @@ def activate(A, n_features, B, batch_size, key, threshold, kept):
 
 
 @vector_function(*[int64] * 5, float32)
-def _activate_backward(
-    code: Code, delta: Lanes, Y: Lanes, bias_gradient: Lanes, n_features: Lanes, stride: Lanes, kept: Lanes
-) -> None:
+def _activate_backward(code, delta, Y, bias_gradient, n_features, stride, kept):
     """`activate_backward` for one strip."""
     with code.loop(n_features) as h:
         row, one = h * stride * FLOAT_BYTES, h * FLOAT_BYTES
@@ -195,19 +168,8 @@ def activate_backward(delta, Y, bias_gradient, n_features, B, kept):
 
 @vector_function(*[int64] * 8, int64, int64, float32)
 def _hidden_backward(
-    code: Code,
-    delta: Lanes,
-    gain: Lanes,
-    x_hat: Lanes,
-    Y: Lanes,
-    inverse_sd: Lanes,
-    gain_gradient: Lanes,
-    shift_gradient: Lanes,
-    bias_gradient: Lanes,
-    n_features: Lanes,
-    stride: Lanes,
-    kept: Lanes,
-) -> None:
+    code, delta, gain, x_hat, Y, inverse_sd, gain_gradient, shift_gradient, bias_gradient, n_features, stride, kept
+):
     """`hidden_backward` for one strip."""
     scale = code.to_float(n_features)
     mean_delta, mean_product = code.variable(_zeros(code)), code.variable(_zeros(code))
@@ -248,7 +210,7 @@ def hidden_backward(
 
 
 @vector_function(*[int64] * 4)
-def _transpose_8x8(code: Code, A: Lanes, a_stride: Lanes, B: Lanes, b_stride: Lanes) -> None:
+def _transpose_8x8(code, A, a_stride, B, b_stride):
     """B = A^T, both [8, 8]."""
     rows = [code.load(A + a_stride * (FLOAT_BYTES * i), 8) for i in range(8)]
     for span in (1, 2, 4):  # swap the off-diagonal blocks of size `span` within blocks of twice the size
@@ -263,7 +225,7 @@ def _transpose_8x8(code: Code, A: Lanes, a_stride: Lanes, B: Lanes, b_stride: La
 
 
 @vector_function(int64, int64, int64)
-def copy(code: Code, source: Lanes, target: Lanes, n: Lanes) -> None:
+def copy(code, source, target, n):
     """Copies n contiguous numbers."""
     whole = n / 8
     with code.loop(whole) as i:
@@ -288,21 +250,7 @@ def transpose(A, a_stride, n_rows, n_cols, B, b_stride):
 
 
 @vector_function(*[int64] * 5, *[float32] * 7)
-def adamw(
-    code: Code,
-    parameters: Lanes,
-    gradient: Lanes,
-    moment1: Lanes,
-    moment2: Lanes,
-    n: Lanes,
-    decay: Lanes,
-    step_size: Lanes,
-    correction: Lanes,
-    rate1: Lanes,
-    beta2: Lanes,
-    rate2: Lanes,
-    eps: Lanes,
-) -> None:
+def adamw(code, parameters, gradient, moment1, moment2, n, decay, step_size, correction, rate1, beta2, rate2, eps):
     """Makes AdamW's update of n parameters and moments (Loshchilov & Hutter 2019), in torch.optim.AdamW's order."""
 
     def update(at: Lanes, mask: Lanes | None = None) -> None:

@@ -197,8 +197,7 @@ class Code:
 def vector_function(*kinds: types.Type) -> Callable[[Callable[..., None]], Any]:
     """Turns a function `build(code, *arguments)` that writes instructions into one that Numba functions can call.
 
-    Args:
-        kinds: the Numba types of the arguments after `code`.
+    `kinds` are the Numba types of the arguments, which `build` receives as `Lanes`.
     """
 
     def decorate(build: Callable[..., None]) -> Any:
@@ -228,11 +227,9 @@ address: Any = intrinsic(_address)  # address(array, n): address of element n of
 
 
 def caller(function: Callable[..., None], kinds: Sequence[Any]) -> Any:
-    """Makes `call(address, ...)`, which calls the native function at an address; the function must outlive all calls.
+    """Makes `call(address, ...)`, which calls the native function at an address, compiled from `function`.
 
-    Args:
-        function: the Python function, for its signature.
-        kinds: the Numba types of its arguments.
+    The native function, whose arguments have the Numba types `kinds`, must outlive all calls.
     """
 
     def typed(typingctx: Any, *arguments: Any) -> Any:

@@ -210,8 +210,8 @@ class _StackRun:
         ended = [member for member in self.running.values() if not lifecycle.goes_on(member.state, self.settings)]
         for member in ended:
             del self.running[member.place]
-        paused = [member for member in ended if lifecycle.pauses(member.state, self.settings)]
-        finished = [member for member in ended if not lifecycle.pauses(member.state, self.settings)]
+        paused = [member for member in ended if lifecycle.has_paused(member.state, self.settings)]
+        finished = [member for member in ended if not lifecycle.has_paused(member.state, self.settings)]
         self._bring_up_to_date(paused)
         return [
             *(

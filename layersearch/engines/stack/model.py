@@ -15,7 +15,6 @@ Symbols: as in `models.py`; here F, H, L and P include the padding, and P_m is m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,99 +22,48 @@ import torch
 from torch import Tensor, nn
 
 from layersearch.engines.stack.plan import aligned
-from models import LAYER_NORM_EPS, DynamicAutoencoder, flatten, load_flat
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The arguments of a member's `DynamicAutoencoder`."""
-
-    input_dim: int
-    latent_dim: int
-    hidden_dims: tuple[int, ...]
-    decoder_dims: tuple[int, ...]
-    dropout: float
-    normalization: str
-    input_normalization: str
-    is_frozen: bool
-
-    @property
-    def kind(self) -> tuple[int, int, str, str, bool]:
-        """What all members of a stack have in common: depths, normalizations, and whether the encoder is frozen."""
-        norms = self.normalization, self.input_normalization
-        return len(self.hidden_dims), len(self.decoder_dims), *norms, self.is_frozen
-
-    def build(self, device: str) -> DynamicAutoencoder:
-        """Returns a model of this shape on a device; its weights are still to be set."""
-        with torch.device(device):
-            model = DynamicAutoencoder(
-                self.input_dim,
-                self.latent_dim,
-                self.hidden_dims,
-                self.dropout,
-                decoder_dims=self.decoder_dims,
-                normalization=self.normalization,
-                input_normalization=self.input_normalization,
-                generator=torch.Generator(device="cpu"),
-            )
-        if self.is_frozen:
-            model.freeze_encoder()
-        return model
-
-
-def shape_of(model: DynamicAutoencoder) -> Shape:
-    """Returns the shape of a model."""
-    return Shape(
-        model.input_dim,
-        model.latent_dim,
-        tuple(model.hidden_dims),
-        tuple(model.decoder_dims),
-        model.dropout,
-        model.normalization,
-        model.input_normalization,
-        model.is_frozen,
-    )
+from models import LAYER_NORM_EPS, DynamicAutoencoder, flatten, load_flat, model_of
 
 
 class StackedAutoencoder(nn.Module):
     """M autoencoders in one module, made by `stack`. A member may be None: an empty place, whose parameters are 0.
 
     Attributes:
+        members: for each member a model of its shape without memory; None for an empty place.
         flat: all parameters, [M, P]; the parameters of the layers are views of it.
         places: for each member the columns of `flat` that hold its parameters in the order of `models.flatten`, [P_m]
             int64; None for an empty place.
     """
 
-    def __init__(self, members: Sequence[Shape | None], padded: Shape, device: torch.device) -> None:
+    def __init__(
+        self, members: Sequence[DynamicAutoencoder | None], padded: DynamicAutoencoder, device: torch.device
+    ) -> None:
         super().__init__()
-        self.members = list(members)
-        self.input_dim, self.width = padded.input_dim, padded.hidden_dims[0]  # with padding
+        self.members = [None if model is None else _untrained(model) for model in members]
+        self.input_dim, self.width = padded.input_dim, padded.hidden_dims[0]
         self.depths, self.is_frozen = (len(padded.hidden_dims), len(padded.decoder_dims)), padded.is_frozen
-        template = padded.build("meta")
-        sizes = [parameter.numel() for parameter in template.parameters()]
-        self.n_frozen = sum(
-            p.numel() for p in template.parameters() if not p.requires_grad
-        )  # these come first in each row
+        parameters = list(padded.parameters())
+        sizes = [parameter.numel() for parameter in parameters]
+        self.n_frozen = sum(p.numel() for p in parameters if not p.requires_grad)  # these come first in each row
         self.flat = torch.zeros(len(members), sum(sizes), device=device)  # [M, P]
-        own = [None if member is None else member.build("meta") for member in members]
-        self.places = [None if model is None else _places(model, template) for model in own]
+        self.places = [None if model is None else _places(model, padded) for model in members]
         views = iter(
             block.view(len(members), *parameter.shape)
-            for block, parameter in zip(self.flat.split(sizes, dim=1), template.parameters(), strict=True)
+            for block, parameter in zip(self.flat.split(sizes, dim=1), parameters, strict=True)
         )
 
         def twin(name: str, layer: nn.Module) -> nn.Module:
             if isinstance(layer, nn.Linear):
                 return StackedLinear(next(views), next(views))
             if isinstance(layer, nn.LayerNorm):
-                widths = [0 if model is None else _width(model.get_submodule(name)) for model in own]
+                widths = [0 if model is None else _width(model.get_submodule(name)) for model in members]
                 return StackedLayerNorm(next(views), next(views), widths)
             return layer
 
-        self.input_norm = twin("input_norm", template.input_norm)
+        self.input_norm = twin("input_norm", padded.input_norm)
         self.encoder, self.decoder = (
             nn.Sequential(*(twin(f"{half}.{number}", layer) for number, layer in enumerate(layers)))
-            for half, layers in (("encoder", template.encoder), ("decoder", template.decoder))
+            for half, layers in (("encoder", padded.encoder), ("decoder", padded.decoder))
         )
         for part in (self.input_norm, self.encoder):
             part.requires_grad_(not self.is_frozen)
@@ -215,21 +163,19 @@ def stack(
     Raises:
         ValueError: the models cannot share a stack.
     """
-    shapes = [None if model is None else shape_of(model) for model in models]
-    some = next(shape for shape in shapes if shape)
-    widest = max(width, *(n for shape in shapes if shape for n in shape.hidden_dims + shape.decoder_dims))
-    for shape in shapes:
-        if shape and shape.kind != some.kind:
-            raise ValueError(f"models of one depth and normalization can be stacked, not {some} and {shape}")
-    hidden, decoder = ((aligned(widest),) * depth for depth in some.kind[:2])
-    padded = replace(
+    some, *others = (model for model in models if model)
+    for model in others:
+        if _kind(model) != _kind(some):
+            raise ValueError(f"models of one depth and normalization can be stacked, not {some} and {model}")
+    widest = aligned(max(width, *(n for model in (some, *others) for n in model.hidden_dims + model.decoder_dims)))
+    padded = _untrained(
         some,
         input_dim=aligned(some.input_dim),
         latent_dim=aligned(some.latent_dim),
-        hidden_dims=hidden,
-        decoder_dims=decoder,
+        hidden_dims=[widest] * len(some.hidden_dims),
+        decoder_dims=[widest] * len(some.decoder_dims),
     )
-    stacked = StackedAutoencoder(shapes, padded, device or torch.device("cpu"))
+    stacked = StackedAutoencoder(models, padded, device or torch.device("cpu"))
     with torch.no_grad():
         stacked.flat.copy_(stacked.rows({m: flatten(model) for m, model in enumerate(models) if model}))
     return stacked
@@ -241,12 +187,27 @@ def unstack(stacked: StackedAutoencoder, m: int) -> DynamicAutoencoder:
     Raises:
         ValueError: the place is empty.
     """
-    shape = stacked.members[m]
-    if shape is None:
+    member = stacked.members[m]
+    if member is None:
         raise ValueError(f"place {m} of the stack is empty")
-    model = shape.build("cpu")
+    model = _untrained(member).to_empty(device="cpu")
     load_flat(model, stacked.own(stacked.flat.detach().cpu().numpy(), m))
     return model
+
+
+def _kind(model: DynamicAutoencoder) -> tuple[object, ...]:
+    """Returns what all members of a stack have in common."""
+    depths = len(model.hidden_dims), len(model.decoder_dims)
+    return *depths, model.normalization, model.input_normalization, model.is_frozen
+
+
+def _untrained(model: DynamicAutoencoder, **changes: Any) -> DynamicAutoencoder:
+    """Returns a model of the same shape, but for `changes` of it, without memory (on the device "meta")."""
+    with torch.device("meta"):
+        untrained = model_of({**model.get_model_info(), **changes})
+    if model.is_frozen:
+        untrained.freeze_encoder()
+    return untrained
 
 
 def _places(model: DynamicAutoencoder, padded: DynamicAutoencoder) -> np.ndarray:

@@ -88,9 +88,9 @@ def room_for(
         n_trials: trials that the search asks for at a time.
         n_rows: training rows.
         n_scored: test rows.
-        input_dim: F, columns of the table.
-        latent_dim: L, size of the latent space.
-        batch_size: rows of a batch.
+        input_dim: F.
+        latent_dim: L.
+        batch_size: B.
         device: "cuda" or "cpu".
         memory: total memory of the device in bytes, used or not; None on the CPU.
     """

@@ -161,17 +161,10 @@ def dropout_keys(streams: Sequence[Stream], n_steps: int, layers: Sequence[int])
 
 
 def keep_units(keys: Tensor, numbers: Tensor, thresholds: Tensor) -> Tensor:
-    """Returns which units are kept, as `randomness.dropout_keep` does.
+    """Returns which units are kept, as `randomness.dropout_keep` does: [..., 2] halves of layer keys -> [..., B, H] bool.
 
-    Works with unsigned 32-bit arithmetic in the lower half of int64, where products wrap around.
-
-    Args:
-        keys: halves of layer keys, [..., 2].
-        numbers: the units' numbers, [B, H].
-        thresholds: `randomness.dropout_threshold` of each key, broadcastable to the result.
-
-    Returns:
-        [..., B, H] bool.
+    `numbers` [B, H] are the units' numbers, and `thresholds` those of `randomness.dropout_threshold`, broadcastable to the
+    result. Works with unsigned 32-bit arithmetic in the lower half of int64, where products wrap around.
     """
     low, high = (half[..., None, None] for half in keys.unbind(-1))
     bits = (numbers + low) & MASK32
@@ -182,13 +175,9 @@ def keep_units(keys: Tensor, numbers: Tensor, thresholds: Tensor) -> Tensor:
 
 
 def adamw_rates(learning_rate: float, weight_decay: float, first: int, n_steps: int) -> np.ndarray:
-    """Returns AdamW's rates of consecutive steps: weight decay factor, step size and 1/sqrt(1 - β2^t), [S, 3] float32.
+    """Returns AdamW's rates for consecutive steps, numbered from `first` (counted from 1), [S, 3] float32.
 
-    Args:
-        learning_rate: learning rate.
-        weight_decay: weight decay.
-        first: number of the first step, counted from 1.
-        n_steps: S.
+    They are the factor of the weight decay, the step size, and 1/sqrt(1 - β2^t).
     """
     step = np.arange(first, first + n_steps)
     decay = np.full(n_steps, 1 - learning_rate * weight_decay)
