@@ -138,7 +138,7 @@ def set_moments(optimizer: torch.optim.Optimizer, moments: np.ndarray, step: int
 def reference_step(
     model: DynamicAutoencoder, optimizer: torch.optim.Optimizer, target: Tensor, masks: Sequence[Tensor]
 ) -> Tensor:
-    """Trains one step on the batch `target` [B, F] (NaN = missing) with these dropout masks [B, H]; returns the loss."""
+    """Trains one step on the batch `target` [B, F] (NaN = missing) with these dropout masks [B, H]; returns its loss."""
     reconstruction = forward_with_masks(model, target.nan_to_num(nan=0.0), masks)
     loss = sparse_aware_loss(reconstruction, target)
     optimizer.zero_grad()
@@ -150,8 +150,8 @@ def reference_step(
 def forward_with_masks(model: DynamicAutoencoder | StackedAutoencoder, x: Tensor, masks: Sequence[Tensor]) -> Tensor:
     """Returns the reconstruction that the model or stack makes in training mode with these dropout masks.
 
-    `x` is [B, F], and each mask holds the factors 0 and 1/(1-p) of a dropout layer, [B, H]; in a stack all have a leading
-    M. Without masks nothing is dropped.
+    `x` is [B, F], and each mask holds the factors 0 and 1/(1-p) of a dropout layer, [B, H]; in a stack all have a
+    leading M. Without masks nothing is dropped.
     """
     remaining = iter(masks)
     x = model.input_norm(x)
@@ -169,7 +169,8 @@ def dropout_masks(
     """Returns the dropout masks of several steps: for each dropout layer [n_steps, B, H], entries 0 and 1/(1-p).
 
     The pattern of a layer depends on the number of the Linear layer in front of it, counted from the input. Without
-    dropout the list is empty, and a frozen encoder has no masks. B is the full batch size, also for a smaller last batch.
+    dropout the list is empty, and a frozen encoder has no masks. B is the full batch size, also for a smaller last
+    batch.
     """
     if model.dropout == 0:
         return []

@@ -118,8 +118,9 @@ class SplitTable:
 def nominal_seconds(engine: str, n_parameters: int, n_rows: int, settings: TrainingSettings) -> float:
     """Returns a rough estimate of the seconds that one training on `n_rows` rows takes on one core.
 
-    The rule is fixed, so that plans made with it do not depend on the machine: an overhead for each step, and a time for
-    each multiplication. For the stacked engine it is the time of a whole stack, which is about that of a single training.
+    The rule is fixed, so that plans made with it do not depend on the machine: an overhead for each step, and a time
+    for each multiplication. For the stacked engine it is the time of a whole stack, which is about that of a single
+    training.
     """
     rules = {"compiled": (2e-5, 1.5e-10), "reference": (1.5e-3, 3e-10), "stacked": (1e-3, 1e-11)}
     overhead, per_product = rules[engine]

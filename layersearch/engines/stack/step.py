@@ -161,10 +161,10 @@ def dropout_keys(streams: Sequence[Stream], n_steps: int, layers: Sequence[int])
 
 
 def keep_units(keys: Tensor, numbers: Tensor, thresholds: Tensor) -> Tensor:
-    """Returns which units are kept, as `randomness.dropout_keep` does: [..., 2] halves of layer keys -> [..., B, H] bool.
+    """Returns which units are kept, as `randomness.dropout_keep` does: halves of keys [..., 2] -> [..., B, H] bool.
 
-    `numbers` [B, H] are the units' numbers, and `thresholds` those of `randomness.dropout_threshold`, broadcastable to the
-    result. Works with unsigned 32-bit arithmetic in the lower half of int64, where products wrap around.
+    `numbers` [B, H] are the units' numbers, and `thresholds` those of `randomness.dropout_threshold`, broadcastable to
+    the result. Works with unsigned 32-bit arithmetic in the lower half of int64, where products wrap around.
     """
     low, high = (half[..., None, None] for half in keys.unbind(-1))
     bits = (numbers + low) & MASK32
