@@ -138,7 +138,7 @@ def set_moments(optimizer: torch.optim.Optimizer, moments: np.ndarray, step: int
 def reference_step(
     model: DynamicAutoencoder, optimizer: torch.optim.Optimizer, target: Tensor, masks: Sequence[Tensor]
 ) -> Tensor:
-    """Trains one step on the batch `target` [B, F] (NaN = missing) with these dropout masks [B, H]; returns its loss."""
+    """Trains one step on the batch `target` [B, F] (NaN = missing) with dropout masks [B, H]; returns its loss."""
     reconstruction = forward_with_masks(model, target.nan_to_num(nan=0.0), masks)
     loss = sparse_aware_loss(reconstruction, target)
     optimizer.zero_grad()

@@ -180,8 +180,9 @@ def test_a_killed_search_is_resumed_by_the_next(uninterrupted: dict[str, object]
 
 
 def test_a_short_soak_ends_with_the_same_bits(capsys: pytest.CaptureFixture[str]) -> None:
-    short = [*SMALL, "--repeats", "5", "--epochs", "20", "--save_models"]
-    done = soak.soak(SAMPLE_PATH, 3, seed=2, searches={"short": short}, most=3)
-    assert len(done.strikes) >= 3
+    short = [*SMALL, "--repeats", "3", "--epochs", "10", "--save_models"]
+    seed = 356  # two kills about halfway, after each of which the journal is cut off
+    done = soak.soak(SAMPLE_PATH, 2, seed, searches={"short": short}, most=2)
+    assert len(done.strikes) >= 2
     assert done.differences == []
     assert "the same bits" in capsys.readouterr().out
