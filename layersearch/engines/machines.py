@@ -335,12 +335,10 @@ class Plan:
         enough = batch_seconds(self._left, n_cores)
         batch: Batch = []
         cost = 0.0
-        while self._waiting and (
-            not batch or cost + self._costs[self._waiting[0].config] * self._settings.end <= enough
-        ):
+        while self._waiting and (not batch or cost + self._cost(self._waiting[0]) <= enough):
             trial = self._waiting.popleft()
             batch.append((trial, self._checkpoints.load(trial)))
-            cost += self._costs[trial.config] * self._settings.end
+            cost += self._cost(trial)
         self._left -= cost
         (trial, state), *others = batch
         start = state.epoch if state else 0
@@ -418,7 +416,7 @@ def _refusal(expected: tuple[tuple[str, str | None], ...]) -> str:
 
     theirs, node, cpu = dict(expected), platform.node(), torch.device("cpu")
     engine, arithmetic = str(theirs["engine"]), str(theirs["arithmetic"])
-    differs = difference(node, machine_identity(arithmetic, cpu, engine), theirs)  # finds out before compiling a kernel
+    differs = difference(node, machine_identity(arithmetic, cpu, engine), theirs)  # before compiling a kernel
     return differs or difference(node, machine_identity(try_out(engine), cpu, engine), theirs)
 
 

@@ -76,7 +76,7 @@ class Training:
         for result in self._run(trials, [trial for trial in trials if trial not in kept], factor, pause_after):
             if self.journal:
                 may_be_chosen = factor == 1 and result.trial.fold is None
-                with_weights = may_be_chosen and is_long(result.seconds * self.members)  # of training it again, alone
+                with_weights = may_be_chosen and is_long(result.seconds * self.members)  # when trained again, alone
                 key = Key(result.trial, factor * self.settings.epochs, pause_after if result.is_paused else None)
                 self.journal.append(key, result, with_weights=with_weights)
             if not result.is_paused:
