@@ -187,12 +187,16 @@ def run(
         arguments, loaded.dataset.sha256, loaded.digest, arithmetic, device, engine, init_from=init_from
     )
     folder = make_folder(arguments)
+    ours, address = (
+        machine_identity(arithmetic, device, engine),
+        arguments.ray_address if arguments.distributed else None,
+    )
     notices: list[str] = []
     interruption.is_deferred = True
     try:
         with (
             exclusive(folder),
-            connected(arguments, machine_identity(arithmetic, device, engine), interruption.is_requested) as machines,
+            connected(address, arguments.threads, ours, interruption.is_requested) as machines,
             open_journal(folder, arguments.latent_dim, identity, fresh=arguments.fresh, notices=notices) as journal,
         ):
             announce(arguments, loaded, console)
@@ -280,7 +284,7 @@ def print_configurations(arguments: argparse.Namespace, space: Space, console: C
     """The space, with sizes and estimated times; returns the exit status."""
     from layersearch.command.listing import list_configurations
     from layersearch.engines.choice import choose_device, choose_room, threads_of, training_settings
-    from layersearch.engines.lifecycle import nominal_seconds
+    from layersearch.engines.settings import nominal_seconds
     from layersearch.loading.loaded import load
     from layersearch.loading.start import behind_encoder
 

@@ -1,12 +1,12 @@
-"""The autoencoder whose hidden layers are searched for, and its parameters as one flat vector.
+"""The autoencoder whose hidden layers are searched for, its parameters as one flat vector, and saved models.
 
     model = DynamicAutoencoder(24, 3, [64, 32])
     reconstruction, latent = model(x)
-    best = load_best("output", latent_dim=3)     # what a finished search left behind
+    best = load_best("output", latent_dim=3)     # the best model of a finished search
     best.encode(raw_values)
 
-Legend, here and everywhere: B batch · F features · H hidden · L latent · N rows · E epochs · R repeats ·
-P parameters
+Symbols, in shape comments here and everywhere else:
+M models · B batch · F features · H hidden · L latent · N rows · E epochs · S steps of an epoch · P parameters
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 import numpy as np
 import torch
@@ -34,27 +34,38 @@ if TYPE_CHECKING:
     from dataset import Scaling
 
 LAYER_NORM_EPS = 1e-6
-PYTORCH_MARKS = (b"PK", b"\x80")  # how its files begin: archives, and pickles of versions before 1.6
+PYTORCH_MARKS = (b"PK", b"\x80")  # first bytes of PyTorch's files: archives, and pickles of versions before 1.6
 SAVE_AGAIN = "run the search again with --save_models"
 
 
-class DynamicAutoencoder(nn.Module):
-    """An autoencoder of any depth: LayerNorm on the input, an encoder, and a decoder, by default its mirror image.
+class Normalizations(TypedDict, total=False):
+    """The keyword arguments that choose normalizations, "layer" (LayerNorm, the default) or "none"."""
 
-    Each hidden layer is Linear, LayerNorm, ReLU, Dropout; the latent and the output are plain Linear layers. Without a
-    normalization nn.Identity stands in its place, so that all else keeps its name. Weights are Xavier-uniform (Glorot &
-    Bengio 2010), biases zero. All of them are drawn from `generator`; without one, from torch's default generator.
+    normalization: str  # of the hidden layers
+    input_normalization: str  # of the input
+
+
+class DynamicAutoencoder(nn.Module):
+    """An autoencoder of any depth with a LayerNorm on its input and a decoder that by default mirrors the encoder.
+
+    Each hidden layer is Linear, LayerNorm, ReLU, Dropout; the latent and the output layer are plain Linear layers.
+    Where a normalization is "none", an nn.Identity takes the LayerNorm's place, so that the names of all other layers
+    stay the same. Weights are Xavier-uniform (Glorot & Bengio 2010), biases zero.
 
     Args:
-        input_dim: F, columns of the table.
+        input_dim: F, number of columns of the table.
         latent_dim: L, size of the latent space.
-        hidden_dims: widths of the encoder's hidden layers, from the input to the latent.
-        dropout: probability of dropping a hidden unit while training.
-        decoder_dims: widths of the decoder's hidden layers, from the latent to the output; by default those of the
-            encoder in reverse.
-        normalization: of the hidden layers, one of `search.NORMALIZATIONS`: "layer" (LayerNorm) or "none".
-        input_normalization: of the input, the same.
-        generator: source of the initial weights.
+        hidden_dims: widths of the encoder's hidden layers, from the input to the latent layer.
+        dropout: probability of dropping a hidden unit in training mode.
+        decoder_dims: widths of the decoder's hidden layers, from the latent to the output layer; by default those of
+            the encoder in reverse.
+        generator: source of the initial weights; by default torch's global generator.
+        normalization: normalization of the hidden layers, "layer" (LayerNorm, the default) or "none".
+        input_normalization: normalization of the input, "layer" (the default) or "none".
+
+    Raises:
+        ValueError: there is no such normalization.
+        TypeError: there is no such argument.
     """
 
     def __init__(
@@ -65,28 +76,30 @@ class DynamicAutoencoder(nn.Module):
         dropout: float = 0.1,
         *,
         decoder_dims: Sequence[int] | None = None,
-        normalization: str = "layer",
-        input_normalization: str = "layer",
         generator: torch.Generator | None = None,
+        **normalizations: Unpack[Normalizations],
     ) -> None:
         super().__init__()
+        if unknown := normalizations.keys() - Normalizations.__annotations__:
+            raise TypeError(f"unexpected keyword arguments {sorted(unknown)}")
         self.input_dim = input_dim
         self.latent_dim = latent_dim
         self.hidden_dims = list(hidden_dims)
         self.decoder_dims = self.hidden_dims[::-1] if decoder_dims is None else list(decoder_dims)
         self.dropout = dropout
-        self.normalization, self.input_normalization = normalization, input_normalization
-        self.is_frozen = False  # the encoder; see `freeze_encoder`
-        self.input_norm = _norm(input_normalization, input_dim)
-        self.encoder = _layers([input_dim, *self.hidden_dims, latent_dim], dropout, normalization)
-        self.decoder = _layers([latent_dim, *self.decoder_dims, input_dim], dropout, normalization)
+        self.normalization = normalizations.get("normalization", "layer")
+        self.input_normalization = normalizations.get("input_normalization", "layer")
+        self.is_frozen = False  # whether the encoder is; see `freeze_encoder`
+        self.input_norm = _norm(self.input_normalization, input_dim)
+        self.encoder = _layers([input_dim, *self.hidden_dims, latent_dim], dropout, self.normalization)
+        self.decoder = _layers([latent_dim, *self.decoder_dims, input_dim], dropout, self.normalization)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight, generator=generator)
                 nn.init.zeros_(module.bias)
 
     def freeze_encoder(self) -> None:
-        """From now on the encoder stays as it is: no gradients, and no dropout while the decoder is trained."""
+        """Freezes the encoder for good: it gets no gradients, and drops no units while the decoder is trained."""
         self.is_frozen = True
         for part in (self.input_norm, self.encoder):
             part.requires_grad_(False)
@@ -95,22 +108,22 @@ class DynamicAutoencoder(nn.Module):
                 self.encoder[number] = nn.Identity()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, F] -> reconstruction [B, F], latent [B, L]."""
+        """Returns the reconstruction and the latent coordinates: [B, F] -> [B, F], [B, L]."""
         latent = self.encode(x)
         return self.decode(latent), latent
 
     def encode(self, x: Tensor) -> Tensor:
-        """[B, F] -> [B, L]; includes the input's normalization."""
+        """Returns the latent coordinates, normalizing the input first: [B, F] -> [B, L]."""
         latent: Tensor = self.encoder(self.input_norm(x))
         return latent
 
     def decode(self, z: Tensor) -> Tensor:
-        """[B, L] -> [B, F]."""
+        """Returns the reconstruction from latent coordinates: [B, L] -> [B, F]."""
         reconstruction: Tensor = self.decoder(z)
         return reconstruction
 
     def get_model_info(self) -> dict[str, Any]:
-        """Shape and parameter counts, ready for JSON."""
+        """Returns the model's shape and parameter counts, ready for JSON."""
         return {
             "input_dim": self.input_dim,
             "latent_dim": self.latent_dim,
@@ -139,7 +152,7 @@ def _norm(kind: str, width: int) -> nn.Module:
 
 
 class _Linear(nn.Linear):
-    """A Linear whose weights the autoencoder sets: nn.Linear's own start would draw from the global generator."""
+    """A Linear layer whose weights the autoencoder draws; nn.Linear itself would use torch's global generator."""
 
     def reset_parameters(self) -> None:
         pass
@@ -150,7 +163,7 @@ def _count(module: nn.Module) -> int:
 
 
 def model_of(info: Mapping[str, Any]) -> DynamicAutoencoder:
-    """The untrained model of this shape, as `get_model_info` gave it, perhaps long ago."""
+    """Returns an untrained model of the shape that `get_model_info` described, perhaps in an earlier version."""
     return DynamicAutoencoder(
         info["input_dim"],
         info["latent_dim"],
@@ -163,26 +176,27 @@ def model_of(info: Mapping[str, Any]) -> DynamicAutoencoder:
 
 
 def encode_rows(model: DynamicAutoencoder, scaled: Tensor) -> tuple[Tensor, Tensor]:
-    """Of scaled rows [B, F] (NaN = missing): latent coordinates [B, L], mean squared error over observed cells [B].
-
-    A row without an observed cell has the error NaN.
-    """
+    """Returns the latent coordinates [B, L] of scaled rows [B, F] (NaN = missing), and their `row_errors` [B]."""
     reconstruction, latent = model(scaled.nan_to_num(nan=0.0))
     return latent, row_errors(reconstruction, scaled)
 
 
 def row_errors(reconstruction: Tensor, scaled: Tensor) -> Tensor:
-    """Mean squared error over each row's observed cells, [B]; NaN where there is none."""
+    """Returns the mean squared error over each row's observed cells, [B]; NaN for a row without any."""
     return squared_error_sums(reconstruction, scaled)[:, 1] / (~scaled.isnan()).sum(1)
 
 
 def flatten(model: nn.Module) -> np.ndarray:
-    """All parameters in state_dict order as one float32 vector [P], a copy on the CPU."""
+    """Returns all parameters in the order of the state_dict as one float32 vector [P], a copy on the CPU."""
     return np.concatenate([p.detach().cpu().numpy().ravel() for p in model.parameters()])
 
 
 def load_flat(model: nn.Module, vector: np.ndarray) -> None:
-    """Sets all parameters from a vector that `flatten` made, in place."""
+    """Sets all parameters, in place, from a vector [P] that `flatten` made.
+
+    Raises:
+        ValueError: the vector has another length.
+    """
     sizes = [parameter.numel() for parameter in model.parameters()]
     if vector.shape != (sum(sizes),):
         raise ValueError(f"a vector of {sum(sizes)} parameters is needed, not one of shape {vector.shape}")
@@ -193,20 +207,21 @@ def load_flat(model: nn.Module, vector: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class SavedModel:
-    """The best model of a finished search, with what it needs to read a table's raw values."""
+    """The best model of a finished search, with the columns and the scaling that it needs to read raw values."""
 
     model: DynamicAutoencoder
     columns: list[str]
     scaling: Scaling
-    is_copus: bool = False  # the columns are COPUS codes, which other tables may spell in other ways
+    is_copus: bool = False  # whether the columns are COPUS codes, which other tables may spell differently
     training_errors: np.ndarray | None = None  # [Q] quantiles of the training rows' errors, evenly spaced from 0 to 1
-    test_errors: np.ndarray | None = None  # of the test rows
-    n_test: int = 0  # how many these are
+    test_errors: np.ndarray | None = None  # [Q] quantiles of the test rows' errors
+    n_test: int = 0  # number of test rows
 
     def encode(self, values: Tensor | np.ndarray) -> Tensor:
-        """Raw values of `columns`, in that order, [N, F] (NaN = missing) -> latent coordinates [N, L].
+        """Returns the latent coordinates of raw values: [N, F] (NaN = missing), columns ordered as `columns` -> [N, L].
 
-        Raises ValueError for values of another shape.
+        Raises:
+            ValueError: the values have another shape.
         """
         values = torch.as_tensor(values, dtype=torch.float32)
         if values.ndim != 2 or values.shape[1] != len(self.columns):
@@ -216,19 +231,23 @@ class SavedModel:
             return self.model.encode(scaled.nan_to_num(nan=0.0))
 
     def encode_rows(self, scaled: Tensor) -> dict[str, Tensor]:
-        """Of scaled rows [B, F] (NaN = missing): their "codes" [B, L], and "errors" [B] as `row_errors`."""
+        """Returns "codes" [B, L] and "errors" [B] of scaled rows [B, F] (NaN = missing), as `encode_rows` does."""
         codes, errors = encode_rows(self.model, scaled)
         return {"codes": codes, "errors": errors}
 
 
 def load_best(output_dir: str | Path, latent_dim: int) -> SavedModel:
-    """Rebuilds the best model that a search with `--save_models` wrote into `output_dir`.
+    """Loads the best model that a search with `--save_models` wrote into `output_dir`.
 
-    Reads `hyperparam_results_latent{N}.json` and the .pth it names; the model is on the CPU, in eval mode. Either file
-    may come from anywhere: nothing in them is run, and no memory is taken that the .pth does not fill.
+    Reads `hyperparam_results_latent{N}.json` and the .pth file named there; the model is on the CPU, in eval mode. The
+    files may come from anywhere: no code in them is run, and no more memory is taken than the .pth fills.
+
+    Args:
+        output_dir: folder of the search.
+        latent_dim: latent size of the search.
 
     Raises:
-        FileNotFoundError: no such results, or the search was run without `--save_models`.
+        FileNotFoundError: there are no such results, or the search was run without `--save_models`.
         ValueError: one of the files is damaged, of another kind, or does not fit the other.
     """
     results_path = Path(output_dir) / f"hyperparam_results_latent{latent_dim}.json"
@@ -240,7 +259,7 @@ def load_best(output_dir: str | Path, latent_dim: int) -> SavedModel:
         info, saved = (best[part] for part in ("model_info", "saved_model"))
         if saved is None:
             raise FileNotFoundError(f"{results_path}: its search saved no model; run it again with --save_models")
-        weights = results_path.with_name(saved["file"])  # of the same folder, whatever the results say
+        weights = results_path.with_name(saved["file"])  # only from the same folder, whatever the results say
         with torch.device("meta"):  # shapes without memory
             model = model_of(info)
         saved_model = with_results(model.eval(), results)
@@ -250,7 +269,10 @@ def load_best(output_dir: str | Path, latent_dim: int) -> SavedModel:
 
 
 def with_results(model: DynamicAutoencoder, results: Mapping[str, Any]) -> SavedModel:
-    """The best model of a search, with what its results say of it. Raises what `reading_results` expects."""
+    """Returns the best model of a search together with what its results say of it.
+
+    Raises the errors that `reading_results` turns into a ValueError.
+    """
     columns, scaling = columns_of(results, model.input_dim)
     best = results["best_configuration"]
     training, test = (read_quantiles(best.get(f"{part}_errors")) for part in ("training", "test"))
@@ -259,7 +281,11 @@ def with_results(model: DynamicAutoencoder, results: Mapping[str, Any]) -> Saved
 
 
 def columns_of(results: Mapping[str, Any], n_columns: int) -> tuple[list[str], Scaling]:
-    """The columns of a search's results, and their scaling. Raises ValueError unless there are so many."""
+    """Returns the columns of a search's results and their scaling.
+
+    Raises:
+        ValueError: they are not `n_columns`.
+    """
     from dataset import Scaling
 
     columns, scaling = results["data"]["columns"], Scaling.from_dict(results["data"]["scaling"])
@@ -269,12 +295,16 @@ def columns_of(results: Mapping[str, Any], n_columns: int) -> tuple[list[str], S
 
 
 def is_of_copus(results: Mapping[str, Any]) -> bool:
-    """Whether a search's columns are COPUS codes."""
+    """Whether the columns of a search are COPUS codes."""
     return bool(results.get("args", {}).get("columns") == "copus")
 
 
 def read_quantiles(numbers: Any) -> np.ndarray | None:
-    """Quantiles of errors from results; None where an earlier version of the program has written none."""
+    """Returns quantiles of errors from results, [Q] float32; None from results of versions that wrote none.
+
+    Raises:
+        ValueError: these are no quantiles.
+    """
     if numbers is None:
         return None
     quantiles = np.array(numbers, dtype=np.float32)
@@ -285,27 +315,40 @@ def read_quantiles(numbers: Any) -> np.ndarray | None:
 
 @contextmanager
 def reading_results(path: Path) -> Iterator[None]:
-    """For code that reads a search's results: whatever is wrong with them, and not with the disk, is a ValueError."""
+    """Turns every error that damaged results cause inside the `with` block into a ValueError that names the file.
+
+    Errors of the disk (OSError) pass unchanged.
+    """
     try:
         yield
     except OSError:
         raise
-    except Exception as error:  # whatever can be wrong with a damaged file
+    except Exception as error:  # a damaged file can cause any of them
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ValueError(f"{path}: not the results of a search ({reason}); run the search again") from None
 
 
 def assign_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Gives the model, which is on the device "meta", these weights. Raises what `loading_weights` expects."""
+    """Gives a model on the device "meta" these weights; raises errors that `loading_weights` handles."""
     model.load_state_dict(tensors, assign=True)
     if not all(parameter.isfinite().all() and parameter.dtype == torch.float32 for parameter in model.parameters()):
         raise ValueError("not all weights are finite float32 numbers")
 
 
 def read_own(path: Path, entry: Mapping[str, Any], remedy: str = SAVE_AGAIN) -> bytes:
-    """The content of a .pth. Raises ValueError if it is not the one of `entry`, the results' part about it."""
+    """Returns the content of a .pth file, checked against the results about it.
+
+    Args:
+        path: the file.
+        entry: the part of the results that describes it.
+        remedy: what an error message advises.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not the model that the results describe.
+    """
     content = path.read_bytes()
-    known = entry.get("sha256")  # None in results of an earlier version
+    known = entry.get("sha256")  # earlier versions wrote none
     if known is not None and hashlib.sha256(content).hexdigest() != known:
         raise ValueError(f"{path}: not the model of the results beside it, but another's; {remedy}")
     return content
@@ -313,14 +356,14 @@ def read_own(path: Path, entry: Mapping[str, Any], remedy: str = SAVE_AGAIN) -> 
 
 @contextmanager
 def loading_weights(path: Path, content: bytes, remedy: str = SAVE_AGAIN) -> Iterator[Mapping[str, Tensor]]:
-    """Yields the tensors in `content`, that of the file `path`. Nothing in it is run.
+    """Yields the tensors in `content`, the bytes of the file `path`, without running any code in it.
 
-    Whatever the code inside finds wrong with them is a ValueError that names the file and the remedy.
+    Every error that they cause inside the `with` block becomes a ValueError that names the file and the remedy.
     """
     weights = _read_weights(path, content, remedy)
     try:
         yield weights
-    except Exception as error:  # whatever can be wrong with a damaged file
+    except Exception as error:  # a damaged file can cause any of them
         fault = f"not the weights of this model ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
         raise ValueError(f"{path}: {fault}; {remedy}") from None
 
@@ -329,11 +372,11 @@ def _read_weights(path: Path, content: bytes, remedy: str) -> Mapping[str, Tenso
     fault = "not a PyTorch file, or cut off"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about archives of other kinds, which are refused anyway
+            warnings.simplefilter("ignore")  # about other kinds of archives, which are refused anyway
             return cast(Mapping[str, Tensor], torch.load(io.BytesIO(content), weights_only=True, map_location="cpu"))
     except pickle.UnpicklingError:
         if content.startswith(PYTORCH_MARKS):
             fault = "holds more than weights, perhaps a program; nothing of it was run"
-    except Exception:  # whatever torch finds wrong with it
+    except Exception:  # torch raises various kinds
         pass
     raise ValueError(f"{path}: {fault}; {remedy}")

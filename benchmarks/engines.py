@@ -1,14 +1,14 @@
-"""The same search by both engines, side by side, and how far the compiled one is from the machine's limit.
+"""Times the same search on both CPU engines, and compares the compiled one with the machine's limit.
 
     python benchmarks/engines.py [--data_path TABLE] [--runs 3]
 
-Search: widths 16, 32, 64, at most 3 layers (19 configurations), 20 epochs, 1 repeat, batch 32, latent 3. The
-reference trains one at a time on one thread (more are slower), the compiled engine one per core. Each run
-times both, so that the ratio holds on a machine whose speed drifts. The floor is the search's multiply-adds
-(three passes a training row, one a test row) at the rate of torch's own 1024 x 1024 float32 product, measured
-in the same run. Then whole processes, with their stages and peak memory: the default command; the basic one (the
-search above with 5 repeats), for what the verdict adds; and the same cross-validated, 5 folds x 3 repeats, beside as
-many reference trainings (by the time of the 19 above).
+Search: widths 16, 32, 64, at most 3 layers (19 configurations), 20 epochs, 1 repeat, batch size 32, latent size 3. The
+reference engine trains one configuration at a time on one thread (more are slower), the compiled engine one on each
+core. Each run times both, so that the ratio holds on a machine whose speed drifts. The floor is the time that the
+search's multiply-adds (three passes for each training row, one for each test row) take at the rate of torch's own
+1024 x 1024 float32 product, measured in the same run. Then whole commands are timed, with their stages and peak memory:
+the default one; the search above with 5 repeats, for what the verdict adds; and the same cross-validated with 5 folds x
+3 repeats, compared with as many reference trainings (estimated from the 19 above).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402 - the project's modules lie one folder up
 
 from dataset import COPUSDataset, fit_scaling  # noqa: E402
-from layersearch.engines.lifecycle import SplitTable, TrainingSettings  # noqa: E402
-from layersearch.engines.training import make_trainer, try_out  # noqa: E402
+from layersearch.engines.dispatch import make_trainer, try_out  # noqa: E402
+from layersearch.engines.settings import SplitTable, TrainingSettings  # noqa: E402
 from layersearch.engines.workers import available_cores, run_trials  # noqa: E402
 from layersearch.journal.identity import describe_environment  # noqa: E402
 from layersearch.space.configurations import count_parameters, enumerate_configurations  # noqa: E402
@@ -44,21 +44,21 @@ SETTINGS = TrainingSettings(
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Wall-clock time of one call."""
+    """Returns the wall-clock time of one call."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def matrix_rate() -> float:
-    """Multiply-adds per second of one core in a 1024 x 1024 float32 product, median of 15."""
+    """Returns one core's multiply-adds per second in a 1024 x 1024 float32 product, the median of 15."""
     torch.set_num_threads(1)
     A, B = torch.rand(1024, 1024), torch.rand(1024, 1024)
     return 1024**3 / statistics.median(seconds(lambda: A @ B) for _ in range(15))
 
 
 def load_table(path: Path) -> SplitTable:
-    """The table, split and scaled as the command does it."""
+    """Returns the table, split and scaled as the command does it."""
     dataset = COPUSDataset(path)
     split = dataset.split(SETTINGS.seed)
     scaling, _ = fit_scaling("robust", dataset.data, split.train, dataset.columns)
@@ -66,13 +66,13 @@ def load_table(path: Path) -> SplitTable:
 
 
 def spread(values: list[float], unit: str = " s", digits: int = 2) -> str:
-    """Median and range."""
+    """Returns median and range as text."""
     low, middle, high = min(values), statistics.median(values), max(values)
     return f"{middle:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f}, n = {len(values)})"
 
 
 def train_everything(engine: str, table: SplitTable, trials: list[Trial], threads: int) -> None:
-    """The whole search, its results thrown away."""
+    """Trains the whole search and discards the results."""
     for _ in run_trials(trials, make_trainer(engine, {None: table}, SETTINGS), threads):
         pass
 
@@ -102,7 +102,7 @@ def compare_engines(table: SplitTable, runs: int) -> float:
 
 
 def whole_command(title: str, data_path: Path, runs: int, *flags: str) -> list[float]:
-    """Prints time by stage and peak memory of a command as a process; returns the times of the trainings."""
+    """Runs a command as a process, prints its stages' times and peak memory, and returns the times of the trainings."""
     stages: dict[str, list[float]] = {}
     memory = []
     for _ in range(runs):
@@ -127,7 +127,8 @@ def whole_command(title: str, data_path: Path, runs: int, *flags: str) -> list[f
 def cross_validation(data_path: Path, runs: int, flags: list[str], reference: float) -> None:
     """Prints the stages of the cross-validated search, and its ratio to reference trainings.
 
-    `reference`: seconds of the 19 reference trainings on all training rows. Those of a fold have four fifths of them.
+    `reference` is the time of the 19 reference trainings on all training rows, in seconds; a fold has 4/5 of these
+    rows.
     """
     folds, repeats = 5, 3
     title = f"19 configurations x {folds} folds x {repeats} repeats and the refit"

@@ -1,13 +1,13 @@
-"""Where a training step's time goes, part by part, and the least that it could take.
+"""Measures where a training step's time goes, part by part, and the least time it could take.
 
     python benchmarks/floor.py
 
 Runs each part of the kernel alone, as often as a step runs it, on one core, for some configurations on a synthetic
-table: 1,607 training and 401 test rows, 24 columns, latent 3, batch 32, dropout 0.1. Processor time, the fastest of 31
-and their median: what is slower than the fastest, others on the machine have caused. The floor is the multiply-adds at
-the rate of torch's own 1024 x 1024 product in the same run: 1 pass forward, 2 backward, and a step's share of the
-evaluation that ends each epoch. AdamW multiplies little: its least is the seven numbers a parameter that it reads and
-writes, at the rate at which this core copies within its L2 cache.
+table: 1,607 training and 401 test rows, 24 columns, latent size 3, batch size 32, dropout 0.1. Times are CPU times, the
+fastest of 31 and their median; whatever exceeds the fastest was caused by others on the machine. The floor is the time
+of the multiply-adds at the rate of torch's own 1024 x 1024 product in the same run: 1 pass forward, 2 backward, and a
+step's share of the evaluation that ends each epoch. AdamW multiplies little, so its floor is the time to read and write
+seven numbers per parameter at the rate at which this core copies within its L2 cache.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ from layersearch.space.configurations import Configuration  # noqa: E402
 
 CONFIGURATIONS: list[Configuration] = [(16, 16, 16), (32,), (64,), (64, 64), (64, 64, 64)]
 TRAIN_ROWS, TEST_ROWS, FEATURES, LATENT, BATCH = 1607, 401, 24, 3, 32
-STEPS = -(-TRAIN_ROWS // BATCH)  # of an epoch
-REPEATS, TIMINGS = 5 * STEPS, 31  # of a part in one timing; timings
+STEPS = -(-TRAIN_ROWS // BATCH)  # steps of an epoch
+REPEATS, TIMINGS = 5 * STEPS, 31  # calls of a part in one timing; timings
 
 
 @jit.compiled
 def gather(n, parameters, table, work, data, order, threshold):
-    """The batch's rows as columns, and the weight of each cell."""
+    """Copies the batch's rows to columns and computes the weight of each cell."""
     for i in range(n):
         n_observed, n_nonzero = kernel._gather(data, order, (i % (STEPS - 1)) * BATCH, BATCH, work)
         kernel._weigh(n_observed, n_nonzero, work.X, work.weights)
@@ -61,7 +61,7 @@ def gather(n, parameters, table, work, data, order, threshold):
 
 @jit.compiled
 def products_forward(n, parameters, table, work, data, order, threshold):
-    """W X + bias of all layers."""
+    """Computes W X + bias of all layers."""
     for _ in range(n):
         for layer in range(table.shape[0] - 1):
             kernel._linear(parameters, table[layer], work.inputs[layer], work.inputs[layer + 1], work)
@@ -71,7 +71,7 @@ def products_forward(n, parameters, table, work, data, order, threshold):
 
 @jit.compiled
 def normalize_forward(n, parameters, table, work, data, order, threshold):
-    """LayerNorm, ReLU and dropout of all hidden layers."""
+    """Computes LayerNorm, ReLU and dropout of all hidden layers."""
     B, kept = work.X.shape[1], kernel._kept_factor(threshold)
     for i in range(n):
         for layer in range(table.shape[0] - 1):
@@ -86,7 +86,7 @@ def normalize_forward(n, parameters, table, work, data, order, threshold):
 
 @jit.compiled
 def loss(n, parameters, table, work, data, order, threshold):
-    """The loss, and its gradient with respect to the reconstruction."""
+    """Computes the loss and its gradient with respect to the reconstruction."""
     total = 0.0
     for _ in range(n):
         total += kernel._loss(work)
@@ -95,7 +95,7 @@ def loss(n, parameters, table, work, data, order, threshold):
 
 @jit.compiled
 def products_backward(n, parameters, table, work, data, order, threshold):
-    """Both products of all layers, and what they need transposed."""
+    """Computes both products of all layers, and the transposes they need."""
     for _ in range(n):
         for layer in range(table.shape[0]):
             kernel._linear_backward(
@@ -105,7 +105,7 @@ def products_backward(n, parameters, table, work, data, order, threshold):
 
 @jit.compiled
 def transposition(n, parameters, table, work, data, order, threshold):
-    """The transposed inputs alone, which the line above counts too."""
+    """Computes only the transposed inputs, which `products_backward` includes."""
     B, width = work.X_rows.shape
     for _ in range(n):
         for layer in range(table.shape[0]):
@@ -115,7 +115,7 @@ def transposition(n, parameters, table, work, data, order, threshold):
 
 @jit.compiled
 def normalize_backward(n, parameters, table, work, data, order, threshold):
-    """Dropout, ReLU and LayerNorm on the way back, and the gradients of gain, shift and bias."""
+    """Goes backward through dropout, ReLU and LayerNorm, with the gradients of gain, shift and bias."""
     B, kept = work.X.shape[1], kernel._kept_factor(threshold)
     for _ in range(n):
         for layer in range(table.shape[0] - 1):
@@ -131,7 +131,7 @@ def normalize_backward(n, parameters, table, work, data, order, threshold):
 
 @jit.compiled
 def adamw(n, parameters, table, work, data, order, threshold):
-    """The update of all parameters and their moments."""
+    """Updates all parameters and their moments."""
     moment1, moment2 = np.zeros_like(parameters), np.zeros_like(parameters)
     for i in range(n):
         kernel._adamw(parameters, work.gradient, moment1, moment2, i + 1, 1e-3, 1e-4)
@@ -139,7 +139,7 @@ def adamw(n, parameters, table, work, data, order, threshold):
 
 @jit.compiled
 def evaluation(n, parameters, table, work, data, order, threshold):
-    """The test rows, once an epoch."""
+    """Evaluates the test rows, as at the end of an epoch."""
     errors = np.zeros((data.shape[0], 2), np.float32)
     for _ in range(n // STEPS):
         kernel.evaluate(parameters, table, work, data, order[:TEST_ROWS], errors)
@@ -147,7 +147,7 @@ def evaluation(n, parameters, table, work, data, order, threshold):
 
 @jit.compiled
 def whole_step(n, parameters, table, work, data, order, threshold):
-    """Everything, as `kernel.train_epochs` runs it: whole epochs with their evaluation."""
+    """Trains whole epochs with their evaluation, as `step.train_epochs` does."""
     n_epochs = n // STEPS
     orders = np.empty((n_epochs, TRAIN_ROWS), np.int32)
     orders[:] = order[:TRAIN_ROWS]
@@ -163,14 +163,14 @@ PARTS = [gather, products_forward, normalize_forward, loss, products_backward, n
 
 
 def table_of(random: np.random.Generator) -> np.ndarray:
-    """[N, F], about half of it zero."""
+    """Returns a synthetic table [N, F], about half of it zero."""
     values = random.random((TRAIN_ROWS + TEST_ROWS, FEATURES), dtype=np.float32)
     values[random.random(values.shape) < 0.55] = 0
     return values
 
 
 def microseconds(part: Callable[..., Any], config: Configuration) -> list[float]:
-    """Of a step, of each timing; from fresh numbers, since a part run alone would run them out of range."""
+    """Returns the time of a step in each timing; each starts from fresh numbers, since a part alone could overflow."""
     random = np.random.default_rng(0)
     data, order = table_of(random), random.permutation(TRAIN_ROWS + TEST_ROWS).astype(np.int32)
     layers = kernel.layer_table(FEATURES, LATENT, config)
@@ -178,17 +178,17 @@ def microseconds(part: Callable[..., Any], config: Configuration) -> list[float]
     parameters = random.normal(0, 0.1, work.gradient.size).astype(np.float32)
     times = []
     for timing in range(TIMINGS + 1):
-        for array in work[:-1]:  # all but the addresses
+        for array in work[:-1]:  # not the addresses
             array[...] = 0.5 * random.random(array.shape, dtype=np.float32)
         started = time.process_time()
         part(REPEATS, parameters.copy(), layers, work, data, order, dropout_threshold(0.1))
-        if timing:  # the first compiles
+        if timing:  # the first call compiles
             times.append((time.process_time() - started) / REPEATS * 1e6)
     return times
 
 
 def matrix_rate() -> float:
-    """Multiply-adds a microsecond of one core in a 1024 x 1024 float32 product, the fastest of 31."""
+    """Returns one core's multiply-adds per microsecond in a 1024 x 1024 float32 product, the fastest of 31."""
     torch.set_num_threads(1)
     A, B = torch.rand(1024, 1024), torch.rand(1024, 1024)
     times = []
@@ -200,7 +200,7 @@ def matrix_rate() -> float:
 
 
 def copying_rate() -> float:
-    """Bytes a microsecond, read and written, of a copy that fits into L2, the fastest of 31."""
+    """Returns the bytes per microsecond, read and written, of a copy that fits into L2, the fastest of 31."""
     source = np.ones(2**15, np.float32)
     target = np.empty_like(source)
     times = []
@@ -213,7 +213,7 @@ def copying_rate() -> float:
 
 
 def floors(config: Configuration, rate: float, copying: float) -> dict[Any, float]:
-    """The least time of some parts, in microseconds of a step."""
+    """Returns the least time of some parts, in microseconds per step."""
     table = kernel.layer_table(FEATURES, LATENT, config)
     one_pass = float((table[:, N_IN] * table[:, N_OUT]).sum()) / rate
     return {

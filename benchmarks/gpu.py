@@ -1,12 +1,12 @@
-"""The default search by the stacked engine, beside the reference on the same device and the compiled engine on its CPU.
+"""Times the default search on the stacked engine, the reference engine on the same device, and the compiled engine.
 
     python benchmarks/gpu.py [--data_path TABLE] [--device cuda] [--runs 3] [--repeats 5] [--epochs 20]
 
-Search: widths 16, 32, 64, 128, at most 3 layers (34 configurations), 5 repeats, 20 epochs, batch 32, latent 3. To train
-all of it with the reference would take minutes, so of its 170 trainings only some are timed, spread evenly over their
-sizes, and the sum is scaled up. Each run times all engines, so that ratios hold on a machine whose speed drifts. Beside
-the wall clock stands the process's processor time: on a CPU that others use too, its ratio is the one to read.
-Capturing the steps is part of the stacked engine's time. It is checked against the reference first.
+Search: widths 16, 32, 64, 128, at most 3 layers (34 configurations), 5 repeats, 20 epochs, batch size 32, latent size
+3. The reference would take minutes for all 170 trainings, so a few of them, spread evenly over their sizes, are timed
+and scaled up. Each run times all engines, so that ratios hold on a machine whose speed drifts. The process's CPU time
+is printed beside the wall-clock time: on a shared CPU its ratio is the one to read. Capturing the steps counts as part
+of the stacked engine's time. The engine is checked against the reference first.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402 - the project's modules lie one folder up
 from engines import SETTINGS, load_table, spread  # noqa: E402
 
-from layersearch.engines.lifecycle import SplitTable, TrainingSettings  # noqa: E402
+from layersearch.engines.dispatch import try_out  # noqa: E402
+from layersearch.engines.settings import SplitTable, TrainingSettings  # noqa: E402
 from layersearch.engines.stack.engine import check  # noqa: E402
 from layersearch.engines.stack.plan import plan_stacks, room_for  # noqa: E402
-from layersearch.engines.training import Training, try_out  # noqa: E402
+from layersearch.engines.training import Training  # noqa: E402
 from layersearch.engines.workers import available_cores  # noqa: E402
 from layersearch.journal.identity import describe_environment  # noqa: E402
 from layersearch.space.configurations import Space  # noqa: E402
@@ -41,14 +42,14 @@ SPACE = Space([16, 32, 64, 128], 3)
 
 
 class Times(NamedTuple):
-    """In seconds."""
+    """Times in seconds."""
 
     wall: float
     processor: float
 
 
 def timed(work: Callable[[], object], device: torch.device) -> Times:
-    """Of one call, until the device is done with it."""
+    """Returns the times of one call, until the device has finished its work."""
     wall, processor = time.perf_counter(), time.process_time()
     work()
     if device.type == "cuda":
@@ -59,23 +60,23 @@ def timed(work: Callable[[], object], device: torch.device) -> Times:
 def train(
     engine: str, trials: Sequence[Trial], table: SplitTable, settings: TrainingSettings, threads: int = 1
 ) -> None:
-    """Trains them all; the results are thrown away."""
+    """Trains all trials and discards the results."""
     for result in Training(settings, {None: table}, engine, threads).run(trials):
         assert not result.has_failed
 
 
 def sample_of(trials: Sequence[Trial], n: int) -> list[Trial]:
-    """Some of them, evenly spread over their order, which is that of their cost."""
+    """Returns some of the trials, evenly spread over their order, which is that of their cost."""
     return [trials[(2 * number + 1) * len(trials) // (2 * n)] for number in range(n)]
 
 
 def on(table: SplitTable, device: torch.device) -> SplitTable:
-    """The table on this device."""
+    """Returns the table on this device."""
     return SplitTable(table.values.to(device), table.train.to(device), table.test.to(device))
 
 
 def report(name: str, times: Sequence[Times], scale: float = 1.0) -> None:
-    """One line."""
+    """Prints one line."""
     wall, processor = ([scale * t for t in part] for part in zip(*times, strict=True))
     print(f"{name:<34} {spread(wall)}; processor {spread(processor)}")
 

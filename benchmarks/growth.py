@@ -190,8 +190,8 @@ def run_training(job: dict[str, Any], runs: int) -> list[dict[str, Any]]:
     """Trains some times over; seconds per epoch of one training."""
     import torch
 
-    from layersearch.engines.lifecycle import SplitTable, TrainingSettings, nominal_seconds
-    from layersearch.engines.training import make_trainer, try_out
+    from layersearch.engines.dispatch import make_trainer, try_out
+    from layersearch.engines.settings import SplitTable, TrainingSettings, nominal_seconds
     from layersearch.space.trials import Trial
 
     try_out("compiled")

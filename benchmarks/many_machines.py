@@ -1,11 +1,11 @@
-"""What Ray costs, where the driver is the limit, and how large batches must be for many cores.
+"""Measures what Ray costs, where the driver is the limit, and how large batches must be for many cores.
 
     python benchmarks/many_machines.py [--data_path TABLE] [--runs 3] [--only overhead|driver|simulation]
 
-Overhead: whole searches as commands, on this machine's threads and on a Ray cluster of one node with as many cores,
-started here, in turn. Driver: the processor time that this process, with all its threads, spends on a task and on a
-result, journal included, where the trainings themselves cost nothing. Simulation: how long many cores take for 10^6
-trainings, given these costs, by the rule that sizes batches. `many_machines.md` holds results and conclusions.
+Overhead: whole searches as commands, in turn on this machine's threads and on a Ray cluster of one node with as many
+cores, started here. Driver: the CPU time that this process, with all its threads, spends on each task and each result,
+journal included, where the trainings themselves cost nothing. Simulation: how long many cores take for 10^6 trainings
+at these costs, with the rule that sizes batches. `many_machines.md` holds results and conclusions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -37,9 +36,10 @@ import torch  # noqa: E402
 from engines import SETTINGS, load_table, spread  # noqa: E402
 
 from layersearch.engines import machines  # noqa: E402
-from layersearch.engines.lifecycle import nominal_seconds  # noqa: E402
+from layersearch.engines.dispatch import make_trainer, try_out  # noqa: E402
 from layersearch.engines.machines import batch_seconds  # noqa: E402
-from layersearch.engines.training import Training, make_trainer, try_out  # noqa: E402
+from layersearch.engines.settings import nominal_seconds  # noqa: E402
+from layersearch.engines.training import Training  # noqa: E402
 from layersearch.engines.workers import available_cores  # noqa: E402
 from layersearch.journal.identity import describe_environment, machine_identity  # noqa: E402
 from layersearch.journal.journal import open_journal  # noqa: E402
@@ -51,12 +51,12 @@ LENGTHS = (20, 100)  # epochs
 BATCHES = (1, 30)  # results in a task
 N_TASKS = 300
 N_TRAININGS = 1_000_000
-MEASURED = (0.0014, 0.000215)  # seconds a task and a result, where only the simulation is asked for
+MEASURED = (0.0014, 0.000215)  # seconds per task and per result, for the simulation alone
 
 
 @contextmanager
 def cluster(cores: int) -> Iterator[str]:
-    """A cluster of one node; yields its address."""
+    """Starts a cluster of one node and yields its address."""
     from ray.cluster_utils import Cluster
 
     started = Cluster(initialize_head=True, head_node_args={"num_cpus": cores, "include_dashboard": False})
@@ -70,7 +70,7 @@ def cluster(cores: int) -> Iterator[str]:
 
 
 def compare(data_path: Path, runs: int) -> None:
-    """Prints the seconds of the training stage and of the whole command, both ways."""
+    """Prints the seconds of the training stage and of the whole command, with and without Ray."""
     with cluster(available_cores()) as address:
         for epochs in LENGTHS:
             seconds: dict[str, list[tuple[float, float]]] = {"threads": [], "Ray": []}
@@ -85,7 +85,7 @@ def compare(data_path: Path, runs: int) -> None:
 
 
 def command(data_path: Path, epochs: int, *flags: str) -> tuple[float, float]:
-    """Seconds of the trainings and of the whole process."""
+    """Returns the seconds of the trainings and of the whole process."""
     with tempfile.TemporaryDirectory() as output:
         words = [sys.executable, str(ROOT / "hyperparam_optimizer.py"), *FLAGS, *flags, "--epochs", str(epochs)]
         words += ["--data_path", str(data_path), "--output_dir", output]
@@ -100,7 +100,7 @@ def command(data_path: Path, epochs: int, *flags: str) -> tuple[float, float]:
 
 
 def driver_costs(data_path: Path, runs: int) -> tuple[float, float]:
-    """Prints and returns the driver's processor seconds for a task, and for a result, medians."""
+    """Prints and returns the driver's CPU seconds per task and per result, medians."""
     table = load_table(data_path)
     result = make_trainer("compiled", {None: table}, SETTINGS)(Trial((64, 64), 0))
     light = pickle.dumps(replace(result, parameters=result.parameters[:0].copy()))
@@ -112,9 +112,8 @@ def driver_costs(data_path: Path, runs: int) -> tuple[float, float]:
 
     per_task: dict[int, list[float]] = {n: [] for n in BATCHES}
     with cluster(available_cores()) as address:
-        arguments = SimpleNamespace(distributed="ray", ray_address=address, threads=0)
         identity = machine_identity(try_out("compiled"), torch.device("cpu"), "compiled")
-        with machines.connected(arguments, identity, lambda: False) as connected:  # type: ignore[arg-type]
+        with machines.connected(address, 0, identity, lambda: False) as connected:
             assert connected
             connected._run_batch = ray.remote(num_cpus=1)(pretend)
             for n in (BATCHES[0], *BATCHES * runs):
@@ -131,7 +130,7 @@ def driver_costs(data_path: Path, runs: int) -> tuple[float, float]:
 
 
 def cost_of_a_task(connected: machines.Machines, tables: machines.Tables, n: int) -> float:
-    """Processor seconds of this process for a task of `n` results, from the plan to the journal."""
+    """Returns this process's CPU seconds for a task of `n` results, from the plan to the journal."""
     trials = [Trial((64, 64), repeat) for repeat in range(N_TASKS * n)]
     cost = nominal_seconds("compiled", 12491, len(tables[None].train), SETTINGS)
     with (
@@ -146,7 +145,7 @@ def cost_of_a_task(connected: machines.Machines, tables: machines.Tables, n: int
 
 
 def cost_of_an_append(result: Any) -> float:
-    """Processor seconds to keep a result in the journal."""
+    """Returns the CPU seconds of writing a result to the journal."""
     with tempfile.TemporaryDirectory() as folder, open_journal(Path(folder), 3, {}, fresh=True, notices=[]) as journal:
         started = time.process_time()
         for repeat in range(N_TASKS * 10):
@@ -158,17 +157,17 @@ def cost_of_an_append(result: Any) -> float:
 # Simulation
 
 
-Rule = Callable[[float, int], float]  # seconds of work that the next batch holds, by what is left and cores
+Rule = Callable[[float, int], float]  # seconds of work in the next batch, from the remaining seconds and the cores
 
 
 def makespan(n_cores: int, seconds: float, rule: Rule, per_task: float, per_result: float) -> float:
-    """Seconds that 10^6 trainings of `seconds` take on `n_cores`, where the driver serves one batch after another.
+    """Returns the seconds that 10^6 trainings of `seconds` take on `n_cores`, if the driver serves one batch at a time.
 
-    A core is given the next batch when the driver has taken one of its last ones in.
+    A core gets its next batch once the driver has received one of its earlier ones.
     """
     left, driver = N_TRAININGS, 0.0
-    free = [0.0] * n_cores  # when each core ends what it holds
-    answers: list[tuple[float, int, int]] = []  # when a batch is done, on which core, of how many
+    free = [0.0] * n_cores  # when each core finishes its batches
+    answers: list[tuple[float, int, int]] = []  # when a batch is done, on which core, with how many trainings
     given = [core for _ in range(machines.QUEUED) for core in range(n_cores)]
     while given or answers:
         if not given:
@@ -188,7 +187,7 @@ def makespan(n_cores: int, seconds: float, rule: Rule, per_task: float, per_resu
 
 
 def simulate(per_task: float, per_result: float) -> None:
-    """Prints how long 10^6 trainings take, and how many times their share of the cores that is."""
+    """Prints how long 10^6 trainings take, and the ratio to each core's share of them."""
     print(f"10^6 trainings; driver: {1e3 * per_task:.2f} ms a task, {1e3 * per_result:.3f} ms a result")
     rules: dict[str, Rule] = {
         "always 1 s": lambda left, n_cores: 1.0,

@@ -1,11 +1,11 @@
-"""The kernel's matrix product, in place and in blocks, against a plain loop and torch's own, on one core.
+"""Times the kernel's matrix product, in place and in blocks, against a plain loop and torch's own, on one core.
 
     python benchmarks/matmul.py
 
-`loop` is what a Numba kernel would use without `product.py`: 4 rows x 4 of the inner dimension at a time, innermost
-over contiguous columns. Shapes are those of a step: W [H, H] times activations [H, B] forward, W transposed backward,
-and the weight's gradient [H, B] x [B, H]. Prints GFLOP/s of one core, median of 15, by processor time; `*` marks what
-the kernel takes there (`product.BLOCKED_PRODUCTS`).
+`loop` is what a Numba kernel would use without `product.py`: 4 rows x 4 of the inner dimension at a time, with the
+innermost loop over contiguous columns. Shapes are those of a step: W [H, H] times activations [H, B] forward, W
+transposed backward, and the weight's gradient [H, B] x [B, H]. Prints GFLOP/s of one core, the median of 15, by CPU
+time; `*` marks what the kernel uses for that size (`product.BLOCKED_PRODUCTS`).
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from layersearch.journal.identity import describe_environment  # noqa: E402
 TIMINGS = 15
 SHAPES = [(16, 32), (64, 32), (128, 32), (64, 256), (256, 32), (128, 128), (256, 256), (512, 512), (1024, 1024)]
 SHAPES += [(2048, 256), (2048, 2048)]
-LARGEST_LOOP = 2**24  # multiply-adds; beyond it takes too long
+LARGEST_LOOP = 2**24  # multiply-adds; larger products take too long
 call = multiply.call
 
 
 @numba.njit(error_model="numpy", fastmath=jit.FAST)
 def repeat_loop(n, A, B, C):
-    """n products, for sizes that are multiples of 4."""
+    """Computes a product n times, with sizes that are multiples of 4."""
     for _ in range(n):
         C[:] = 0
         for i in range(0, A.shape[0], 4):
@@ -57,14 +57,14 @@ def repeat_loop(n, A, B, C):
 
 @numba.njit
 def repeat_product(n, leaf, A, strides, sizes, B, C, scratch, in_blocks):
-    """n products by the kernel; leaf, A, B, C and scratch are addresses."""
+    """Computes a product n times with the kernel; leaf, A, B, C and scratch are addresses."""
     rows, inner, columns = sizes
     for _ in range(n):
         call(leaf, A, strides[0], strides[1], rows, inner, B, columns, columns, C, columns, 0, scratch, in_blocks)
 
 
 def rate(work: Callable[[int], object], multiply_adds: int) -> float:
-    """GFLOP/s of `work(n)`, which does n products; the median."""
+    """Returns the median GFLOP/s of `work(n)`, which computes n products."""
     n = max(1, 2**24 // multiply_adds)
     work(1)
     times = []
@@ -76,7 +76,7 @@ def rate(work: Callable[[int], object], multiply_adds: int) -> float:
 
 
 def compare(name: str, A: np.ndarray, B: np.ndarray) -> None:
-    """Prints one line; A may be a transposed view."""
+    """Prints the rates of one shape; A may be a transposed view."""
     (rows, inner), columns = A.shape, B.shape[1]
     C, scratch = np.zeros((rows, columns), np.float32), np.zeros(SCRATCH, np.float32)
     n = rows * inner * columns

@@ -1,14 +1,15 @@
-"""Searches that are killed again and again, at random moments, and what they end with.
+"""Kills searches again and again at random moments, and checks what they end with.
 
     python benchmarks/soak.py [--data_path TABLE] [--kills 50] [--seed 0]
 
-Three searches take turns: a plain one, one over folds, one with two latent dimensions and a saved model. Each is run
-once without interruption. Then the same command is started in a new folder and killed (SIGKILL) at a moment drawn from
-the time that took, start-up and report included; started again, killed again, until it comes to its end; and so on,
-until there were as many kills as asked for. A kill tears no line of the journal, since a line is one write; a power cut
-may. So after every second kill, on average, the journal is cut off at a random byte of its last records. At the end
-every file must be that of the search that was not interrupted, byte for byte; of the JSON all but `timestamp` and
-`timing`, of the journal all but the times. Prints each kill and what it hit; exit status 1 if anything differs.
+Three searches take turns: a plain one, one with folds, and one with two latent sizes and a saved model. Each is first
+run without interruption. Then the same command is started in a new folder and killed (SIGKILL) at a random moment
+within the time that the first run took, start-up and report included; it is started and killed again until it finishes.
+This goes on until there were as many kills as asked for. A kill never cuts a line of the journal, since a line is one
+write, but a power failure may. So after half of the kills, at random, the journal is cut off at a random byte of its
+last records. In the end every file must equal that of the uninterrupted search, byte for byte, except `timestamp` and
+`timing` in the JSON and the times in the journal. Prints each kill and the phase it hit; the exit status is 1 if
+anything differs.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402 - the project's modules lie one folder up
 
-from layersearch.engines.training import try_out  # noqa: E402
+from layersearch.engines.dispatch import try_out  # noqa: E402
 from layersearch.engines.workers import available_cores  # noqa: E402
 from layersearch.files import DRAFTS, HOLDER  # noqa: E402
 from layersearch.journal.identity import describe_environment  # noqa: E402
@@ -48,10 +49,10 @@ SEARCHES = MappingProxyType(
         "saved": ("--hidden_dims_search", "16,32,64", "--epochs", "12", "--save_models", "--latent_dim", "2"),
     }
 )
-TORN = 0.5  # the share of kills after which the journal is cut off as well
-LAST_RECORDS = 3  # of which a power cut may take something
-MOST = 8  # kills of one search; then it may finish
-PATIENCE = 300.0  # seconds, after which a search hangs
+TORN = 0.5  # share of kills after which the journal is cut off as well
+LAST_RECORDS = 3  # records that a power failure may damage
+MOST = 8  # kills of one search, which then may finish
+PATIENCE = 300.0  # seconds after which a search counts as hanging
 
 
 class SearchFailedError(Exception):
@@ -62,15 +63,15 @@ class SearchFailedError(Exception):
 class Strike:
     """One kill."""
 
-    moment: float  # seconds after the command was started
+    moment: float  # seconds after the start of the command
     phase: str
     trained: int  # records in the journal
-    torn: int  # of them, how many the cut has torn
+    torn: int  # records that were cut off
 
 
 @dataclass
 class Soak:
-    """What has happened so far."""
+    """The strikes and differences so far."""
 
     strikes: list[Strike] = field(default_factory=list)
     searches: int = 0
@@ -81,7 +82,7 @@ class Soak:
 
 
 def start(folder: Path, data_path: Path, flags: Sequence[str]) -> subprocess.Popen[bytes]:
-    """The command, into `folder`; the same words each time, so that they are the same in the results."""
+    """Starts the command in `folder`, always with the same words, so that the results contain the same words."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(ROOT / "hyperparam_optimizer.py"), "--data_path", str(data_path.resolve()), *flags]
     log = folder.with_suffix(".log")
@@ -90,25 +91,25 @@ def start(folder: Path, data_path: Path, flags: Sequence[str]) -> subprocess.Pop
 
 
 def finish(process: subprocess.Popen[bytes], folder: Path, timeout: float = PATIENCE) -> None:
-    """Waits for the end.
+    """Waits for the command to end.
 
     Raises:
-        subprocess.TimeoutExpired: it has not come yet.
-        SearchFailedError: with another exit status than 0.
+        subprocess.TimeoutExpired: it takes too long.
+        SearchFailedError: it ends with another exit status than 0.
     """
     if process.wait(timeout):
         raise SearchFailedError(folder.with_suffix(".log").read_text(encoding="utf-8", errors="replace"))
 
 
 def run_whole(folder: Path, data_path: Path, flags: Sequence[str]) -> float:
-    """An uninterrupted search; returns its seconds."""
+    """Runs a search without interruption and returns its seconds."""
     started = time.monotonic()
     finish(start(folder, data_path, flags), folder)
     return time.monotonic() - started
 
 
 def kill_after(folder: Path, data_path: Path, flags: Sequence[str], moment: float) -> int | None:
-    """Starts the command and kills it after `moment` seconds; returns its number, or None if it came to its end."""
+    """Starts the command and kills it after `moment` seconds; returns its process id, or None if it finished first."""
     process = start(folder, data_path, flags)
     try:
         finish(process, folder, moment)
@@ -123,11 +124,11 @@ def kill_after(folder: Path, data_path: Path, flags: Sequence[str], moment: floa
 
 
 def phase_of(folder: Path, pid: int) -> str:
-    """What the process was at when it was killed, by the files that it left."""
+    """Returns the phase in which the process was killed, judging by the files it left."""
     holder = folder / HOLDER
     if not holder.exists() or f"process {pid}," not in holder.read_text(encoding="utf-8"):
         return "start-up"
-    if list(folder.glob(f"{DRAFTS}*")):  # its own: it has removed what others left
+    if list(folder.glob(f"{DRAFTS}*")):  # its own: it has removed those of earlier processes
         return "report"
     if list(folder.glob("hyperparam_results_*.json")):
         return "end"
@@ -136,12 +137,12 @@ def phase_of(folder: Path, pid: int) -> str:
 
 
 def journal_of(folder: Path) -> Path | None:
-    """Where the journal lies, if it does."""
+    """Returns the journal's path, if there is one."""
     return next(folder.glob("journal_*.jsonl"), None)
 
 
 def cut_off(path: Path, place: float) -> int:
-    """Cuts the file off within its last records, at the share `place` of them; returns how many it tore."""
+    """Cuts the file off within its last records, at the share `place` of them; returns how many it cut."""
     data = path.read_bytes()
     lines = data.splitlines(keepends=True)
     last = sum(map(len, lines[-LAST_RECORDS:]))
@@ -151,7 +152,7 @@ def cut_off(path: Path, place: float) -> int:
 
 
 def records_in(path: Path | None) -> int:
-    """How many trainings the journal holds."""
+    """Returns how many trainings the journal holds."""
     records = read_records(path) if path else None
     return len(records.results) if records else 0
 
@@ -160,12 +161,12 @@ def records_in(path: Path | None) -> int:
 
 
 def outputs(folder: Path) -> dict[str, object]:
-    """Each file's content, as far as it must be the same for the same search."""
+    """Returns each file's content, as far as it must be the same for the same search."""
     return {path.name: content(path) for path in folder.iterdir() if ".damaged" not in path.name}
 
 
 def content(path: Path) -> object:
-    """A file's bytes; of results and journal what does not tell the time."""
+    """Returns a file's bytes; of results and journal everything but times."""
     if path.name.startswith("hyperparam_results") and path.suffix == ".json":
         results = json.loads(path.read_text(encoding="utf-8"))
         return json.dumps({name: part for name, part in results.items() if name not in ("timestamp", "timing")})
@@ -182,7 +183,7 @@ def content(path: Path) -> object:
 
 
 def study(path: Path) -> list[object]:
-    """What an Optuna journal file tells of each trial, but for when."""
+    """Returns what an Optuna journal file says about each trial, without times."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -192,7 +193,7 @@ def study(path: Path) -> list[object]:
 
 
 def timeless(records: Records) -> Mapping[str, Any]:
-    """All that a journal holds but when it was made and how long that took."""
+    """Returns everything in a journal but times."""
     arrays = ("train_losses", "test_losses", "row_errors", "validation_losses")
     figures = ("final_train_loss", "final_test_loss", "failed_epoch", "is_paused", "best_epoch")
 
@@ -206,7 +207,7 @@ def timeless(records: Records) -> Mapping[str, Any]:
 
 
 def differences(whole: Mapping[str, object], resumed: Mapping[str, object]) -> list[str]:
-    """The names of the files that are not the same in both."""
+    """Returns the names of the files that differ."""
     return sorted(name for name in {*whole, *resumed} if name not in whole or whole[name] != resumed.get(name))
 
 
@@ -216,7 +217,7 @@ def differences(whole: Mapping[str, object], resumed: Mapping[str, object]) -> l
 def strike_until_finished(
     folder: Path, data_path: Path, flags: Sequence[str], seconds: float, chance: random.Random, most: int = MOST
 ) -> list[Strike]:
-    """Kills the search again and again, until it comes to its end before its moment, or was killed `most` times."""
+    """Kills the search until it finishes before its moment, or was killed `most` times."""
     strikes: list[Strike] = []
     while True:
         moment = chance.uniform(0, seconds) if len(strikes) < most else PATIENCE
@@ -236,8 +237,8 @@ def strike_until_finished(
 def soak(
     data_path: Path, kills: int, seed: int, searches: Mapping[str, Sequence[str]] = SEARCHES, most: int = MOST
 ) -> Soak:
-    """Strikes at least `kills` times; see the top of this file."""
-    try_out("compiled")  # so that no search has to wait for it
+    """Strikes at least `kills` times; the top of this file describes it."""
+    try_out("compiled")  # compiles the kernel, so that no search waits for that
     done, chance = Soak(), random.Random(seed)
     whole: dict[str, tuple[float, dict[str, object]]] = {}
     with tempfile.TemporaryDirectory(prefix="soak") as name:
@@ -259,7 +260,7 @@ def soak(
 
 
 def main() -> int:
-    """Parses the arguments, prints everything; returns the exit status."""
+    """Parses the arguments, prints everything, and returns the exit status."""
     parser = argparse.ArgumentParser(description="Searches that are killed at random moments and go on.")
     parser.add_argument("--data_path", type=Path, default=ROOT / "data" / "sample.csv", help="default: the sample")
     parser.add_argument("--kills", type=int, default=50, help="at least so many (default: 50)")

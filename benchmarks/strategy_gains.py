@@ -28,8 +28,9 @@ import numpy as np  # noqa: E402 - the project's modules lie one folder up
 import torch  # noqa: E402
 
 from dataset import COPUSDataset, fit_scaling  # noqa: E402
-from layersearch.engines.lifecycle import SplitTable, TrainingSettings  # noqa: E402
-from layersearch.engines.training import Training, try_out  # noqa: E402
+from layersearch.engines.dispatch import try_out  # noqa: E402
+from layersearch.engines.settings import SplitTable, TrainingSettings  # noqa: E402
+from layersearch.engines.training import Training  # noqa: E402
 from layersearch.engines.workers import available_cores  # noqa: E402
 from layersearch.journal.identity import describe_environment  # noqa: E402
 from layersearch.search.bayesian import Values, bayesian, make_study  # noqa: E402

@@ -32,8 +32,8 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator  # noqa:
 
 from dataset import COPUSDataset, Scaling, fit_scaling  # noqa: E402
 from layersearch.engines.compiled import compiled_trainer  # noqa: E402
-from layersearch.engines.lifecycle import SplitTable, TrainingSettings  # noqa: E402
-from layersearch.engines.training import trained_model  # noqa: E402
+from layersearch.engines.lifecycle import trained_model  # noqa: E402
+from layersearch.engines.settings import SplitTable, TrainingSettings  # noqa: E402
 from layersearch.engines.weights import start_from  # noqa: E402
 from layersearch.journal.identity import describe_environment  # noqa: E402
 from layersearch.pictures.style import COLOURS, DPI, FAINT, STYLE, WIDTH, png, set_scale, wrapped  # noqa: E402

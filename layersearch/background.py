@@ -19,10 +19,9 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
 
-from layersearch.engines.workers import POLL_SECONDS
-
 T = TypeVar("T")
 
+POLL_SECONDS = 0.2  # between two looks at whether to stop; Windows delivers Ctrl-C only between waits
 _deferring = threading.Lock()
 UNUSED = ("scipy.linalg.cython_blas",)  # Numba looks whether it is there, for `np.dot`; that takes 0.3 s
 

@@ -1,17 +1,17 @@
-"""Everything random, derived by name from one seed.
+"""All random numbers, each derived by name from the one seed.
 
     key = stream_key(42, "dropout", repeat)                 # a 64-bit key
     order = batch_order(stream_key(42, "order", repeat), epoch, n_rows)
     keep = dropout_keep(key, epoch, layer, width, batch_size, n_steps, p)
 
-Batch orders and dropout patterns are functions of where they are used (repeat, epoch, step, layer,
-unit), not of a state that is carried along: any engine can make them, a trial can stop and go on at
-any epoch, and all configurations of a repeat share them (common random numbers), so that differences
-between configurations are not luck of the draw. No global generator is touched.
+Batch orders and dropout patterns are functions of where they are used (repeat, epoch, step, layer, unit), not of a
+generator's state. So every engine can compute them, a training can resume at any epoch, and all configurations of a
+repeat share them (common random numbers), which keeps differences between configurations from being luck of the draw.
+No global generator is used.
 
-Dropout patterns: `mix64` is the finalizer of SplitMix64 (Steele, Lea & Flood 2014,
-doi:10.1145/2660193.2660195); the 32-bit mixer per unit uses the multipliers of Wellons' hash
-prospector ("lowbias32"), with half of the layer's key added before each of its two rounds.
+Dropout patterns: `mix64` is the finalizer of SplitMix64 (Steele, Lea & Flood 2014, doi:10.1145/2660193.2660195). The
+32-bit hash of each unit uses the multipliers of Wellons' hash prospector ("lowbias32"), with half of the layer's key
+added before each of its two rounds.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ Bits = TypeVar("Bits", int, np.ndarray)
 MIX64: tuple[int, int, int] = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 MASK64 = 0xFFFFFFFFFFFFFFFF
 MIX32 = (0x21F0AAAD, 0xD35A2D97)
-DROPOUT_BITS = 24  # a unit is dropped where its upper 24 bits are below p * 2**24
+DROPOUT_BITS = 24  # a unit is dropped where the upper 24 bits of its hash are below p * 2**24
 
 
 def stream_key(seed: int, *name: object) -> int:
-    """A 64-bit key for the stream of this name, e.g. ("order", repeat); unrelated to that of any other name."""
+    """Returns the 64-bit key of the stream with this name, e.g. ("order", repeat), unrelated to any other's."""
     text = repr((seed, *name)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
 def torch_generator(seed: int, *name: object) -> torch.Generator:
-    """A generator on the CPU for the stream of this name (the initial weights of a trial)."""
+    """Returns a generator on the CPU for the stream of this name, e.g. of a trial's initial weights."""
     return torch.Generator().manual_seed(stream_key(seed, *name))
 
 
 def batch_order(key: int, epoch: int, n_rows: int) -> np.ndarray:
-    """The order in which an epoch (from 0) visits the training rows: a permutation, [N] int32."""
+    """Returns the order in which an epoch (from 0) visits the training rows: a permutation, [N] int32."""
     bits = np.random.Philox(key=np.array([key, epoch], dtype=np.uint64)).random_raw(n_rows)
     return np.argsort(bits, kind="stable").astype(np.int32)
 
 
 def mix64(value: Bits) -> Bits:
-    """A bijection of 64-bit integers (or an array of uint64) in which every input bit changes half of the output."""
+    """Returns a bijection of a 64-bit integer (or array of uint64) that mixes every input bit into all output bits."""
     value = (value + MIX64[0]) & MASK64
     value = (value ^ value >> 30) * MIX64[1] & MASK64
     value = (value ^ value >> 27) * MIX64[2] & MASK64
@@ -56,22 +56,32 @@ def mix64(value: Bits) -> Bits:
 
 
 def layer_key(key: int, epoch: int, step: Bits, layer: Bits) -> Bits:
-    """The 64-bit key of one layer's dropout pattern in one step; or of many, where those are arrays of uint64."""
+    """Returns the 64-bit key of a layer's dropout pattern in a step; `step` and `layer` may be arrays of uint64."""
     return mix64(mix64(mix64(key + epoch) + step) + layer)
 
 
 def dropout_threshold(p: float) -> int:
-    """A unit is dropped where the upper `DROPOUT_BITS` of its hash are below this."""
+    """Returns the number below which the upper `DROPOUT_BITS` of a unit's hash must be for the unit to be dropped."""
     return round(p * (1 << DROPOUT_BITS))
 
 
 def dropout_keep(
     key: int, epoch: int, layer: int, width: int, batch_size: int, n_steps: int, p: float, *, first_step: int = 0
 ) -> np.ndarray:
-    """Which units stay, for so many steps of an epoch: [n_steps, B, H] bool.
+    """Returns which units are kept, for several steps of an epoch, [n_steps, B, H] bool.
 
-    The unit h of the row b is number h * B + b, whatever the width: a wider layer extends the pattern
-    of a narrower one. B is the full batch size, for a ragged last batch too.
+    Unit h of row b has the number h * B + b, whatever the width, so a wider layer extends the pattern of a narrower
+    one.
+
+    Args:
+        key: key of the dropout stream.
+        epoch: epoch, from 0.
+        layer: number of the Linear layer in front, counted from the input.
+        width: H, units of the layer.
+        batch_size: B, the full batch size, also for a last batch that is smaller.
+        n_steps: number of steps.
+        p: probability that a unit is dropped.
+        first_step: the first of the steps, from 0.
     """
     keys = [layer_key(key, epoch, step, layer) for step in range(first_step, first_step + n_steps)]
     low = np.array([k % 2**32 for k in keys], dtype=np.uint32)[:, None]

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from layersearch.console import Console
-from layersearch.engines.lifecycle import TrainingSettings
+from layersearch.engines.dispatch import try_out
+from layersearch.engines.settings import TrainingSettings
 from layersearch.engines.stack.engine import CHECK_TOLERANCE, check
 from layersearch.engines.stack.plan import Room, room_for
-from layersearch.engines.training import Training, try_out
+from layersearch.engines.training import Training
 from layersearch.engines.workers import available_cores
 from layersearch.errors import UsageError
 from layersearch.loading.loaded import Loaded

@@ -1,4 +1,4 @@
-"""The compiled engine: a trial trained by `kernel.py`, on the CPU, as many at a time as there are cores.
+"""The compiled engine: trains trials with the kernel (`kernel/step.py`) on the CPU, one on each core.
 
 train = compiled_trainer(table, settings)
 result = train(trial)
@@ -14,38 +14,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from layersearch.engines.lifecycle import (
-    Checkpoints,
-    Clock,
-    InMemory,
-    SplitTable,
-    Trainer,
-    TrainingSettings,
-    build_model,
-    diverged_result,
-    finished_result,
-    first_state,
-    is_exhausted,
-    nominal_seconds,
-    note_validation,
-    paused_result,
-    settings_of,
-    stream_name,
-    weights_generator,
-)
+from layersearch.engines import lifecycle
+from layersearch.engines.lifecycle import Checkpoints, Clock, InMemory, Trainer
+from layersearch.engines.settings import SplitTable, TrainingSettings, nominal_seconds, settings_of
 from layersearch.randomness import batch_order, dropout_threshold, stream_key
 from layersearch.space.trials import Trial, TrialResult
 from models import flatten
 
-CALL_SECONDS = 5.0  # of nominal cost, that the kernel is left alone for
-ORDER_ENTRIES = 2**20  # batch orders made at a time, in rows: 4 MB, or a single epoch
-ORDERS_KEPT = 2**24  # in rows: 64 MB
+CALL_SECONDS = 5.0  # estimated, of one call of the kernel, which trains several epochs
+ORDER_ENTRIES = 2**20  # row numbers of batch orders that are made at a time (4 MB); at least one epoch
+ORDERS_KEPT = 2**24  # row numbers of batch orders that are kept (64 MB)
 
 
 class BatchOrders:
-    """The batch orders of some epochs, [E, N_train] int32; the last that were used are kept, up to `ORDERS_KEPT`.
+    """A cache of batch orders, which all configurations of a repeat and fold share; it may be used from any thread.
 
-    All configurations of a repeat (and fold) share them. For any thread.
+    Called with a stream's key, the first epoch, the number of epochs and of training rows, it returns the batch orders
+    of these epochs, [E, N_train] int32. It keeps those last used, up to `ORDERS_KEPT` row numbers.
     """
 
     def __init__(self) -> None:
@@ -70,14 +55,20 @@ _batch_orders = BatchOrders()
 
 
 def first_parameters(trial: Trial, layers: np.ndarray, settings: TrainingSettings) -> np.ndarray:
-    """`flatten(build_model(trial, …))`, [P] float32, by its layer table: building a model takes a millisecond."""
+    """Returns what `flatten(build_model(trial, ...))` returns, [P] float32, without building a model, which takes 1 ms.
+
+    Args:
+        trial: the trial.
+        layers: its layer table (`kernel.step.layer_table`).
+        settings: settings that all trials share.
+    """
     from layersearch.engines.kernel import step as kernel
 
     if settings.start:
-        return flatten(build_model(trial, int(layers[0, kernel.N_IN]), settings))
-    generator = weights_generator(trial, settings)
+        return flatten(lifecycle.build_model(trial, int(layers[0, kernel.N_IN]), settings))
+    generator = lifecycle.weights_generator(trial, settings)
     flat = torch.zeros(kernel.n_parameters(layers))
-    flat[: layers[0, kernel.WEIGHT] // 2] = 1  # the gain of the input's LayerNorm, if there is one
+    flat[: layers[0, kernel.WEIGHT] // 2] = 1  # gain of the input's LayerNorm, if there is one
     for n_in, n_out, weight, bias, gain, *_ in layers.tolist():
         nn.init.xavier_uniform_(flat[weight:bias].view(n_out, n_in), generator=generator)
         if gain:
@@ -86,7 +77,7 @@ def first_parameters(trial: Trial, layers: np.ndarray, settings: TrainingSetting
 
 
 def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints: Checkpoints | None = None) -> Trainer:
-    """Trains trials in `kernel.py`. The returned function may be called from many threads at once.
+    """Returns the function that trains one trial with the compiled kernel; it may be called from many threads at once.
 
     Raises:
         ImportError: Numba is not installed.
@@ -102,8 +93,7 @@ def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints:
     n_train = len(train_rows)
     batch_size = min(settings.batch_size, n_train)
     learning_rates = settings.learning_rates
-    block = max(1, ORDER_ENTRIES // n_train)  # epochs
-    end = min(settings.epochs, settings.pause_after or settings.epochs)
+    block = max(1, ORDER_ENTRIES // n_train)  # epochs whose orders are made at a time
 
     def train(trial: Trial) -> TrialResult:
         own = settings_of(trial, settings)
@@ -112,18 +102,18 @@ def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints:
         )
         state = checkpoints.load(trial)
         if state is None:
-            state = first_state(first_parameters(trial, layers, settings), settings)
+            state = lifecycle.first_state(first_parameters(trial, layers, settings), settings)
         clock = Clock(state)
         work = kernel.allocate(layers, batch_size)
         errors = np.zeros((len(data), 2), dtype=np.float32)
-        order_key = stream_key(settings.seed, *stream_name("order", trial))
-        dropout_key = np.uint64(stream_key(settings.seed, *stream_name("dropout", trial)))
+        order_key = stream_key(settings.seed, *lifecycle.stream_name("order", trial))
+        dropout_key = np.uint64(stream_key(settings.seed, *lifecycle.stream_name("dropout", trial)))
         nominal = nominal_seconds("compiled", state.parameters.size, n_train, replace(settings, epochs=1))
         at_a_time = 1 if settings.stops_early else max(1, int(CALL_SECONDS / nominal))
-        while state.epoch < end and not is_exhausted(state, settings):
+        while lifecycle.goes_on(state, settings):
             start = state.epoch // block * block
             orders = _batch_orders(order_key, start, min(block, settings.epochs - start), n_train)
-            some = slice(state.epoch, min(start + len(orders), state.epoch + at_a_time, end))
+            some = slice(state.epoch, min(start + len(orders), state.epoch + at_a_time, settings.end))
             n_epochs = some.stop - some.start
             finished = kernel.train_epochs(
                 state.parameters, state.moments[0], state.moments[1], layers, work, data,
@@ -134,18 +124,18 @@ def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints:
             state.epoch += finished
             state.seconds = clock.seconds
             if finished < n_epochs:
-                return diverged_result(trial, state)
+                return lifecycle.diverged_result(trial, state)
             if validation is not None and settings.stops_early:
                 kernel.evaluate(state.parameters, layers, work, data, validation, errors)
                 loss = kernel.loss_of_rows(errors, data, validation)
-                note_validation(state, loss, state.parameters, settings)
-            if state.epoch < end and clock.is_due():
+                lifecycle.note_validation(state, loss, state.parameters, settings)
+            if state.epoch < settings.end and clock.is_due():
                 checkpoints.save(trial, state)
-        if end < settings.epochs and not (state.epoch <= end and is_exhausted(state, settings)):
-            return paused_result(trial, state, end, checkpoints)
+        if lifecycle.has_paused(state, settings):
+            return lifecycle.paused_result(trial, state, settings, checkpoints)
         parameters = state.parameters if state.best_parameters is None else state.best_parameters
         kernel.evaluate(parameters, layers, work, data, scored, errors)
-        return finished_result(
+        return lifecycle.finished_result(
             trial,
             state,
             final_train_loss=kernel.loss_of_rows(errors, data, train_part),

@@ -1,19 +1,19 @@
-"""Trials on several machines: batches of them as tasks of a Ray cluster that is already running.
+"""Trains trials on several machines, as tasks of a Ray cluster that is already running.
 
-    with connected(arguments, identity, stops) as machines:
+    with connected("10.0.0.1:6379", limit, identity, stops) as machines:
         for result in machines.run_trials(trials, "compiled", tables, settings, checkpoints, stops=stops):
             ...
 
-The machines have their own copy of this program, and are refused if that, or anything else that shapes bits, is not the
-same as here. Only this process writes files. What goes to and fro is pickled here, as bytes: Ray's own way gives arrays
-that cannot be written to. `benchmarks/many_machines.md` says where the numbers below come from.
+Every machine has its own copy of this program. A machine whose copy, libraries, processor or arithmetic differ from
+this one's is refused, since its bits could differ too. Only this process writes files. Trials and results are pickled
+here and sent as bytes, because the arrays that Ray itself unpickles are read-only. `benchmarks/many_machines.md`
+explains the numbers below.
 
 Ray: Moritz et al. 2018, OSDI, arXiv:1712.05889.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import pickle
@@ -32,16 +32,11 @@ from typing import Any, NoReturn
 
 import torch
 
-from layersearch.engines.lifecycle import (
-    CHECKPOINT_SECONDS,
-    Checkpoints,
-    InMemory,
-    SplitTable,
-    Trainer,
-    TrainingSettings,
-    nominal_seconds,
-)
-from layersearch.engines.workers import POLL_SECONDS, is_out_of_memory
+from layersearch.background import POLL_SECONDS
+from layersearch.engines.dispatch import make_trainer, try_out
+from layersearch.engines.lifecycle import CHECKPOINT_SECONDS, Checkpoints, InMemory, Trainer
+from layersearch.engines.settings import SplitTable, TrainingSettings, nominal_seconds
+from layersearch.engines.workers import is_out_of_memory
 from layersearch.errors import Interrupted, UsageError
 from layersearch.journal.identity import machine_identity
 from layersearch.space.configurations import ParameterCounts
@@ -52,17 +47,15 @@ Identity = Mapping[str, str | None]
 Tables = Mapping[int | None, SplitTable]
 Batch = list[tuple[Trial, TrialState | None]]
 
-BATCH_SECONDS = 1.0  # of nominal work in a task; what a machine that dies takes with it
-TASK_SECONDS = (
-    0.004  # that this process is busy with a task: a batch must keep its core busy while all others get theirs
-)
-SHARES = 4  # batches that each core gets of what is left: they shrink towards the end, so that all end together
-QUEUED = 2  # tasks for each core, so that none waits for this process
-RETRIES = 5  # of a batch whose machine or process dies
+BATCH_SECONDS = 1.0  # of estimated work in a task, which is lost if its machine dies
+TASK_SECONDS = 0.004  # that this process spends on a task; a batch must keep its core busy while all others get theirs
+SHARES = 4  # each core's share of the remaining work in batches: they shrink, so that all cores finish together
+QUEUED = 2  # tasks submitted for each core, so that no core waits for this process
+RETRIES = 5  # of a batch whose machine or process died
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 30.0
-LOOK_SECONDS = 5.0  # between two looks at how many machines there are
-GONE_SECONDS = 10.0  # without the head, after which the cluster is lost
-SETTINGS = {  # of Ray, which else has its say on the console, or reports on its use
+LOOK_SECONDS = 5.0  # between two checks of the cluster's size
+GONE_SECONDS = 10.0  # without an answer from the head node, after which the cluster counts as lost
+SETTINGS = {  # keep Ray from writing to the console and from reporting its use
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -73,22 +66,26 @@ SAME_PROGRAM = (
 )
 
 
-# Here
+# In the process that the user started
 
 
 @contextmanager
 def connected(
-    arguments: argparse.Namespace, identity: Identity, stops: Callable[[], bool]
+    address: str | None, limit: int, identity: Identity, stops: Callable[[], bool]
 ) -> Iterator[Machines | None]:
-    """The cluster that `--ray_address` names, as long as this lasts; None without `--distributed`.
+    """Connects to a Ray cluster for the duration of the `with` block.
 
-    `identity`: what a machine must share with this one.
+    Args:
+        address: `--ray_address`, such as "auto" or "10.0.0.1:6379"; None yields None instead of a cluster.
+        limit: most trainings at a time; 0 for as many as the cluster has cores.
+        identity: what a machine must share with this one (`journal/identity.py`).
+        stops: whether to stop waiting for the cluster; asked a few times a second.
 
     Raises:
-        UsageError: there is no Ray, or no cluster that answers.
-        Interrupted: told to stop before one does.
+        UsageError: Ray is not installed, or no cluster answers.
+        Interrupted: `stops` became true first.
     """
-    if not arguments.distributed:
+    if address is None:
         yield None
         return
     os.environ.update({name: value for name, value in SETTINGS.items() if name not in os.environ})
@@ -96,19 +93,19 @@ def connected(
         import ray
     except ImportError as error:
         raise UsageError(f"--distributed ray needs Ray ({error}); {INSTALL}") from None
-    _connect(ray, arguments.ray_address, stops)
-    machines = Machines(ray, arguments.threads, identity)
+    _connect(ray, address, stops)
+    machines = Machines(ray, limit, identity)
     try:
         if not machines.n_cores:
             raise UsageError("--distributed ray: the cluster has no cores; start a node (ray start --address=...)")
         yield machines
     finally:
-        if not machines.is_lost:  # else Ray would wait for it, and then end the process
+        if not machines.is_lost:  # Ray would wait for a lost cluster, and then end this process
             ray.shutdown()
 
 
 def _connect(ray: Any, address: str, stops: Callable[[], bool]) -> None:
-    """In a thread of its own, which may hang, and where Ray leaves the handlers of signals alone."""
+    """Connects in a thread, which may hang and in which Ray cannot replace the handlers of signals."""
     asked, remedy = f"--ray_address {address}", "start one with: ray start --head"
     address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     if address != "auto" and not _listens(address):
@@ -117,9 +114,9 @@ def _connect(ray: Any, address: str, stops: Callable[[], bool]) -> None:
 
     def connect() -> None:
         try:
-            ray._private.worker.print_to_stdstream = lambda *_, **__: None  # what raylets report, to the console
+            ray._private.worker.print_to_stdstream = lambda *_, **__: None  # no reports on the console
             ray.init(address=address, log_to_driver=False, logging_level="CRITICAL")
-        except BaseException as error:  # SystemExit, too
+        except BaseException as error:  # even SystemExit
             errors.append(error)
         else:
             errors.append(None)
@@ -140,11 +137,11 @@ def _connect(ray: Any, address: str, stops: Callable[[], bool]) -> None:
 
 @contextmanager
 def _without_stderr() -> Iterator[None]:
-    """For Ray's own log, which goes there until it is connected, from C++."""
+    """Silences Ray's own log, which its C++ code writes to stderr until it is connected."""
     try:
         sys.stderr.flush()
         stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    except (AttributeError, OSError):  # there is none
+    except (AttributeError, OSError):  # this process has no stderr
         yield
         return
     os.dup2(nowhere, 2)
@@ -166,7 +163,7 @@ def _listens(address: str) -> bool:
 
 
 class Machines:
-    """The cluster this process is connected to."""
+    """The cluster that this process is connected to; the arguments are those of `connected`."""
 
     def __init__(self, ray: Any, limit: int, identity: Identity) -> None:
         self.is_lost = False
@@ -179,7 +176,7 @@ class Machines:
         self._tables: tuple[Tables, Any] | None = None
 
         def run_batch(expected: Identity, shared: list[Any], work: bytes) -> bytes | str:
-            try:  # this function is sent as it stands, the rest must be there
+            try:  # Ray sends this function itself; the node must have the program
                 from layersearch.engines.machines import train_batch
             except ImportError as error:
                 return f"node {platform.node()} cannot import this program ({error}); {SAME_PROGRAM}"
@@ -194,7 +191,7 @@ class Machines:
 
     @property
     def at_a_time(self) -> int:
-        """How many trainings: `--threads`, or as many as there are cores."""
+        """How many trainings run at a time."""
         return self._limit or self.n_cores
 
     def run_trials(
@@ -207,12 +204,12 @@ class Machines:
         *,
         stops: Callable[[], bool],
     ) -> Iterator[TrialResult]:
-        """Trains all trials and yields results as their batches finish; see `workers.run_trials`.
+        """Trains all trials and yields results as their batches finish, like `workers.run_trials`.
 
-        What a trial paused with goes to `checkpoints`, and comes from there.
+        States of paused trainings are taken from `checkpoints` and saved there.
 
         Raises:
-            UsageError: a machine is not as this one.
+            UsageError: a machine differs from this one.
             ConnectionError: the cluster is gone, or its processes die again and again.
         """
         if not trials or stops():
@@ -246,13 +243,13 @@ class Machines:
                     self._ray.cancel(ref, force=True)
 
     def _put(self, tables: Tables) -> Any:
-        """The tables in the cluster's object store, once."""
+        """Returns a reference to the tables in the cluster's object store, where they are put once."""
         if self._tables is None or self._tables[0] is not tables:
             self._tables = tables, self._ray.put(dict(tables))
         return self._tables[1]
 
     def _next(self, done: SimpleQueue[Any], stops: Callable[[], bool]) -> Any:
-        """The next batch that is done; None if none is and it is time to stop."""
+        """Waits for the next finished batch; returns None if it is time to stop and none is finished."""
         while True:
             self._look()
             stopping = stops()
@@ -263,7 +260,7 @@ class Machines:
                     return None
 
     def _look(self) -> None:
-        """Every now and then: whether the cluster is still there, and how large it is."""
+        """Checks every `LOOK_SECONDS` whether the cluster still answers, and how many cores it has."""
         now = time.monotonic()
         if now - self._last_look < LOOK_SECONDS:
             return
@@ -282,7 +279,7 @@ class Machines:
         return int(self._ray.cluster_resources().get("CPU", 0))
 
     def _unpack(self, future: Any, error: BaseException | None) -> list[tuple[TrialResult, TrialState | None]]:
-        """What a batch came to."""
+        """Returns the results of a finished batch, with the states of those that paused, or raises its error."""
         if isinstance(error, self._ray.exceptions.RayTaskError):
             raise getattr(error, "cause", None) or error
         if error:
@@ -295,10 +292,11 @@ class Machines:
 
 
 def batch_seconds(left: float, n_cores: int) -> float:
-    """How much work the next batch is to hold, of so many seconds that are left.
+    """Returns how many seconds of estimated work the next batch should hold, of those that are `left`.
 
-    About `BATCH_SECONDS`; less towards the end, so that all cores end together; more where this process could not keep
-    so many cores busy, but not so much that it has less to do than they have.
+    That is about `BATCH_SECONDS`, and less towards the end so that all cores finish together. It is more where this
+    process could not hand out batches of that size fast enough to keep `n_cores` busy, but never so much that handing
+    out the remaining batches takes less time than working through one of them.
     """
     left = max(left, 0.0)
     by_pace = min(TASK_SECONDS * n_cores, math.sqrt(TASK_SECONDS * left))
@@ -306,7 +304,7 @@ def batch_seconds(left: float, n_cores: int) -> float:
 
 
 class Plan:
-    """The trials that are still to be given out, in batches; truthy while there are any."""
+    """The trials that are still to be handed out, in batches; true while there are any."""
 
     def __init__(
         self, trials: Sequence[Trial], engine: str, tables: Tables, settings: TrainingSettings, checkpoints: Checkpoints
@@ -314,38 +312,45 @@ class Plan:
         table = next(iter(tables.values()))
         self._waiting = deque(trials)
         self._settings, self._checkpoints = settings, checkpoints
-        self._end = min(settings.epochs, settings.pause_after or settings.epochs)
         n_parameters = ParameterCounts(table.input_dim, settings.latent_dim, **settings.normalizations)
         one_epoch = replace(settings, epochs=1)
-        self._costs = {  # seconds an epoch
+        self._costs = {  # estimated seconds per epoch
             config: nominal_seconds(engine, n_parameters[config], len(table.train), one_epoch)
             for config in {trial.config for trial in trials}
         }
-        self._left = sum(self._costs[trial.config] for trial in trials) * self._end  # seconds of work
+        self._left = sum(map(self._cost, trials))  # estimated seconds
 
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def _cost(self, trial: Trial) -> float:
+        """Returns the estimated seconds of the whole training."""
+        return self._costs[trial.config] * self._settings.end
+
     def take(self, n_cores: int) -> tuple[TrainingSettings, Batch]:
-        """The next batch, and its settings: a long trial pauses every `CHECKPOINT_SECONDS`, to be saved here."""
+        """Takes the next batch and returns its settings with it.
+
+        A trial that takes long is a batch of its own. It pauses every `CHECKPOINT_SECONDS`, so that this process can
+        save its state.
+        """
         enough = batch_seconds(self._left, n_cores)
         batch: Batch = []
         cost = 0.0
-        while self._waiting and (not batch or cost + self._costs[self._waiting[0].config] * self._end <= enough):
+        while self._waiting and (not batch or cost + self._cost(self._waiting[0]) <= enough):
             trial = self._waiting.popleft()
             batch.append((trial, self._checkpoints.load(trial)))
-            cost += self._costs[trial.config] * self._end
+            cost += self._cost(trial)
         self._left -= cost
         (trial, state), *others = batch
         start = state.epoch if state else 0
         pause_after = start + max(1, int(CHECKPOINT_SECONDS / self._costs[trial.config]))
-        if others or pause_after >= self._end:
+        if others or pause_after >= self._settings.end:
             return self._settings, batch
         return replace(self._settings, pause_after=pause_after), batch
 
     def goes_on(self, result: TrialResult) -> bool:
-        """Whether it has only paused to be saved; then it waits again."""
-        epochs_left = self._end - len(result.test_losses)
+        """Whether a result is that of a training that only paused to be saved; if so it is handed out again."""
+        epochs_left = self._settings.end - len(result.test_losses)
         goes_on = result.is_paused and epochs_left > 0
         if goes_on:
             self._waiting.appendleft(result.trial)
@@ -353,11 +358,17 @@ class Plan:
         return goes_on
 
 
-# There
+# In a process of the cluster
 
 
 def train_batch(expected: Identity, shared: list[Any], work: bytes) -> bytes | str:
-    """Trains a batch in a process of the cluster; returns the results, pickled, or why this machine is refused."""
+    """Trains a batch; returns the pickled results, or the reason why this machine is refused.
+
+    Args:
+        expected: the identity that this machine must have.
+        shared: a list with the reference to the tables; Ray would fetch the tables if the list did not hide it.
+        work: the pickled engine, settings and batch.
+    """
     refusal = _refusal(tuple(expected.items()))
     if refusal:
         return refusal
@@ -368,9 +379,9 @@ def train_batch(expected: Identity, shared: list[Any], work: bytes) -> bytes | s
         if state:
             states.save(trial, state)
         result = _train(train, trial)
-        keeps_weights = result.seconds >= BATCH_SECONDS  # others are made again sooner than all are sent
+        keeps_weights = result.seconds >= BATCH_SECONDS  # training others again takes less time than sending them all
         parameters = result.parameters if keeps_weights else result.parameters[:0].copy()
-        left = states.load(trial)  # which forgets it
+        left = states.load(trial)  # and removes it
         done.append((replace(result, parameters=parameters), left if result.is_paused else None))
     return pickle.dumps(done)
 
@@ -394,8 +405,7 @@ def _fetch(shared: Any) -> Tables:
 
 @lru_cache(maxsize=1)
 def _trainer(engine: str, settings: TrainingSettings, shared: Any) -> tuple[Trainer, InMemory]:
-    """A trainer, and where it finds and leaves the states of what pauses; kept, since batches of a kind follow."""
-    from layersearch.engines.training import make_trainer
+    """Returns a trainer and its checkpoints in memory; cached, since batches of one kind follow each other."""
 
     states = InMemory()
     return make_trainer(engine, _fetch(shared), settings, states), states
@@ -403,17 +413,19 @@ def _trainer(engine: str, settings: TrainingSettings, shared: Any) -> tuple[Trai
 
 @lru_cache(maxsize=1)
 def _refusal(expected: tuple[tuple[str, str | None], ...]) -> str:
-    """Why this machine may not train what the one with this identity asks for; empty if it may. Found out once."""
-    from layersearch.engines.training import try_out
+    """Returns why this machine may not train for one with the `expected` identity; empty if it may."""
 
     theirs, node, cpu = dict(expected), platform.node(), torch.device("cpu")
     engine, arithmetic = str(theirs["engine"]), str(theirs["arithmetic"])
-    differs = difference(node, machine_identity(arithmetic, cpu, engine), theirs)  # before a kernel is compiled
+    differs = difference(node, machine_identity(arithmetic, cpu, engine), theirs)  # before compiling a kernel
     return differs or difference(node, machine_identity(try_out(engine), cpu, engine), theirs)
 
 
 def difference(node: str, ours: Identity, theirs: Identity) -> str:
-    """`node n1 has numba 0.62, this machine 0.68; ...`: what comes first of all that differs. Empty if nothing does."""
+    """Returns the first difference of two identities as text, `node n1 has numba 0.62, this machine 0.68; ...`.
+
+    Returns an empty string if they do not differ.
+    """
     for name, remedy in REMEDIES.items():
         if ours.get(name) != theirs.get(name):
             return f"node {node} has {name} {ours.get(name)}, this machine {theirs.get(name)}; {remedy}"

@@ -17,38 +17,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from layersearch.engines.lifecycle import (
-    Checkpoints,
-    Clock,
-    InMemory,
-    SplitTable,
-    Trainer,
-    TrainingSettings,
-    build_model,
-    diverged_result,
-    finished_result,
-    first_state,
-    is_exhausted,
-    note_validation,
-    paused_result,
-    settings_of,
-    stream_name,
-)
+from layersearch.engines import lifecycle
+from layersearch.engines.lifecycle import Checkpoints, Clock, InMemory, Trainer
+from layersearch.engines.settings import SplitTable, TrainingSettings, settings_of
 from layersearch.randomness import batch_order, dropout_keep, stream_key
 from layersearch.space.trials import Trial, TrialResult
 from losses import loss_of_sums, sparse_aware_loss, squared_error_sums
-from models import DynamicAutoencoder, flatten, load_flat
+from models import DynamicAutoencoder, encode_rows, flatten, load_flat
 
 if TYPE_CHECKING:
     from layersearch.engines.stack.model import StackedAutoencoder
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's, as torch names them
-ROWS_AT_A_TIME = 2**16  # pushed through a model in eval mode
-MASK_ENTRIES = 2**22  # of dropout masks made at a time, numbers: 16 MB
+ROWS_AT_A_TIME = 2**16  # in eval mode
+MASK_ENTRIES = 2**22  # entries of dropout masks that are made at a time: 16 MB
 
 
 def reference_trainer(table: SplitTable, settings: TrainingSettings, checkpoints: Checkpoints | None = None) -> Trainer:
-    """Trains trials as a plain PyTorch loop over one `DynamicAutoencoder` on the table's device."""
+    """Returns the function that trains one trial with a plain PyTorch loop on the table's device."""
     checkpoints = InMemory() if checkpoints is None else checkpoints
     device = table.values.device
     train_targets, test_targets = table.values[table.train], table.values[table.test]
@@ -56,22 +42,21 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings, checkpoints
     n_train = len(train_targets)
     batch_size = min(settings.batch_size, n_train)
     n_steps = -(-n_train // batch_size)
-    end = min(settings.epochs, settings.pause_after or settings.epochs)
 
     def train(trial: Trial) -> TrialResult:
-        model = build_model(trial, table.input_dim, settings)
-        state = checkpoints.load(trial) or first_state(flatten(model), settings)
+        model = lifecycle.build_model(trial, table.input_dim, settings)
+        state = checkpoints.load(trial) or lifecycle.first_state(flatten(model), settings)
         load_flat(model, state.parameters)
         model, clock = model.to(device), Clock(state)
         optimizer = make_optimizer(model, settings_of(trial, settings))
         if state.epoch:
             set_moments(optimizer, state.moments, state.epoch * n_steps)
-        order_key = stream_key(settings.seed, *stream_name("order", trial))
-        dropout_key = stream_key(settings.seed, *stream_name("dropout", trial))
+        order_key = stream_key(settings.seed, *lifecycle.stream_name("order", trial))
+        dropout_key = stream_key(settings.seed, *lifecycle.stream_name("dropout", trial))
         steps_at_a_time = max(1, MASK_ENTRIES // (batch_size * sum(model.hidden_dims + model.decoder_dims)))
 
         def run_epoch(epoch: int) -> float:
-            """Returns the mean loss of its batches."""
+            """Trains one epoch and returns the mean loss of its batches."""
             optimizer.param_groups[0]["lr"] = float(settings.learning_rates[epoch])
             order = torch.from_numpy(batch_order(order_key, epoch, n_train)).to(device)
             losses = []
@@ -86,28 +71,28 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings, checkpoints
         def bring_up_to_date() -> None:
             state.parameters, state.moments = flatten(model), get_moments(optimizer)
 
-        while state.epoch < end and not is_exhausted(state, settings):
+        while lifecycle.goes_on(state, settings):
             epoch = state.epoch
             state.train_losses[epoch] = run_epoch(epoch)
             state.test_losses[epoch] = loss_of_sums(_evaluate(model, test_targets), test_targets)
             state.seconds = clock.seconds
             if not np.isfinite([state.train_losses[epoch], state.test_losses[epoch]]).all():
-                return diverged_result(trial, state)
+                return lifecycle.diverged_result(trial, state)
             state.epoch += 1
             if validation is not None and settings.stops_early:
                 sums = _evaluate(model, validation)
-                note_validation(state, loss_of_sums(sums, validation), flatten(model), settings)
-            if state.epoch < end and clock.is_due():
+                lifecycle.note_validation(state, loss_of_sums(sums, validation), flatten(model), settings)
+            if state.epoch < settings.end and clock.is_due():
                 bring_up_to_date()
                 checkpoints.save(trial, state)
-        if end < settings.epochs and not (state.epoch <= end and is_exhausted(state, settings)):
+        if lifecycle.has_paused(state, settings):
             if optimizer.state:
                 bring_up_to_date()
-            return paused_result(trial, state, end, checkpoints)
+            return lifecycle.paused_result(trial, state, settings, checkpoints)
         if state.best_parameters is not None:
             load_flat(model, state.best_parameters)
         test_sums = _evaluate(model, test_targets)
-        return finished_result(
+        return lifecycle.finished_result(
             trial,
             state,
             final_train_loss=loss_of_sums(_evaluate(model, train_targets), train_targets),
@@ -125,22 +110,22 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings, checkpoints
 
 
 def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
-    """The optimizer of both engines; its learning rate is set anew each epoch."""
+    """Returns the optimizer of the model; the training sets its learning rate anew each epoch."""
     return torch.optim.AdamW(model.parameters(), lr=settings.initial_lr, weight_decay=settings.weight_decay, fused=True)
 
 
 def get_moments(optimizer: torch.optim.Optimizer) -> np.ndarray:
-    """Both moments of AdamW, in the order of `models.flatten`, [2, P] float32; 0 where nothing is trained."""
+    """Returns both moments of AdamW in the order of `models.flatten`, [2, P] float32; zeros for frozen parameters."""
     parameters, state = optimizer.param_groups[0]["params"], optimizer.state
     moments = [
         torch.cat([(state[p][name] if state[p] else torch.zeros_like(p)).ravel() for p in parameters])
         for name in MOMENTS
     ]
-    return torch.stack(moments).detach().cpu().numpy()
+    return torch.stack(moments).detach().cpu().numpy()  # [P] each -> [2, P]
 
 
 def set_moments(optimizer: torch.optim.Optimizer, moments: np.ndarray, step: int) -> None:
-    """As if the optimizer had done `step` steps and come to these `moments` [2, P]."""
+    """Puts the optimizer into the state that it has after `step` steps with these `moments` [2, P]."""
     start, state = 0, {}
     for number, parameter in enumerate(optimizer.param_groups[0]["params"]):
         part = torch.from_numpy(moments[:, start : start + parameter.numel()])
@@ -153,7 +138,7 @@ def set_moments(optimizer: torch.optim.Optimizer, moments: np.ndarray, step: int
 def reference_step(
     model: DynamicAutoencoder, optimizer: torch.optim.Optimizer, target: Tensor, masks: Sequence[Tensor]
 ) -> Tensor:
-    """One training step on the batch `target` [B, F] (NaN = missing) with these dropout masks; returns its loss."""
+    """Trains one step on the batch `target` [B, F] (NaN = missing) with dropout masks [B, H]; returns its loss."""
     reconstruction = forward_with_masks(model, target.nan_to_num(nan=0.0), masks)
     loss = sparse_aware_loss(reconstruction, target)
     optimizer.zero_grad()
@@ -163,9 +148,10 @@ def reference_step(
 
 
 def forward_with_masks(model: DynamicAutoencoder | StackedAutoencoder, x: Tensor, masks: Sequence[Tensor]) -> Tensor:
-    """`model(x)[0]` with each dropout layer replaced by the product with its mask, [B, H] of 0 and 1/(1-p).
+    """Returns the reconstruction that the model or stack makes in training mode with these dropout masks.
 
-    All have a leading M where the model is stacked. Without masks nothing is dropped.
+    `x` is [B, F], and each mask holds the factors 0 and 1/(1-p) of a dropout layer, [B, H]; in a stack all have a
+    leading M. Without masks nothing is dropped.
     """
     remaining = iter(masks)
     x = model.input_norm(x)
@@ -180,9 +166,11 @@ def forward_with_masks(model: DynamicAutoencoder | StackedAutoencoder, x: Tensor
 def dropout_masks(
     model: DynamicAutoencoder, key: int, epoch: int, batch_size: int, n_steps: int, first_step: int = 0
 ) -> list[Tensor]:
-    """The masks of steps of an epoch: per dropout layer [n_steps, B, H] of 0 and 1/(1-p); none without dropout.
+    """Returns the dropout masks of several steps: for each dropout layer [n_steps, B, H], entries 0 and 1/(1-p).
 
-    A layer's pattern is numbered by the Linear layer in front of it, counted from the input. A frozen encoder has none.
+    The pattern of a layer depends on the number of the Linear layer in front of it, counted from the input. Without
+    dropout the list is empty, and a frozen encoder has no masks. B is the full batch size, also for a smaller last
+    batch.
     """
     if model.dropout == 0:
         return []
@@ -200,13 +188,13 @@ def dropout_masks(
 
 @torch.no_grad()
 def _evaluate(model: DynamicAutoencoder, targets: Tensor) -> Tensor:
-    """`squared_error_sums` of all rows in eval mode, [N, 2]; leaves the model in training mode."""
+    """Returns `squared_error_sums` of all rows in eval mode, [N, 2]; leaves the model in training mode."""
     model.eval()
     sums = [
         squared_error_sums(model(target.nan_to_num(nan=0.0))[0], target) for target in targets.split(ROWS_AT_A_TIME)
     ]
     model.train()
-    return torch.cat(sums)
+    return torch.cat(sums)  # [N, 2]
 
 
 _alone = threading.RLock()
@@ -214,7 +202,10 @@ _alone = threading.RLock()
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """More threads only slow matrices of this size down. One caller at a time, since the number is the process's."""
+    """Limits torch to one thread, since more only slow matrices of this size down.
+
+    The number of threads is the process's own, so only one caller at a time is let in.
+    """
     with _alone:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -222,3 +213,14 @@ def one_torch_thread() -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(threads)
+
+
+@torch.no_grad()
+def encode_table(model: DynamicAutoencoder, table: SplitTable) -> tuple[np.ndarray, np.ndarray]:
+    """Returns each row's latent coordinates [N, L] and mean squared error over observed cells [N], in scaled units."""
+    codes, errors = [], []
+    for values in table.values.cpu().split(ROWS_AT_A_TIME):
+        latent, error = encode_rows(model, values)
+        codes.append(latent)
+        errors.append(error)
+    return torch.cat(codes).numpy(), torch.cat(errors).numpy()

@@ -1,105 +1,83 @@
-"""Training trials: by which engine, how many at a time, and what of them is kept.
+"""Trains the trials of a search: here or on other machines, many at a time, with a journal that keeps the results.
 
     training = Training(settings, {None: table}, "compiled", threads=2)
     for result in training.run(trials):
         ...
 
-`reference.py` defines what is right, on any device; `compiled.py` is the fast one on the CPU, `stacked.py` that for
-GPUs. All start from the same initial weights and use the same batches and dropout patterns (`randomness.py`). A trial's
-numbers do not depend on what else runs, in what order, or how often it was interrupted.
+A trial's numbers do not depend on what else is trained, in what order, or how often it was interrupted.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
-from layersearch.engines.compiled import compiled_trainer
-from layersearch.engines.lifecycle import (
-    Checkpoints,
-    InMemory,
-    SplitTable,
-    Trainer,
-    TrainingSettings,
-    build_model,
-    is_long,
-)
-from layersearch.engines.reference import ROWS_AT_A_TIME, reference_trainer
-from layersearch.engines.stack.engine import check, run_stacks, stacked_trainer
+from layersearch.engines.dispatch import make_trainer
+from layersearch.engines.lifecycle import Checkpoints, InMemory, Trainer, is_long
+from layersearch.engines.settings import SplitTable, TrainingSettings
+from layersearch.engines.stack.engine import run_stacks, stacked_trainer
 from layersearch.engines.stack.plan import room_of
 from layersearch.engines.workers import available_cores, run_trials
 from layersearch.journal.journal import Journal
 from layersearch.journal.records import Key
 from layersearch.space.trials import Trial, TrialResult
-from models import DynamicAutoencoder, encode_rows, load_flat
 
 if TYPE_CHECKING:
     from layersearch.engines.machines import Machines
 
 
-def make_trainer(
-    engine: str,
-    tables: Mapping[int | None, SplitTable],
-    settings: TrainingSettings,
-    checkpoints: Checkpoints | None = None,
-) -> Trainer:
-    """The function that trains one trial on `engine` ("compiled", "reference" or "stacked") and its fold's table."""
-    make = {"compiled": compiled_trainer, "reference": reference_trainer, "stacked": _alone}[engine]
-    trainers = {fold: make(table, settings, checkpoints) for fold, table in tables.items()}
-    return lambda trial: trainers[trial.fold](trial)
-
-
-def _alone(table: SplitTable, settings: TrainingSettings, checkpoints: Checkpoints | None = None) -> Trainer:
-    """The stacked engine with one trial in a stack, which has the bits that it has among others."""
-    train = stacked_trainer(table, settings, checkpoints)
-    return lambda trial: next(train([trial]))
-
-
 @dataclass(frozen=True)
 class Training:
-    """How trials are trained, and kept: everything that all of them share.
+    """How trials are trained and kept: everything that all of them share.
 
-    With a journal nothing is trained that it holds already, and everything that is trained goes there at once.
+    With a journal, nothing that it already holds is trained again, and every new result is written to it at once.
     """
 
     settings: TrainingSettings
-    tables: Mapping[int | None, SplitTable]  # by fold; None: the training and test rows
+    tables: Mapping[int | None, SplitTable]  # by fold; of the fold None, where there is no cross-validation
     engine: str
     threads: int
     journal: Journal | None = None
-    stops: Callable[[], bool] = field(default=lambda: False)  # whether to train no more
-    on_fewer: Callable[[int], None] = field(default=lambda threads: None)  # told where memory is short
-    machines: Machines | None = None  # that train, in place of this one's cores
-    states: dict[int, InMemory] = field(default_factory=dict)  # of what pauses, by epochs, where there is no journal
+    stops: Callable[[], bool] = field(default=lambda: False)  # whether to stop training
+    on_fewer: Callable[[int], None] = field(default=lambda threads: None)  # told of fewer threads where memory is short
+    machines: Machines | None = None  # a cluster that trains instead of this machine's cores
+    states: dict[int, InMemory] = field(default_factory=dict)  # checkpoints by epochs, where there is no journal
 
     def settings_for(self, factor: int = 1, pause_after: int | None = None) -> TrainingSettings:
-        """The settings of trials that are `factor` times as long as asked for, or pause after so many epochs."""
+        """Returns the settings with `factor` times as many epochs, or with a pause after `pause_after` epochs."""
         return replace(self.settings, epochs=factor * self.settings.epochs, pause_after=pause_after)
 
     def trainer(
         self, factor: int = 1, pause_after: int | None = None, folds: Collection[int | None] | None = None
     ) -> Trainer:
-        """The function that trains a trial (of these folds, by default of any), from where it paused if it did."""
+        """Returns the function that trains one trial, from its checkpoint if there is one.
+
+        Args:
+            factor: multiplies the number of epochs.
+            pause_after: epochs after which trainings pause; None for never.
+            folds: the folds of the trials to come; None for all.
+        """
         settings = self.settings_for(factor, pause_after)
         tables = {fold: table for fold, table in self.tables.items() if folds is None or fold in folds}
         return make_trainer(self.engine, tables, settings, self._checkpoints(settings.epochs))
 
     def run(self, trials: Sequence[Trial], factor: int = 1, *, pause_after: int | None = None) -> Iterator[TrialResult]:
-        """Trains all, `factor` times as long as asked for, as many at a time as there are threads.
+        """Trains trials and yields their results, first those that the journal holds, then the others as they finish.
 
-        Yields results as they finish, those of the journal first, and fewer than asked for once `stops` says so.
+        Fewer results come once `stops` is true.
+
+        Args:
+            trials: what to train; as many at a time as there are threads.
+            factor: multiplies the number of epochs.
+            pause_after: epochs after which trainings pause; None for never.
         """
         kept = self.kept(trials, factor, pause_after=pause_after)
         yield from kept.values()
         for result in self._run(trials, [trial for trial in trials if trial not in kept], factor, pause_after):
             if self.journal:
                 may_be_chosen = factor == 1 and result.trial.fold is None
-                with_weights = may_be_chosen and is_long(result.seconds * self.members)  # to train it again, alone
+                with_weights = may_be_chosen and is_long(result.seconds * self.members)  # when trained again, alone
                 key = Key(result.trial, factor * self.settings.epochs, pause_after if result.is_paused else None)
                 self.journal.append(key, result, with_weights=with_weights)
             if not result.is_paused:
@@ -111,7 +89,7 @@ class Training:
     def _run(
         self, trials: Sequence[Trial], missing: Sequence[Trial], factor: int, pause_after: int | None
     ) -> Iterator[TrialResult]:
-        """Trains those `missing` of all `trials`, many at a time, here or on other machines."""
+        """Trains the `missing` ones among all `trials`, here or on other machines."""
         settings, stops = self.settings_for(factor, pause_after), self._sync_and_ask
         checkpoints = self._checkpoints(settings.epochs)
         if self.machines:
@@ -125,20 +103,20 @@ class Training:
 
     @property
     def members(self) -> int:
-        """How many trials a stack has room for; 1 with the other engines."""
+        """How many trials a stack has places for; 1 on the other engines."""
         return self.settings.room.members if self.settings.room else 1
 
     def kept(
         self, trials: Sequence[Trial], factor: int = 1, *, pause_after: int | None = None
     ) -> dict[Trial, TrialResult]:
-        """Those that the journal holds."""
+        """Returns the results among these that the journal holds."""
         if self.journal is None:
             return {}
         found = {trial: self._find(trial, factor * self.settings.epochs, pause_after) for trial in trials}
         return {trial: result for trial, result in found.items() if result}
 
     def _find(self, trial: Trial, epochs: int, pause_after: int | None) -> TrialResult | None:
-        """What the journal holds of this one: where it paused, or its end if it came to that by then."""
+        """Returns what the journal holds of a trial: its result at the pause, or the final one if it ended by then."""
         assert self.journal is not None
         result = self.journal.find(Key(trial, epochs, pause_after))
         if result is None and pause_after is not None:
@@ -148,17 +126,20 @@ class Training:
         return result
 
     def drop(self, trials: Sequence[Trial]) -> None:
-        """These have paused and will not go on."""
+        """Forgets the checkpoints of paused trials that will not go on."""
         for trial in trials:
             self._checkpoints(self.settings.epochs).remove(trial)
 
     def with_weights(self, result: TrialResult) -> TrialResult | None:
-        """The same result, its weights made again if they were not kept; from now on they are. None if told to stop."""
+        """Returns the result with its weights, which are trained again if they were not kept, and keeps them.
+
+        Returns None if told to stop.
+        """
         if result.has_failed:
             return result
         if not result.parameters.size:
             trial = [result.trial]
-            here = replace(self, machines=None, threads=1)  # sooner than sending its weights
+            here = replace(self, machines=None, threads=1)  # faster than fetching its weights
             made = list(here._run(trial, trial, factor=1, pause_after=None))
             if not made:
                 return None
@@ -169,7 +150,10 @@ class Training:
         return result
 
     def with_all_weights(self, results: Sequence[TrialResult]) -> list[TrialResult] | None:
-        """The same results, as `with_weights` of each, many at a time. None if told to stop."""
+        """Returns the results with their weights, as `with_weights` does for one, training many at a time.
+
+        Returns None if told to stop.
+        """
         trials = [result.trial for result in results]
         known = {
             result.trial: result
@@ -189,47 +173,7 @@ class Training:
         return self.journal.checkpoints(epochs) if self.journal else self.states.setdefault(epochs, InMemory())
 
     def _sync_and_ask(self) -> bool:
-        """Whether to stop; asked a few times a second, which also brings the journal to the disk."""
+        """Brings the journal to the disk and asks whether to stop; called a few times a second."""
         if self.journal:
             self.journal.sync()
         return self.stops()
-
-
-def try_out(engine: str) -> str:
-    """Trains a small trial on the CPU: compiles the kernel, or loads it from Numba's cache, where `engine` has one.
-
-    Returns the digest of its bits. They depend on the processor, on libraries and on settings of theirs that no
-    version tells.
-
-    Raises:
-        ImportError: Numba is not installed.
-    """
-    if engine == "stacked":
-        return check(torch.device("cpu")).digest or ""
-    values = torch.arange(40 * 24).remainder(97).reshape(40, 24) / 97  # exact anywhere
-    table = SplitTable(values, torch.arange(33), torch.arange(33, 40))
-    settings = TrainingSettings(
-        latent_dim=3, epochs=2, batch_size=32, initial_lr=0.01, eta_min=1e-6, weight_decay=1e-4, dropout=0.1, seed=0
-    )
-    make = {"compiled": compiled_trainer, "reference": reference_trainer}[engine]
-    result = make(table, settings)(Trial((33, 17), 0))
-    digest = hashlib.blake2b(result.parameters.tobytes() + result.row_errors.tobytes(), digest_size=8)
-    return digest.hexdigest()
-
-
-def trained_model(result: TrialResult, table: SplitTable, settings: TrainingSettings) -> DynamicAutoencoder:
-    """The model that a trial ended with, in eval mode, on the CPU."""
-    model = build_model(result.trial, table.input_dim, settings)
-    load_flat(model, result.parameters)
-    return model.eval()
-
-
-@torch.no_grad()
-def encode_table(model: DynamicAutoencoder, table: SplitTable) -> tuple[np.ndarray, np.ndarray]:
-    """Of every row: latent coordinates [N, L], and mean squared error over its observed cells [N], in scaled units."""
-    codes, errors = [], []
-    for values in table.values.cpu().split(ROWS_AT_A_TIME):
-        latent, error = encode_rows(model, values)
-        codes.append(latent)
-        errors.append(error)
-    return torch.cat(codes).numpy(), torch.cat(errors).numpy()

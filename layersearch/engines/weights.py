@@ -1,19 +1,19 @@
-"""Starting from a saved model: its weights, and what is known of the table that it was trained on.
+"""Starts trainings from a saved model's weights.
 
     source = read_source("output/best_model_latent3.pth", freezes=False)
-    source.start.give(model)                     # what fits, over the weights that were drawn
+    source.start.give(model)                     # overwrites initial weights with those saved ones that fit
 
-Layers are matched from the table's side: the first hidden layer of the encoder takes the weights of the first, the
-second those of the second; the layer that makes the latent coordinates takes those of the one that makes them. The
-decoder is matched in the mirror: the output layer with the output layer, what lies before it with what lies before it,
-and the layer that reads the latent coordinates with the one that reads them. So of models of different depth the layers
-in between have no partner: those of the deeper saved model are left out, those of a deeper new one stay as drawn. Where
-two partners differ in shape, the first rows and columns that both have are copied. A LayerNorm's gain and bias go with
-the layer in front of it.
+Layers are matched by their place, counted from the table. In the encoder the first hidden layer takes the weights of
+the saved first one, the second those of the second, and so on; the layer that makes the latent coordinates takes those
+of the saved one that does. The decoder is matched as a mirror image: output layer with output layer, the layer before
+it with the one before it, and the layer that reads the latent coordinates with the one that reads them. Between models
+of different depth the layers in between have no counterpart: those of a deeper saved model are not used, those of a
+deeper new model keep their initial weights. Where two matched layers differ in shape, the rows and columns that both
+have are copied. A LayerNorm's gain and bias are copied with the layer in front of it.
 
-Where depths differ no rule keeps what a layer has learnt, since its partner reads another layer's units. Leaving the
-layers next to the latent as drawn, or counting all layers from the table, gave the same losses within the noise (as in
-benchmarks/transfer.py, from [64, 64] to [64] and to [64, 64, 64], 6 seeds).
+Between models of different depth no rule preserves what a layer has learnt, since its counterpart reads another layer's
+units. Leaving the layers next to the latent ones at their initial weights, or counting all layers from the table, gave
+the same losses within the noise (benchmarks/transfer.py, from [64, 64] to [64] and to [64, 64, 64], 6 seeds).
 """
 
 from __future__ import annotations
@@ -33,20 +33,17 @@ from layersearch.space.configurations import Configuration, Widths, join_dims
 from models import DynamicAutoencoder, assign_weights, loading_weights
 
 LARGEST_FILE = 2**30  # bytes; an autoencoder of this program has at most 10^8 parameters
-SLOTS = 4  # of a Sequential, for each hidden layer: Linear, LayerNorm, ReLU, Dropout
+SLOTS = 4  # places in a Sequential per hidden layer: Linear, LayerNorm, ReLU, Dropout
 REMEDY = "give a .pth that this program wrote with --save_models"
 
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """The saved weights that trainings start from. Two of them are equal where all weights are.
-
-    `freezes`: the encoder is the saved one and stays as it is.
-    """
+    """Saved weights that trainings start from. Two of them are equal where all weights are."""
 
     weights: Mapping[str, np.ndarray]  # float32, by their names in the state_dict
     digest: str  # of the weights, hexadecimal
-    freezes: bool
+    freezes: bool  # whether the encoder keeps the saved weights and is not trained
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Start) and (self.digest, self.freezes) == (other.digest, other.freezes)
@@ -55,10 +52,12 @@ class Start:
         return hash((self.digest, self.freezes))
 
     def give(self, model: DynamicAutoencoder) -> int:
-        """Copies over the model's weights what fits, in place; returns how many numbers that are.
+        """Copies the saved weights that fit over the model's, in place, and freezes its encoder if asked to.
+
+        Returns how many numbers were copied.
 
         Raises:
-            ValueError: the encoder is to be the saved one and is of another shape.
+            ValueError: the encoder is to be frozen, and the saved one has another shape.
         """
         own = dict(model.named_parameters())
         if self.freezes and _encoder_of(own) != _encoder_of(self.weights):
@@ -76,17 +75,17 @@ class Start:
 
 
 def _encoder_of(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The shapes of its parameters, by name."""
+    """Returns the shapes of the encoder's parameters, by name."""
     return {n: tuple(w.shape) for n, w in weights.items() if n.startswith(("input_norm.", "encoder."))}
 
 
 def partners(n_saved: int, n_new: int) -> list[tuple[int, int]]:
-    """Which of two chains of layers belong together, (new, saved); both are counted from the table to the latent."""
+    """Returns the matched layers of two encoders as pairs (new, saved), counted from the table to the latent layer."""
     return [*((i, i) for i in range(min(n_saved, n_new) - 1)), (n_new - 1, n_saved - 1)]
 
 
 def _partners(new: Mapping[str, Any], saved: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The names of the parameters that belong together, (new, saved)."""
+    """Yields the names of matched parameters as pairs (new, saved)."""
     names = [(f"input_norm.{kind}", f"input_norm.{kind}") for kind in ("weight", "bias")]
     for half in ("encoder", "decoder"):
         n_new, n_saved = (n_layers(weights, half) for weights in (new, saved))
@@ -100,7 +99,7 @@ def _partners(new: Mapping[str, Any], saved: Mapping[str, Any]) -> Iterator[tupl
 
 
 def n_layers(weights: Mapping[str, Any], half: str) -> int:
-    """How many Linear layers the "encoder" or the "decoder" of a state_dict has."""
+    """Returns how many Linear layers the "encoder" or the "decoder" of a state_dict has."""
     number = 0
     while f"{half}.{SLOTS * number}.weight" in weights:
         number += 1
@@ -108,18 +107,23 @@ def n_layers(weights: Mapping[str, Any], half: str) -> int:
 
 
 class Origin(NamedTuple):
-    """What the results beside a saved model say of the search that it is from."""
+    """The results of the search that made a saved model, where they stand beside it."""
 
     results: Mapping[str, Any]
 
     @property
     def columns(self) -> list[str]:
-        """The table's features, in the model's order."""
+        """The features, in the model's order."""
         columns: list[str] = self.results["data"]["columns"]
         return columns
 
     def has_other_split(self, sha256: str, arguments: Mapping[str, Any]) -> bool:
-        """Whether it was trained on this very table, of which other rows may have trained than train now."""
+        """Whether the model was trained on this very table, perhaps on rows that are now test rows.
+
+        Args:
+            sha256: digest of the table that is searched now.
+            arguments: the arguments of this search.
+        """
         ours = {name: arguments[name] for name in ("seed", "group_column", "stratify_column", "columns")}
         theirs = {name: self.results["args"].get(name) for name in ours}
         is_same_table = self.results["data"]["sha256"] == sha256
@@ -128,38 +132,38 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A saved model's file, and what is known of it."""
+    """A saved model's file and what is known of it."""
 
     path: Path
     sha256: str  # of the file
     start: Start
-    model: DynamicAutoencoder  # for its shape
-    origin: Origin | None  # None: no results beside it name it
+    model: DynamicAutoencoder  # the saved model itself
+    origin: Origin | None  # None: no results beside the file name it
 
     @property
     def encoder(self) -> Widths:
-        """The hidden widths of its encoder."""
+        """The widths of the encoder's hidden layers."""
         return tuple(self.model.hidden_dims)
 
     @property
     def config(self) -> Configuration:
-        """Its hidden layers."""
+        """The hidden layers."""
         return join_dims(self.encoder, tuple(self.model.decoder_dims))
 
     @property
     def n_parameters(self) -> int:
-        """Of the whole model."""
+        """The number of parameters of the whole model."""
         return sum(weights.size for weights in self.start.weights.values())
 
 
 def read_source(path: str | Path, *, freezes: bool) -> Source:
-    """The saved model in this file, a state_dict as `--save_models` writes it, and the results beside it, if any.
+    """Reads a saved model, a state_dict as `--save_models` writes it, and the results beside it, if any.
 
-    Nothing in the files is run, and no memory is taken that they do not fill.
+    No code in the files is run, and no more memory is taken than they fill.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is damaged or holds something else; the message names the file.
+        OSError: the file cannot be read.
+        ValueError: the file is damaged or holds something else; the message names it.
     """
     path = Path(path)
     if path.stat().st_size > LARGEST_FILE:
@@ -173,7 +177,7 @@ def read_source(path: str | Path, *, freezes: bool) -> Source:
 
 
 def start_from(model: DynamicAutoencoder, *, freezes: bool) -> Start:
-    """The weights that this model, on the CPU, has now."""
+    """Returns the present weights of a model on the CPU as a start for trainings."""
     weights = {name: values.numpy().copy() for name, values in model.state_dict().items()}
     digest = hashlib.blake2b(digest_size=16)
     for name, values in weights.items():
@@ -182,8 +186,12 @@ def start_from(model: DynamicAutoencoder, *, freezes: bool) -> Start:
 
 
 def model_of_weights(weights: Mapping[str, Tensor]) -> DynamicAutoencoder:
-    """The model, without memory, whose state_dict these weights are. Raises ValueError or KeyError where none is."""
-    if not all(values.is_contiguous() for values in weights.values()):  # a view may be larger than what it shows
+    """Returns the model, without memory (device "meta"), whose state_dict these weights are.
+
+    Raises:
+        ValueError, KeyError: there is no such model.
+    """
+    if not all(values.is_contiguous() for values in weights.values()):  # a view may keep more memory than it shows
         raise ValueError("not plain tensors")
     encoder, decoder = (
         [_width(weights, half, n) for n in range(n_layers(weights, half))] for half in ("encoder", "decoder")
@@ -210,7 +218,7 @@ def _width(weights: Mapping[str, Tensor], half: str, number: int) -> int:
 
 
 def _origin_of(path: Path, model: DynamicAutoencoder) -> Origin | None:
-    """The results beside a model that name it, as far as they are what such results are."""
+    """Returns the results beside a model that name it, or None where these are missing or damaged."""
     from dataset import Scaling
 
     file = path.with_name(f"hyperparam_results_latent{model.latent_dim}.json")

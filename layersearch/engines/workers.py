@@ -1,10 +1,10 @@
-"""Running trials, as many at a time as there are cores.
+"""Trains trials on threads, as many at a time as there are cores.
 
     for result in run_trials(trials, train, threads=2):
         ...
 
-Plain threads: the compiled engine holds no lock while it trains. They never outlive the process, so that nobody
-waits for a training that no one wants any more.
+Plain threads suffice, since the compiled engine does not hold the GIL while it trains. They are daemon threads, so
+the process never waits for a training whose result nobody needs any more.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from queue import Empty, SimpleQueue
 
+from layersearch.background import POLL_SECONDS
 from layersearch.space.trials import Trial, TrialResult, no_memory_for
 
-POLL_SECONDS = 0.2  # between two looks at whether to stop; Windows delivers Ctrl-C only between waits
-Outcome = TrialResult | BaseException | None  # None: there was no memory for it
+Outcome = TrialResult | BaseException | None  # None: out of memory
 
 
 def available_cores() -> int:
-    """How many cores this process may use."""
+    """Returns how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -35,12 +35,22 @@ def run_trials(
     stops: Callable[[], bool] = lambda: False,
     on_fewer: Callable[[int], None] = lambda threads: None,
 ) -> Iterator[TrialResult]:
-    """Trains all trials, `threads` at a time, and yields results as they finish.
+    """Trains all trials and yields their results as they finish.
 
-    Where memory does not suffice, one thread fewer goes on, and `on_fewer` is told how many; a trial that does not even
-    fit alone is a failed result. `stops` is asked a few times a second; once it is true only what is done already still
-    comes. That, closing the iterator, or an exception, drops the trials that have not started and does not wait for
-    the others.
+    Where memory runs out, training goes on with one thread fewer. A trial that does not even fit alone becomes a failed
+    result. Once `stops` is true, only results that are already done are yielded. Then, and when the iterator is closed
+    or an exception is raised, trials that have not started are dropped, and running ones are not waited for.
+
+    Args:
+        trials: what to train.
+        train: trains one trial; called from several threads at once.
+        threads: how many trials are trained at a time.
+        stops: whether to stop; asked a few times a second.
+        on_fewer: called with the number of threads that are left when memory runs out.
+
+    Raises:
+        RuntimeError: the system allows not even one thread.
+        BaseException: whatever `train` raises, except that memory has run out.
     """
     if not trials or stops():
         return
@@ -51,7 +61,7 @@ def run_trials(
     working = 0
     try:
         working = _start_many(min(threads, len(trials)), train, waiting, done)
-        alone = set(trials) if working == 1 else set()  # the trials that have nothing beside them when they are tried
+        alone = set(trials) if working == 1 else set()  # trials that are tried with no other beside them
         missing = len(trials)
         while missing:
             finished = _next(waiting, done, stops)
@@ -63,7 +73,7 @@ def run_trials(
                     working -= 1
                     on_fewer(working)
                 else:
-                    _start(train, waiting, done)  # instead of the one that has just given up
+                    _start(train, waiting, done)  # replaces the thread that has just ended
                 if trial not in alone:
                     alone |= {trial} if working == 1 else set()
                     waiting.put(trial)
@@ -85,7 +95,11 @@ def _start_many(
     waiting: SimpleQueue[Trial | None],
     done: SimpleQueue[tuple[Trial, Outcome]],
 ) -> int:
-    """Starts as many threads as the system allows, up to `n`; returns how many. Raises RuntimeError if it is none."""
+    """Starts up to `n` threads, as many as the system allows, and returns how many.
+
+    Raises:
+        RuntimeError: the system allows none.
+    """
     for started in range(n):
         try:
             _start(train, waiting, done)
@@ -101,14 +115,14 @@ def _start(
     waiting: SimpleQueue[Trial | None],
     done: SimpleQueue[tuple[Trial, Outcome]],
 ) -> None:
-    """A thread that trains what waits until it gets None, or runs out of memory."""
+    """Starts a thread that trains waiting trials until it gets None or runs out of memory."""
 
     def work() -> None:
         while (trial := waiting.get()) is not None:
             outcome: Outcome
             try:
                 outcome = train(trial)
-            except BaseException as error:  # for the main thread to raise
+            except BaseException as error:  # the main thread raises it
                 outcome = None if is_out_of_memory(error) else error
             done.put((trial, outcome))
             if outcome is None:
@@ -120,7 +134,7 @@ def _start(
 def _next(
     waiting: SimpleQueue[Trial | None], done: SimpleQueue[tuple[Trial, Outcome]], stops: Callable[[], bool]
 ) -> tuple[Trial, Outcome] | None:
-    """The next that is done; None if none is and it is time to stop."""
+    """Waits for the next finished trial; returns None if it is time to stop and none is finished."""
     while True:
         stopping = stops()
         if stopping:
@@ -141,7 +155,7 @@ def _drop(waiting: SimpleQueue[Trial | None]) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: Python's and NumPy's MemoryError, or what torch raises on the CPU and on CUDA."""
+    """Whether an error says that memory ran out: a MemoryError, or what torch raises on the CPU and on CUDA."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError)
         and any(text in str(error) for text in ("can't allocate memory", "out of memory", "not enough memory"))

@@ -35,7 +35,8 @@ import torch
 from torch import Tensor
 
 from dataset import Scaling
-from layersearch.engines.training import Training, trained_model
+from layersearch.engines.lifecycle import trained_model
+from layersearch.engines.training import Training
 from layersearch.latent.codes import encode_scaled, error_quantiles, in_blocks
 from layersearch.loading.loaded import Loaded
 from layersearch.options import LARGEST_ENSEMBLE

@@ -19,8 +19,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from layersearch.engines.reference import one_torch_thread
-from layersearch.engines.training import encode_table
+from layersearch.engines.reference import encode_table, one_torch_thread
 from layersearch.latent.agreement import Agreement, Clusters, LabelError, choose_rows, measure, prefer_clusters
 from layersearch.latent.space import Axes, Reconstruction, correlate, reconstruction_by_column
 from layersearch.loading.loaded import Loaded

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from layersearch.engines.lifecycle import SplitTable
+from layersearch.engines.settings import SplitTable
 from layersearch.verdict.baselines import PCA, column_means
 from models import DynamicAutoencoder
 

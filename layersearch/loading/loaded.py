@@ -20,7 +20,7 @@ import torch
 from dataset import COPUSDataset, DataError, Scaling, fit_scaling
 from layersearch.command.values import DEFAULT_DATA_PATH, SAMPLE_PATH, duplicate_widths
 from layersearch.console import Console
-from layersearch.engines.lifecycle import SplitTable
+from layersearch.engines.settings import SplitTable
 from layersearch.engines.weights import Source
 from layersearch.errors import UsageError
 from layersearch.loading.start import find_source, stored_scaling

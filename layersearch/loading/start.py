@@ -20,7 +20,8 @@ import torch
 
 from dataset import COPUSDataset, Scaling
 from layersearch.command.values import DEFAULT_SCALING
-from layersearch.engines.lifecycle import TrainingSettings, build_model
+from layersearch.engines.lifecycle import build_model
+from layersearch.engines.settings import TrainingSettings
 from layersearch.engines.weights import Source, read_source
 from layersearch.errors import UsageError
 from layersearch.space.configurations import Space

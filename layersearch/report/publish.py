@@ -61,7 +61,7 @@ def write_report(
     Of a search that failed entirely there are only JSON, CSV and HTML. One that was interrupted does not take the
     place of complete results: its files go to a folder `interrupted` beside them.
     """
-    from layersearch.engines.training import trained_model
+    from layersearch.engines.lifecycle import trained_model
     from layersearch.files import publishing
     from layersearch.loading.loaded import describe_data
     from layersearch.loading.start import describe_start
@@ -343,7 +343,7 @@ def look_at_latent_space(
     Matplotlib draws one picture at a time.
     """
     after.wait()
-    from layersearch.engines.training import trained_model
+    from layersearch.engines.lifecycle import trained_model
     from layersearch.latent.findings import examine
     from layersearch.pictures.headless import headless
 

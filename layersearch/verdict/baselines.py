@@ -30,8 +30,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from layersearch.engines.lifecycle import SplitTable
 from layersearch.engines.reference import one_torch_thread
+from layersearch.engines.settings import SplitTable
 from losses import squared_error_sums
 
 CELLS_AT_A_TIME = 2**21  # numbers in a temporary array: 16 MB

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from layersearch.command.values import read_objectives
 from layersearch.console import Console, Stopwatch
-from layersearch.engines.lifecycle import build_model, nominal_seconds
+from layersearch.engines.lifecycle import build_model
+from layersearch.engines.settings import nominal_seconds
 from layersearch.engines.training import Training
 from layersearch.loading.loaded import Loaded
 from layersearch.report.results import Findings

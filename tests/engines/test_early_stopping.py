@@ -1,4 +1,4 @@
-"""Trials that stop before their last epoch, or pause on their way: what they keep, and that it is the same anywhere."""
+"""Trainings that stop early or pause: what they keep, and that all engines agree on it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from layersearch.engines.lifecycle import InMemory, SplitTable, TrainingSettings
-from layersearch.engines.training import Training, make_trainer, trained_model
+from layersearch.engines.dispatch import make_trainer
+from layersearch.engines.lifecycle import InMemory, trained_model
+from layersearch.engines.settings import SplitTable, TrainingSettings
+from layersearch.engines.training import Training
 from layersearch.space.trials import Trial, TrialResult
 from losses import sparse_aware_loss
 
@@ -23,7 +25,7 @@ TRIALS = [Trial(config, repeat) for config in [(16, 8), (9,), ((20,), (4, 30))] 
 
 @pytest.fixture(scope="module")
 def table() -> SplitTable:
-    """100 rows x 7 columns of a two-dimensional structure with noise: 60 train, 20 validate, 20 test."""
+    """Returns 100 rows x 7 columns of two-dimensional structure and noise: 60 training, 20 validation, 20 test rows."""
     random = np.random.default_rng(1)
     values = np.maximum(random.normal(size=(100, 2)) @ random.normal(size=(2, 7)), 0)
     values = (values + random.normal(0, 0.3, values.shape)).astype(np.float32)
@@ -102,7 +104,7 @@ def test_a_fall_below_min_delta_is_no_improvement(table: SplitTable) -> None:
 
 
 def test_engines_stop_at_the_same_epoch(table: SplitTable) -> None:
-    """Before their rounding has grown, which behind a layer of 4 it does a thousandfold in a few steps: not these."""
+    """Only where rounding stays small until then: behind a layer of 4 units it grows a thousandfold in a few steps."""
     settings = replace(STOPPING, epochs=12, min_delta=0.01, patience=2)
     reference = run(table, settings, "reference")[:4]
     for results in (run(table, settings, engine)[:4] for engine in ENGINES if engine != "reference"):
@@ -122,7 +124,7 @@ def test_a_trial_that_paused_ends_with_the_bits_of_one_that_did_not(
         for pause_after in (2, 5, 13):
             paused = make_trainer(engine, {None: table}, replace(settings, pause_after=pause_after), kept)(trial)
             if pause_after >= n_epochs and n_epochs < settings.epochs:
-                assert_same_bits(paused, whole)  # it has stopped before
+                assert_same_bits(paused, whole)  # it stopped early before the pause
                 break
             assert paused.is_paused
             assert paused.final_test_loss is None
@@ -147,7 +149,7 @@ def test_a_trial_that_is_further_than_its_pause_is_not_trained_for_it(
     assert state.epoch == 9
 
 
-def test_what_has_paused_goes_on_from_there_without_a_journal(table: SplitTable) -> None:
+def test_a_paused_training_resumes_without_a_journal(table: SplitTable) -> None:
     together = Training(SETTINGS, {None: table}, "compiled", threads=2)
     paused = {result.trial: result for result in together.run(TRIALS, pause_after=5)}
     assert all(result.is_paused for result in paused.values())

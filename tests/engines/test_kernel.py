@@ -1,4 +1,4 @@
-"""The compiled step against plain PyTorch: same weights, same batches, same dropout patterns."""
+"""The compiled step compared with plain PyTorch: same weights, same batches, same dropout patterns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from parity import KINK, Step, assert_same_step, closest_to_kink, gradient_of, t
 
 from layersearch.engines.kernel import jit
 from layersearch.engines.kernel import step as kernel
-from layersearch.engines.lifecycle import TrainingSettings
 from layersearch.engines.reference import (
     dropout_masks,
     forward_with_masks,
@@ -23,6 +22,7 @@ from layersearch.engines.reference import (
     reference_step,
     set_moments,
 )
+from layersearch.engines.settings import TrainingSettings
 from layersearch.randomness import dropout_threshold
 from layersearch.space.configurations import NORMALIZATIONS, Configuration, decoder_dims, encoder_dims
 from losses import sparse_aware_loss
@@ -39,7 +39,7 @@ class Case:
     features: int = 24
     dropout: float = 0.0
     batch_size: int = 32
-    n_rows: int = 32  # rows in the batch; fewer than batch_size is a ragged last one
+    n_rows: int = 32  # rows of the batch; fewer than batch_size make a smaller last batch
     missing: float = 0.0
     nonzero: float = 0.45
     normalization: str = "layer"
@@ -69,7 +69,7 @@ CASES = [
     Case(((130, 17, 5), (9,)), latent=4, features=60, dropout=0.3, missing=0.2, batch_size=48, n_rows=31),
     Case(((5,), (7, 33, 140)), latent=6, features=9, dropout=0.1, missing=0.3, n_rows=7),
     Case(((2, 1), (3,)), latent=2, features=3, dropout=0.3),
-    Case((128, 96), dropout=0.1, batch_size=180, n_rows=180),  # products done block by block
+    Case((128, 96), dropout=0.1, batch_size=180, n_rows=180),  # its products are computed block by block
     *[
         Case(
             (64, 32),
@@ -92,7 +92,7 @@ CASES = [
 
 
 def batch_of(case: Case, step: int) -> torch.Tensor:
-    """[B, F] targets with zeros and missing cells."""
+    """Returns [B, F] targets with zeros and missing cells."""
     random = np.random.default_rng([7, step])
     values = random.uniform(0.05, 1, (case.n_rows, case.features)).astype(np.float32)
     values[random.random(values.shape) >= case.nonzero] = 0
@@ -101,7 +101,7 @@ def batch_of(case: Case, step: int) -> torch.Tensor:
 
 
 class Compiled:
-    """The compiled engine's state, one step at a time."""
+    """The state of the compiled engine, trained one step at a time."""
 
     def __init__(self, case: Case, model: DynamicAutoencoder) -> None:
         self.case = case
@@ -113,7 +113,7 @@ class Compiled:
         self.work = kernel.allocate(self.table, case.batch_size)
 
     def step(self, number: int, target: torch.Tensor, learning_rate: float, weight_decay: float) -> float:
-        """Trains on one batch as the epoch `number` (from 0), of a single step, and returns the batch's loss."""
+        """Trains on one batch as epoch `number` (from 0) of a single step; returns the loss of the batch."""
         data = target.numpy()
         rows = np.arange(len(data), dtype=np.int32)
         losses, test_losses = np.zeros(1), np.zeros(1)
@@ -137,7 +137,7 @@ def model_of(case: Case) -> DynamicAutoencoder:
         **case.normalizations,
         generator=torch.Generator().manual_seed(11),
     )
-    random = np.random.default_rng(3)  # gains and shifts of their own, not the 1 and 0 that they start with
+    random = np.random.default_rng(3)  # gains and shifts other than their initial 1 and 0
     vector = flatten(model)
     load_flat(model, (vector + random.normal(0, 0.1, vector.shape)).astype(np.float32))
     if case.is_frozen:
@@ -155,13 +155,13 @@ def masks_of(case: Case, model: DynamicAutoencoder, step: int) -> list[torch.Ten
 
 
 def frozen_part(model: DynamicAutoencoder) -> int:
-    """How many of its parameters, the first, stay as they are."""
+    """Returns the number of the frozen parameters, which come first."""
     return sum(parameter.numel() for parameter in model.parameters() if not parameter.requires_grad)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_each_of_100_steps_matches_the_reference(case: Case) -> None:
-    """Loss, every gradient, AdamW's state and the parameters, each step from the same state."""
+    """Compares loss, all gradients, AdamW's state and the parameters; each step starts from the same state."""
     model, settings = model_of(case), settings_of(case)
     compiled = Compiled(case, model)
     compared = 0
@@ -193,7 +193,7 @@ def test_each_of_100_steps_matches_the_reference(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_gradients_agree_with_float64_autograd(case: Case) -> None:
-    """To float32 rounding: no further from float64 than a few times what PyTorch's own float32 is."""
+    """The error is at most a few times that of PyTorch's own float32 gradients."""
     model = model_of(case)
     compiled = Compiled(case, model)
     target = batch_of(case, 0)
@@ -226,7 +226,7 @@ def test_free_running_100_steps_stay_together() -> None:
 
 @pytest.mark.parametrize(("widths", "batch_size", "in_blocks"), [((128, 96), 180, True), ((128, 96), 32, False)])
 def test_large_products_are_done_in_blocks(widths: Configuration, batch_size: int, in_blocks: bool) -> None:
-    """By their sizes alone; it changes no bit (test_product.py), so only the memory it uses shows it."""
+    """Only the memory shows it, since blocks change no bit (test_product.py)."""
     table = kernel.layer_table(24, 3, widths)
     work = kernel.allocate(table, batch_size)
     kernel._forward(np.ones_like(work.gradient), table, work, np.uint64(0), batch_size, 0)

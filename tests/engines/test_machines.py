@@ -1,4 +1,4 @@
-"""Trials on a real cluster of several nodes: the bits of this machine alone, whatever happens to the nodes or to us."""
+"""Trainings on a real cluster of several nodes have the bits of this machine, whatever dies on the way."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ from strategy_runs import arguments_for
 
 from layersearch.command.values import SAMPLE_PATH
 from layersearch.engines import machines
-from layersearch.engines.lifecycle import InMemory, SplitTable, TrainingSettings, first_state
+from layersearch.engines.lifecycle import InMemory, first_state
 from layersearch.engines.machines import REMEDIES, Machines, Plan, batch_seconds, difference
+from layersearch.engines.settings import SplitTable, TrainingSettings
 from layersearch.journal import identity as environment
 from layersearch.journal.checkpoints import Checkpoints
 from layersearch.journal.identity import machine_identity
 from layersearch.space.trials import Trial, TrialResult
 
-PATIENCE = 60.0  # seconds, for what takes a few
+PATIENCE = 60.0  # seconds to wait for something that takes a few
 ON_RAY = ["--distributed", "ray"]
 LONGER = ["--hidden_dims_search", "16,32", "--max_layers", "2", "--repeats", "3", "--epochs", "60", "--no_probe"]
 LONGER += ["--data_path", str(SAMPLE_PATH), "--quiet", "--save_models"]
@@ -51,14 +52,14 @@ def nodes() -> Iterator[Nodes]:
 
 @pytest.fixture(scope="module")
 def longer(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A search of a few seconds, on this machine."""
+    """A search of a few seconds, run on this machine."""
     done = run(tmp_path_factory.mktemp("longer"), *LONGER)
     assert done.status == 0
     return done
 
 
 def changing_tasks(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any, Any], Any]) -> None:
-    """From now on the task that trains a batch is `change(ray, task)`."""
+    """Makes the cluster run `change(ray, task)` instead of the task that trains a batch."""
     make = Machines.__init__
 
     def make_and_change(self: Machines, ray: Any, *arguments: Any) -> None:
@@ -69,7 +70,7 @@ def changing_tasks(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any, Any],
 
 
 def note_given_out(monkeypatch: pytest.MonkeyPatch) -> list[list[Trial]]:
-    """The batches that are given out from now on."""
+    """Returns the list to which each batch that is handed out from now on is added."""
     batches: list[list[Trial]] = []
     take = Plan.take
 
@@ -127,7 +128,7 @@ def test_a_search_from_a_saved_model_has_the_same_bits_there(nodes: Nodes, table
 def test_a_long_training_is_saved_here_again_and_again_and_ends_with_the_same_bits(
     nodes: Nodes, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machines, "CHECKPOINT_SECONDS", 0.0)  # all count as long: a task for each of their 3 epochs
+    monkeypatch.setattr(machines, "CHECKPOINT_SECONDS", 0.0)  # all count as long: each epoch is a task
     saved: list[int] = []
     save = Checkpoints.save
 
@@ -147,7 +148,7 @@ def test_a_long_training_is_saved_here_again_and_again_and_ends_with_the_same_bi
 # ------------------------------------------------------------------------------------ what dies
 
 
-def test_a_node_that_dies_takes_with_it_only_the_batch_it_held(
+def test_a_node_that_dies_loses_only_its_batch(
     nodes: Nodes, longer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     doomed = nodes.add()
@@ -166,7 +167,7 @@ def test_a_node_that_dies_takes_with_it_only_the_batch_it_held(
             name = f"{folder}/{node}_{os.getpid()}_{len(os.listdir(folder))}"
             open(f"{name}_started", "w").close()
             if node == doomed:
-                time.sleep(600)  # it holds this one until it dies
+                time.sleep(600)  # the node keeps this batch until it dies
             answer = train_batch(expected, shared, work)
             open(f"{name}_ended", "w").close()
             return answer
@@ -180,14 +181,14 @@ def test_a_node_that_dies_takes_with_it_only_the_batch_it_held(
         return len(list(notes.glob(what)))
 
     def kill() -> None:
-        deadline = time.monotonic() + PATIENCE  # until it holds a batch
+        deadline = time.monotonic() + PATIENCE  # for the node to get a batch
         while not count(f"{doomed}*started") and time.monotonic() < deadline:
             time.sleep(0.002)
         nodes.kill(doomed)
 
     after_record(monkeypatch, 3, kill)
     done = run(tmp_path / "there", *LONGER, *nodes.flags)
-    assert (done.status, done.err.count("Note")) == (0, done.err.count("\n"))  # none but those about the sample
+    assert (done.status, done.err.count("Note")) == (0, done.err.count("\n"))  # no notes but those about the sample
     assert_same_results(tmp_path / "there", longer.folder)
     trials = [trial for batch in batches for trial in batch]
     assert n_records(journal_path(tmp_path / "there").read_bytes()) == len(trials) == len(set(trials))
@@ -220,7 +221,7 @@ def test_ctrl_c_reports_what_there_is_and_the_same_command_goes_on(
 ) -> None:
     arguments = ["--data_path", table, *SEARCHES["plain"], *nodes.flags, "--threads", 1]
     with monkeypatch.context() as patches:
-        patches.setattr(machines, "batch_seconds", lambda left, n_cores: 0.0)  # a training each
+        patches.setattr(machines, "batch_seconds", lambda left, n_cores: 0.0)  # one training in each batch
         after_record(patches, 4, raising(signal.SIGINT))
         done = run(tmp_path, *arguments)
     assert done.status == 130
@@ -243,7 +244,7 @@ def test_a_cluster_that_is_lost_costs_one_line_and_no_training(
             patches.setattr(machines, name, 0.0)
         after_record(patches, 3, lambda: patches.setattr(machines, "_listens", lambda address: False))
         done = run(tmp_path, *arguments)
-    ray.shutdown()  # which the command leaves to the end of its process
+    ray.shutdown()  # the command leaves that to the end of its process
     assert "the Ray cluster does not go on (its head does not answer)" in assert_one_line(done, 1)
     assert n_records(journal_path(tmp_path).read_bytes()) >= 3
     again = run(tmp_path, *arguments)
@@ -254,7 +255,7 @@ def test_a_cluster_that_is_lost_costs_one_line_and_no_training(
 
 
 def a_changed_copy(folder: Path) -> Path:
-    """Of the program: the same numbers, but another text."""
+    """Returns a copy of the program whose text differs but whose numbers do not."""
     for path in ROOT.glob("*.py"):
         shutil.copy(path, folder / path.name)
     shutil.copytree(ROOT / "layersearch", folder / "layersearch", ignore=shutil.ignore_patterns("__pycache__"))
@@ -264,7 +265,7 @@ def a_changed_copy(folder: Path) -> Path:
 
 
 def another_numba(folder: Path) -> str:
-    """A path on which metadata of another version comes first."""
+    """Returns a path on which metadata of another version of Numba comes first."""
     metadata = folder / "numba-0.1.dist-info" / "METADATA"
     metadata.parent.mkdir()
     metadata.write_text("Metadata-Version: 2.1\nName: numba\nVersion: 0.1\n", encoding="utf-8")
@@ -294,7 +295,7 @@ def test_a_machine_that_is_not_as_this_one_is_refused_with_one_line(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     path = str(make_path(elsewhere))
-    monkeypatch.chdir(tmp_path)  # workers import from where this process is, too
+    monkeypatch.chdir(tmp_path)  # workers also import from this process's working directory
     changing_tasks(
         monkeypatch, lambda ray, task: task.options(runtime_env={"env_vars": {"PYTHONPATH": path}}, max_retries=0)
     )
@@ -318,7 +319,7 @@ def test_a_difference_names_the_node_both_values_and_the_remedy(name: str) -> No
 
 
 def test_all_that_must_be_the_same_has_a_remedy() -> None:
-    told = {"engine", "device"}  # not found out there, but told
+    told = {"engine", "device"}  # the machine is told these
     assert set(machine_identity("0", torch.device("cpu"), "compiled")) - told == set(REMEDIES)
 
 
@@ -348,9 +349,7 @@ def test_where_nothing_answers_one_line_says_how_to_start_a_cluster(
     assert line == f"error: --ray_address {asked}: nothing answers at 127.0.0.1:1; start one with: ray start --head"
 
 
-def test_what_ray_says_against_a_cluster_is_told_on_one_line(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_of_ray_becomes_one_line(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray", reason="Ray is not installed (requirements-ray.txt)")
 
     def refuse(**_: Any) -> None:
@@ -362,7 +361,7 @@ def test_what_ray_says_against_a_cluster_is_told_on_one_line(
     assert line == "error: --ray_address auto: Version mismatch: Ray: 2.0; start one with: ray start --head"
 
 
-def test_what_never_answers_is_given_up(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_never_answers_is_given_up(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray", reason="Ray is not installed (requirements-ray.txt)")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "init", lambda **_: time.sleep(2))
@@ -382,7 +381,7 @@ def test_a_batch_is_about_a_second_or_what_the_driver_can_keep_pace_with(left: f
     assert 0 <= seconds <= max(machines.BATCH_SECONDS, machines.TASK_SECONDS * n_cores)
     if left > 1e8 and n_cores <= 250:
         assert seconds == machines.BATCH_SECONDS
-    if left > 1e-6:  # dividing the rest into such batches takes no longer than the longest of them, or than its share
+    if left > 1e-6:  # handing out the rest takes no longer than the longest batch, or than each core's share of work
         assert left / seconds * machines.TASK_SECONDS <= max(seconds, left / n_cores) * (1 + 1e-9)
 
 
@@ -430,12 +429,12 @@ def test_a_long_training_pauses_about_every_minute_and_then_goes_first(split_tab
     assert trial == first
     assert state is saved
     assert again.pause_after == 2 * pause
-    assert not plan.goes_on(replace(paused, test_losses=np.zeros(900_000)))  # where the strategy wants it
+    assert not plan.goes_on(replace(paused, test_losses=np.zeros(900_000)))  # the strategy's own pause
     assert not plan.goes_on(make_trial((64, 64), 0))
     assert len(plan) == 1
 
 
-def test_a_state_goes_there_and_comes_back_as_something_that_can_be_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_sent_there_and_back_can_be_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
     states = InMemory()
 
     def train(trial: Trial) -> TrialResult:
@@ -456,7 +455,7 @@ def test_a_state_goes_there_and_comes_back_as_something_that_can_be_trained_on(m
         assert states.load(trial) is None
 
 
-def test_what_does_not_fit_there_is_a_failed_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_does_not_fit_there_is_a_failed_result(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(trial: Trial) -> TrialResult:
         raise MemoryError
 
@@ -469,7 +468,7 @@ def test_what_does_not_fit_there_is_a_failed_result(monkeypatch: pytest.MonkeyPa
     assert (result.out_of_memory, state) == (True, None)
 
 
-def test_weights_come_along_only_where_making_them_again_would_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_sent_back_only_if_training_again_would_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     def train(trial: Trial) -> TrialResult:
         return replace(make_trial(trial.config, trial.repeat), parameters=np.ones(5), seconds=2.0 * trial.repeat)
 

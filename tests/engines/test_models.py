@@ -1,4 +1,4 @@
-"""The autoencoder, its flat form, and loading what a search left behind."""
+"""The autoencoder, its parameters as a flat vector, and loading the model of a finished search."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_load_flat_refuses_a_vector_of_another_model() -> None:
 
 
 def leave_behind(folder: Path, **changes: Any) -> Path:
-    """A made-up search's results and weights for 4 columns, the JSON's best configuration changed; returns the .pth."""
+    """Writes results and weights of a made-up search with 4 columns, with `changes`; returns the path of the .pth."""
     model = DynamicAutoencoder(4, 2, [5], generator=torch.Generator().manual_seed(3))
     saved = {"model_info": model.get_model_info(), "saved_model": {"file": "best_model_latent2.pth"}} | changes
     scaling = {"kind": "robust", "low": [0.0] * 4, "high": [1.0] * 4}
@@ -130,7 +130,7 @@ def leave_behind(folder: Path, **changes: Any) -> Path:
 
 
 def refusal(folder: Path, path: Path) -> str:
-    """The one line that loading ends in; it names this file."""
+    """Returns the one-line error of loading, which names this file."""
     with pytest.raises(ValueError, match="run the search again") as caught:
         load_best(folder, 2)
     assert type(caught.value) is ValueError

@@ -11,7 +11,7 @@ SIZES = [(1, 1, 1), (4, 8, 16), (5, 3, 7), (3, 64, 32), (9, 5, 9), (130, 32, 61)
 
 
 class Product:
-    """A product and what it is made of, in memory with an edge around it."""
+    """A product and its factors, in memory with a margin around it."""
 
     def __init__(self, rows: int, inner: int, columns: int, *, transposed: bool) -> None:
         random = np.random.default_rng(0)

@@ -29,7 +29,7 @@ def test_every_bit_of_a_key_counts_for_the_batch_order() -> None:
 
 
 def test_batch_order_has_no_favourite_places() -> None:
-    """Over 4,000 epochs each of 10 rows comes first 400 times, give or take 5 standard deviations."""
+    """In 4,000 epochs each of 10 rows comes first 400 times, within 5 standard deviations."""
     first = np.bincount([batch_order(KEY, epoch, 10)[0] for epoch in range(4000)], minlength=10)
     assert np.abs(first - 400).max() < 5 * (4000 * 0.1 * 0.9) ** 0.5
 
@@ -61,11 +61,11 @@ def test_a_wider_layer_extends_the_pattern_of_a_narrower_one() -> None:
     ("key", "width", "batch_size", "p"),
     [
         *[(KEY, 1, 1, 0.5), (KEY, 64, 32, 0.1), (KEY, 130, 30, 0.3), (KEY, 5, 1000, 0.9)],
-        (223, 64, 1024, 0.3),  # unit 43884 of the first step has exactly the hash from which on units are kept
+        (223, 64, 1024, 0.3),  # the hash of unit 43884 in the first step is exactly the threshold
     ],
 )
 def test_kernel_draws_the_same_patterns(key: int, width: int, batch_size: int, p: float) -> None:
-    """A LayerNorm with gain 0 and shift 1 leaves only what dropout multiplies by."""
+    """A LayerNorm with gain 0 and shift 1 outputs only the factors of dropout."""
     table = kernel.layer_table(3, 2, (width,))
     layer, work = table[0], kernel.allocate(table, batch_size)
     parameters = np.zeros_like(work.gradient)
@@ -80,5 +80,5 @@ def test_kernel_draws_the_same_patterns(key: int, width: int, batch_size: int, p
 
 
 def test_mix64_is_splitmix64() -> None:
-    """The first output of SplitMix64 from seed 0, as its authors' code gives it."""
+    """The first output of SplitMix64 for seed 0, as its authors' code gives it."""
     assert mix64(0) == 0xE220A8397B1DCDAF

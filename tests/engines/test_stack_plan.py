@@ -1,4 +1,4 @@
-"""Which trials share a stack: a pure function, whatever the search."""
+"""Which trials share a stack, for any search."""
 
 from __future__ import annotations
 
@@ -134,5 +134,5 @@ def test_widths_are_padded_to_whole_multiples(width: int, expected: int) -> None
     assert aligned(width) == expected
 
 
-def test_what_belongs_to_no_search_gets_the_room_it_needs() -> None:
+def test_trainings_outside_a_search_get_the_room_they_need() -> None:
     assert room_of([Trial((8, 40), 0), Trial(((8, 8), (70, 8)), 0)]) == Room(2, 96)

@@ -1,4 +1,4 @@
-"""A stack's step against the reference's, member by member; and that nothing of one member reaches another."""
+"""The step of a stack compared with the reference's, member by member; and that no member influences another."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from parity import KINK, Step, assert_same_step, closest_to_kink, gradient_of, tolerance_for
 from stacks import Case, Made, decay_of, make_stack, rate_of, state_of
 
-from layersearch.engines.lifecycle import TrainingSettings
 from layersearch.engines.reference import dropout_masks, get_moments, make_optimizer, reference_step, set_moments
+from layersearch.engines.settings import TrainingSettings
 from layersearch.engines.stack.engine import evaluate
 from layersearch.engines.stack.plan import ALIGNED
 from layersearch.engines.stack.step import AT_REST, dropout_layers, repeatable
@@ -24,7 +24,7 @@ WIDTHS = [(16, 8), (33, 5), (40, 40)]
 CASES = [
     Case(WIDTHS),
     Case(WIDTHS, dropout=0.0, missing=0.3),
-    Case(WIDTHS, missing=0.3, n_rows=33),  # the last batch is one row
+    Case(WIDTHS, missing=0.3, n_rows=33),  # the last batch has one row
     Case(WIDTHS, nonzero=0.0),
     Case(WIDTHS, nonzero=0.0, missing=0.5, dropout=0.0),
     Case([(64,), (7,), (33,)], batch_size=37),
@@ -48,18 +48,18 @@ def settings_of(case: Case, member: int) -> TrainingSettings:
 
 
 def own_batch(case: Case, made: Made, member: int, epoch: int, step: int) -> torch.Tensor:
-    """The member's batch, from the definition of batch orders."""
+    """Returns the member's batch, from the definition of batch orders."""
     order = batch_order(made.streams[member % 2].order, epoch, case.n_rows)
     return case.targets()[order[step * case.batch_size : (step + 1) * case.batch_size]]
 
 
 def own_masks(case: Case, made: Made, model: DynamicAutoencoder, member: int, epoch: int) -> list[torch.Tensor]:
-    """The reference's masks of an epoch, per layer [S, B, H]."""
+    """Returns the reference's masks of an epoch, for each layer [S, B, H]."""
     return dropout_masks(model, made.streams[member % 2].dropout, epoch, case.batch_size, made.step.n_steps)
 
 
 def epochs_of(made: Made) -> Iterator[tuple[int, int]]:
-    """Epoch and step before each step of `EPOCHS` epochs."""
+    """Yields epoch and step before each step of `EPOCHS` epochs."""
     for epoch in range(EPOCHS):
         made.step.begin_epoch([stream._replace(epoch=epoch) for stream in made.streams], made.rates(epoch))
         for step in range(made.step.n_steps):
@@ -68,7 +68,7 @@ def epochs_of(made: Made) -> Iterator[tuple[int, int]]:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_each_step_matches_the_reference_member_by_member(case: Case) -> None:
-    """Loss, every gradient, AdamW's state and the parameters, each step from the same state."""
+    """Compares loss, all gradients, AdamW's state and the parameters; each step starts from the same state."""
     made, compared = make_stack(case), 0
     stacked = made.step.stacked
     for epoch, step in epochs_of(made):
@@ -100,7 +100,7 @@ def test_each_step_matches_the_reference_member_by_member(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_padding_is_zero_and_stays_zero(case: Case) -> None:
-    """Of parameters, gradients and both moments."""
+    """That of parameters, gradients and both moments."""
     made = make_stack(case)
     made.run(EPOCHS)
     state, stacked = state_of(made.step), made.step.stacked
@@ -141,7 +141,7 @@ def test_a_member_has_the_same_bits_in_every_place() -> None:
     case = Case([(16, 8), (33, 5), (40, 40), (9, 9), (64, 3)])
     made = make_stack(case)
     models = case.models()
-    moved = make_stack(case, [models[place] for place in (2, 3, 4, 1, 0)])  # streams go by even and odd places
+    moved = make_stack(case, [models[place] for place in (2, 3, 4, 1, 0)])  # even and odd places have different streams
     for some in (made, moved):
         some.step.begin_epoch(some.streams, np.broadcast_to(some.rates(0)[:, :1], some.rates(0).shape).copy())
         for _ in range(some.step.n_steps):
@@ -187,7 +187,7 @@ def test_masks_are_those_of_the_definition() -> None:
         made.step()
 
 
-def test_batches_are_those_of_each_members_stream_and_a_last_one_is_filled_with_what_counts_nothing() -> None:
+def test_batches_follow_each_members_stream_and_the_last_one_is_filled_with_missing_rows() -> None:
     case = Case([(16, 8), (33, 5)], missing=0.2)
     made = make_stack(case)
     for epoch, step in epochs_of(made):
@@ -206,7 +206,7 @@ def test_on_a_cpu_the_step_that_would_be_captured_runs_itself() -> None:
     assert repeatable(made.step, torch.device("cpu")) is made.step
 
 
-# On CUDA. Never run yet: no machine of this project has a GPU.
+# On CUDA: never run yet, for want of a GPU.
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
@@ -242,7 +242,7 @@ def test_replays_of_a_captured_step_are_steps_and_nothing_waits_inside_an_epoch(
 
 @needs_cuda
 @pytest.mark.parametrize("case", CASES[:3], ids=str)
-def test_cuda_comes_to_what_the_cpu_comes_to(case: Case) -> None:
+def test_cuda_has_the_losses_of_the_cpu(case: Case) -> None:
     on_gpu, on_cpu = make_stack(case, device=torch.device("cuda")), make_stack(case)
     for made in (on_gpu, on_cpu):
         made.run(1)

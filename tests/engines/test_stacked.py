@@ -1,6 +1,6 @@
-"""The stacked engine: whole trials, in stacks.
+"""The stacked engine: whole trainings in stacks.
 
-What holds of a trial alone is in `test_training.py` and `test_early_stopping.py`, which go through all engines.
+`test_training.py` and `test_early_stopping.py` test single trainings on all engines.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from layersearch.console import Console
 from layersearch.engines import choice as engine_choice
 from layersearch.engines import lifecycle, training
 from layersearch.engines.choice import choose_engine
-from layersearch.engines.lifecycle import InMemory, SplitTable, TrainingSettings
+from layersearch.engines.lifecycle import InMemory
 from layersearch.engines.reference import reference_trainer
+from layersearch.engines.settings import SplitTable, TrainingSettings
 from layersearch.engines.stack import step as stack_step
 from layersearch.engines.stack.engine import (
     CHECK_TOLERANCE,
@@ -49,13 +50,13 @@ SETTINGS = TrainingSettings(
 )  # fmt: skip
 TRIALS = [Trial(config, repeat) for config in [(16, 8), (9, 33), ((20, 20), (12, 30))] for repeat in range(2)]
 STOPPING = replace(SETTINGS, epochs=12, initial_lr=0.01, patience=2, min_delta=0.001)
-# Over whole trials rounding is amplified by Adam, most where a gradient is all but zero.
+# Over a whole training Adam amplifies rounding errors, most where a gradient is almost zero.
 ENGINE_TOLERANCE = 2e-3  # relative, of a loss
 
 
 @pytest.fixture(scope="module")
 def table() -> SplitTable:
-    """With validation rows, which count with early stopping alone."""
+    """A table with validation rows, which matter only with early stopping."""
     table = low_rank_table()
     return replace(table, train=table.train[:60], validation=table.train[60:])
 
@@ -73,7 +74,7 @@ def by_trial(results: Iterator[TrialResult]) -> dict[Trial, TrialResult]:
 
 @pytest.fixture(scope="module")
 def alone(table: SplitTable) -> Alone:
-    """Each of the trials in a stack of its own, in the same room."""
+    """Returns the results of the trials, each trained in a stack of its own in the same room."""
 
     @cache
     def train_each(settings: TrainingSettings) -> dict[Trial, TrialResult]:
@@ -89,7 +90,7 @@ def assert_all_same(results: dict[Trial, TrialResult], expected: dict[Trial, Tri
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, STOPPING, replace(SETTINGS, dropout=0.0)], ids=str)
-def test_a_stack_of_trials_comes_to_what_the_reference_comes_to(table: SplitTable, settings: TrainingSettings) -> None:
+def test_a_stack_of_trials_has_the_losses_of_the_reference(table: SplitTable, settings: TrainingSettings) -> None:
     reference = reference_trainer(table, settings)
     for trial, result in by_trial(stacked_trainer(table, settings)(TRIALS)).items():
         expected = reference(trial)
@@ -167,7 +168,7 @@ def test_the_states_of_a_stack_are_saved_while_it_is_trained(
     assert saved == [(trial, epoch) for epoch in (1, 2, 3) for trial in TRIALS[:3]]
 
 
-def test_whether_to_stop_is_asked_each_epoch_and_what_is_unfinished_is_dropped(table: SplitTable) -> None:
+def test_a_stop_is_noticed_each_epoch_and_unfinished_trainings_are_dropped(table: SplitTable) -> None:
     asked = count(1)
     assert not list(stacked_trainer(table, SETTINGS)(TRIALS, stops=lambda: next(asked) == 4))
     assert next(asked) == 5
@@ -196,7 +197,7 @@ def test_no_thread_count_is_left_changed(table: SplitTable) -> None:
 
 
 def small_room(table: SplitTable, most: int, made: list[Room]) -> StackTrainer:
-    """A trainer that runs out of memory where there is room for more than `most`, or for layers wider than 64."""
+    """Returns a trainer that runs out of memory with more than `most` places, or with layers wider than 64."""
     train = stacked_trainer(table, SETTINGS)
 
     def train_small(
@@ -214,7 +215,7 @@ def small_room(table: SplitTable, most: int, made: list[Room]) -> StackTrainer:
     return train_small
 
 
-def test_what_is_there_already_leaves_its_place_empty(table: SplitTable, alone: Alone) -> None:
+def test_trials_already_trained_leave_their_places_empty(table: SplitTable, alone: Alone) -> None:
     planned: list[Sequence[Trial | None]] = []
 
     def train(
@@ -258,7 +259,7 @@ def test_where_memory_is_short_stacks_are_halved(table: SplitTable) -> None:
     assert [room.members for room in made] == [8, 4, 2, 2, 2]
 
 
-def test_what_does_not_fit_alone_is_tried_without_padding_and_fails_then(table: SplitTable) -> None:
+def test_a_trial_that_does_not_fit_alone_is_tried_without_padding_and_then_fails(table: SplitTable) -> None:
     made: list[Room] = []
     trials = [Trial((8,), 0), Trial((200,), 0), Trial((70,), 1)]
     results = by_trial(run_stacks(trials, trials, {None: small_room(table, 8, made)}, Room(2, 224)))
@@ -266,7 +267,7 @@ def test_what_does_not_fit_alone_is_tried_without_padding_and_fails_then(table: 
     assert Room(1, 32) in made
 
 
-def test_other_faults_are_not_taken_for_a_lack_of_memory(table: SplitTable) -> None:
+def test_other_errors_are_not_taken_for_lack_of_memory(table: SplitTable) -> None:
     def fail(
         trials: Sequence[Trial | None], room: Room | None = None, stops: Callable[[], bool] = lambda: False
     ) -> Iterator[TrialResult]:
@@ -289,7 +290,7 @@ def test_the_engine_is_right_on_the_cpu_with_the_same_bits_each_time() -> None:
 
 
 def test_the_check_sees_products_of_half_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As TF32 has them, which keeps 10 bits of what is multiplied."""
+    """TF32 products keep 10 bits of each factor."""
     multiply = torch.baddbmm
 
     def multiply_tf32(bias: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -319,7 +320,7 @@ def test_the_check_sees_a_wrong_step_and_bits_that_depend_on_the_place(monkeypat
 
 
 def on_a_gpu(name: str, found: Check | Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, list[str]]:
-    """The engine that is chosen there, its arithmetic, and notices."""
+    """Returns the engine that is chosen on a GPU, its arithmetic, and the notices."""
 
     def fake(device: torch.device) -> Check:
         if isinstance(found, Exception):
@@ -331,7 +332,7 @@ def on_a_gpu(name: str, found: Check | Exception, monkeypatch: pytest.MonkeyPatc
     return *choose_engine(name, torch.device("cuda:1"), notices, Console(quiet=True)), notices
 
 
-def test_on_a_gpu_the_stacked_engine_is_taken_once_it_came_out_right(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu_the_stacked_engine_is_chosen_if_its_check_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("auto", "stacked"):
         assert on_a_gpu(name, Check(1e-6, "ab12"), monkeypatch) == ("stacked", "ab12", [])
         assert on_a_gpu(name, Check(1e-6, None), monkeypatch) == ("stacked", "not compared", [])
@@ -347,7 +348,7 @@ def test_on_a_gpu_the_stacked_engine_is_taken_once_it_came_out_right(monkeypatch
         (RuntimeError("CUDA error:\n operation not permitted"), "it fails on cuda:1 (RuntimeError: CUDA error: oper"),
     ],
 )
-def test_where_it_comes_out_wrong_the_reference_trains_and_says_why(
+def test_where_the_check_fails_the_reference_trains_and_a_notice_says_why(
     found: Check | Exception, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, arithmetic, (notice,) = on_a_gpu("auto", found, monkeypatch)
@@ -357,7 +358,7 @@ def test_where_it_comes_out_wrong_the_reference_trains_and_says_why(
         on_a_gpu("stacked", found, monkeypatch)
 
 
-def test_what_ran_out_of_memory_is_let_go_before_fewer_are_tried() -> None:
+def test_memory_of_a_failed_stack_is_released_before_a_smaller_one_is_tried() -> None:
     class Large:
         """Stands for a stack."""
 

@@ -13,13 +13,13 @@ import torch
 from made_tables import low_rank_table
 from trainings import ENGINES, SETTINGS, TRIALS, by_trial, same_bits
 
-from layersearch.engines import compiled, lifecycle, reference
+from layersearch.engines import compiled, lifecycle
 from layersearch.engines.compiled import compiled_trainer
+from layersearch.engines.dispatch import make_trainer
 from layersearch.engines.kernel import step as kernel
-from layersearch.engines.lifecycle import SplitTable, TrainingSettings, nominal_seconds, stream_name
-from layersearch.engines.reference import one_torch_thread, reference_trainer
-from layersearch.engines.stack import engine as stacked
-from layersearch.engines.training import encode_table, make_trainer, trained_model
+from layersearch.engines.lifecycle import stream_name, trained_model
+from layersearch.engines.reference import encode_table, one_torch_thread, reference_trainer
+from layersearch.engines.settings import SplitTable, TrainingSettings, nominal_seconds
 from layersearch.engines.weights import Start, start_from
 from layersearch.engines.workers import run_trials
 from layersearch.randomness import batch_order
@@ -28,7 +28,7 @@ from layersearch.space.trials import Trial
 from losses import sparse_aware_loss
 from models import DynamicAutoencoder, flatten
 
-# Over whole trials rounding is amplified by Adam, most where a gradient is all but zero.
+# Over a whole training Adam amplifies rounding errors, most where a gradient is almost zero.
 ENGINE_TOLERANCE = 2e-3  # relative, of a loss
 
 
@@ -66,7 +66,7 @@ def test_the_compiled_engine_starts_from_the_weights_of_the_torch_model(config: 
         assert found.tobytes() == expected.tobytes()
 
 
-# Configurations with options of their own
+# Configurations with options of a study
 
 
 VARIANTS: list[dict[str, Any]] = [
@@ -94,8 +94,8 @@ def test_a_variant_trains_to_the_bits_that_its_options_as_settings_of_all_give(t
     assert len(seen) == 2 * len(VARIANTS)
 
 
-def test_variants_and_settings_travel() -> None:
-    """As `machines.py` sends them."""
+def test_variants_and_settings_can_be_pickled() -> None:
+    """`machines.py` sends them to other machines."""
     trials = [Trial(Variant((16, 8), tuple(options.items())), 0) for options in VARIANTS]
     sent = (replace(SETTINGS, start=start_of((16, 8))), trials)
     assert pickle.loads(pickle.dumps(sent)) == sent
@@ -126,7 +126,7 @@ def test_the_compiled_engine_starts_a_bare_model_from_the_weights_of_torchs(norm
 
 
 def start_of(config: Configuration, seed: int = 0, *, freezes: bool = False, latent: int = 2) -> Start:
-    """The weights of a made-up saved model, all of them drawn."""
+    """Returns a start from a made-up saved model with random parameters."""
     model = DynamicAutoencoder(7, latent, encoder_dims(config), decoder_dims=decoder_dims(config))
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
@@ -150,7 +150,7 @@ def test_all_trainings_start_from_the_saved_weights(table: SplitTable, engine: s
 
 
 @pytest.mark.parametrize("freezes", [False, True])
-def test_engines_come_to_the_same_from_saved_weights(table: SplitTable, freezes: bool) -> None:
+def test_engines_agree_from_saved_weights(table: SplitTable, freezes: bool) -> None:
     settings = replace(SETTINGS, start=start_of((16, 8), freezes=freezes), dropout=0.3)
     for trial in [Trial(config, 1) for config in DECODERS]:
         reference, *others = (
@@ -205,7 +205,7 @@ def test_batch_orders_are_kept_up_to_a_budget(monkeypatch: pytest.MonkeyPatch) -
     assert orders(1, 0, 2, 20) is first
     orders(2, 0, 2, 20)  # 80 numbers are kept
     orders(1, 0, 2, 20)
-    orders(3, 0, 2, 20)  # the stream used longest ago goes
+    orders(3, 0, 2, 20)  # the least recently used stream goes
     orders(1, 0, 2, 20)
     assert made == [1, 1, 2, 2, 3, 3]
     again = orders(2, 0, 2, 20)
@@ -220,12 +220,12 @@ def test_repeats_differ_and_seeds_differ(table: SplitTable) -> None:
     assert len({first.final_test_loss, second.final_test_loss, other.final_test_loss}) == 3
 
 
-# Folds: a table each, and randomness of their own.
+# Folds: each has its own table and its own random streams.
 
 
 @pytest.fixture(scope="module")
 def fold_tables(table: SplitTable) -> dict[int | None, SplitTable]:
-    """The table, and two folds of the same rows with values of their own, as their scaling leaves them."""
+    """Returns the table and two folds of its rows, whose values differ because each fold is scaled on its own."""
     half = table.train[:40]
     rest = table.train[40:]
     return {
@@ -351,8 +351,7 @@ def test_a_diverging_trial_fails_at_its_epoch_and_disturbs_no_other(
         parameters = start(trial, layers, settings)
         return np.full_like(parameters, np.inf) if trial == TRIALS[2] else parameters
 
-    for module in (reference, stacked):
-        monkeypatch.setattr(module, "build_model", build_broken)
+    monkeypatch.setattr(lifecycle, "build_model", build_broken)
     monkeypatch.setattr(compiled, "first_parameters", start_broken)
     threads = 2 if engine == "compiled" else 1
     results = by_trial(list(run_trials(TRIALS, make_trainer(engine, {None: table}, SETTINGS), threads)))
@@ -392,7 +391,7 @@ def test_the_reference_leaves_torchs_thread_count_alone(table: SplitTable) -> No
         torch.set_num_threads(1)
 
 
-def test_who_wants_one_torch_thread_waits_for_another_so_that_the_number_comes_back() -> None:
+def test_one_torch_thread_admits_one_caller_at_a_time_and_restores_the_number() -> None:
     before, inside, seen = torch.get_num_threads(), threading.Event(), list[int]()
     torch.set_num_threads(3)
 

@@ -1,4 +1,4 @@
-"""A trial goes on where it stopped, and what the journal keeps is not trained again."""
+"""A training resumes where it stopped, and nothing that the journal holds is trained again."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from trainings import ENGINES, SETTINGS, TRIALS, by_trial, same_bits
 
 from layersearch.engines import compiled, lifecycle, reference, training
 from layersearch.engines.compiled import compiled_trainer
+from layersearch.engines.dispatch import make_trainer
 from layersearch.engines.kernel import step as kernel
-from layersearch.engines.lifecycle import SplitTable, nominal_seconds
-from layersearch.engines.training import Training, make_trainer
+from layersearch.engines.settings import SplitTable, nominal_seconds
+from layersearch.engines.training import Training
 from layersearch.engines.workers import run_trials
 from layersearch.journal.records import Key
 from layersearch.space.trials import Trial, TrialResult, TrialState
@@ -36,7 +37,7 @@ def table() -> SplitTable:
 
 
 class Kept:
-    """Copies of all states that were saved, and the one to go on from."""
+    """Keeps copies of all states that were saved, and one to resume from."""
 
     def __init__(self, start: TrialState | None = None) -> None:
         self.start = start
@@ -54,7 +55,7 @@ class Kept:
 
 @pytest.fixture
 def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A state is saved after every epoch."""
+    """Saves a state after every epoch."""
     monkeypatch.setattr(lifecycle, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(compiled, "CALL_SECONDS", 0.0)
 
@@ -123,7 +124,7 @@ def test_the_state_is_saved_once_a_minute(
     assert result.seconds == 200
 
 
-def test_the_kernel_is_left_alone_for_about_as_long_as_asked_for(
+def test_each_call_of_the_kernel_takes_about_as_long_as_asked_for(
     table: SplitTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spans: list[int] = []
@@ -145,7 +146,7 @@ def test_the_kernel_is_left_alone_for_about_as_long_as_asked_for(
 
 @pytest.fixture
 def kept_training(table: SplitTable, tmp_path: Path) -> Iterator[Training]:
-    """A training with a journal."""
+    """Returns a `Training` with a journal."""
     with open_here(tmp_path) as journal:
         yield Training(SETTINGS, {None: table}, "compiled", 2, journal)
 
@@ -187,7 +188,7 @@ def test_when_the_last_result_was_taken_all_are_on_the_disk(
 
 
 @pytest.mark.parametrize(("limit", "are_kept"), [(0.0, True), (60.0, False)])
-def test_weights_are_kept_where_to_train_them_again_would_take_long(
+def test_weights_are_kept_if_training_again_would_take_long(
     kept_training: Training, monkeypatch: pytest.MonkeyPatch, limit: float, are_kept: bool
 ) -> None:
     monkeypatch.setattr(lifecycle, "CHECKPOINT_SECONDS", limit)

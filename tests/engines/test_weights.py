@@ -1,4 +1,4 @@
-"""What of a saved model goes where in a new one, and which files are taken for a saved model."""
+"""Which parameters of a saved model go where in a new one, and which files count as saved models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from models import DynamicAutoencoder, flatten
 def model_of(
     config: Configuration, seed: int = 0, *, features: int = 7, latent: int = 2, **given: Any
 ) -> DynamicAutoencoder:
-    """With all parameters drawn, biases and gains too, so that no two numbers are the same."""
+    """Returns a model all of whose parameters are random, biases and gains too, so that no two numbers are the same."""
     model = DynamicAutoencoder(features, latent, encoder_dims(config), decoder_dims=decoder_dims(config), **given)
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
@@ -35,7 +35,7 @@ def model_of(
 def given_by(
     saved: DynamicAutoencoder, config: Configuration, **given: Any
 ) -> tuple[DynamicAutoencoder, DynamicAutoencoder]:
-    """A new model before and after it took what fits."""
+    """Returns a new model's parameters before and after it took those saved ones that fit."""
     before, after = (model_of(config, seed=1, **given) for _ in range(2))
     n_taken = start_from(saved, freezes=False).give(after)
     assert n_taken == (flatten(before) != flatten(after)).sum()
@@ -77,7 +77,7 @@ def test_layers_of_another_width_take_the_overlapping_block_and_keep_the_rest() 
     assert torch.equal(own["encoder.5.weight"][3:], drawn["encoder.5.weight"][3:])
 
 
-# Of the new model's layers, which of the saved one's they are; None: as drawn.
+# For each layer of the new model, its counterpart in the saved one; None for none.
 DEPTHS: dict[str, tuple[Configuration, Configuration, dict[str, str | None]]] = {
     "deeper": (
         (5,), (5, 5, 5),
@@ -140,7 +140,7 @@ def test_an_encoder_of_another_shape_cannot_be_frozen(other: dict[str, Any]) -> 
         start_from(model_of((5, 3)), freezes=True).give(model_of(**({"config": (5, 3)} | other)))
 
 
-def test_starts_are_equal_where_their_weights_are_and_travel() -> None:
+def test_starts_are_equal_where_their_weights_are_and_can_be_pickled() -> None:
     model = model_of((5, 3))
     one, same, frozen = (start_from(model, freezes=freezes) for freezes in (False, False, True))
     assert one == same == pickle.loads(pickle.dumps(one))
@@ -153,7 +153,7 @@ def test_starts_are_equal_where_their_weights_are_and_travel() -> None:
 
 
 def save(model: DynamicAutoencoder, folder: Path, **results: Any) -> Path:
-    """A made-up search's weights and results."""
+    """Writes the weights and results of a made-up search."""
     path = folder / "best_model_latent2.pth"
     torch.save(model.state_dict(), path)
     scaling = {"kind": "robust", "low": [0.0] * 7, "high": [1.0] * 7}

@@ -1,4 +1,4 @@
-"""Trials run in any order and company, and one that fails or does not fit takes no other with it."""
+"""Trials are trained in any order and at the same time, and one that fails or does not fit takes no other with it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from layersearch.space.ranking import ConfigurationResult
 from layersearch.space.trials import Trial, TrialResult, no_memory_for
 
 TRIALS = [Trial((number + 1,), 0) for number in range(12)]
-PATIENCE = 10.0  # seconds, for what takes milliseconds
+PATIENCE = 10.0  # seconds to wait for something that takes milliseconds
 Train = Callable[[Trial], TrialResult]
 
 
 def train(trial: Trial) -> TrialResult:
-    """At once."""
+    """Returns a result at once."""
     return make_trial(trial.config, trial.repeat, trial.fold)
 
 
@@ -75,7 +75,7 @@ def test_as_many_trials_as_there_are_threads_are_trained_at_a_time() -> None:
     together = threading.Barrier(3)
 
     def meet(trial: Trial) -> TrialResult:
-        together.wait(PATIENCE)  # raises where fewer than three come
+        together.wait(PATIENCE)  # raises if fewer than three come
         return train(trial)
 
     assert len(list(run_trials(TRIALS, meet, 3))) == len(TRIALS)
@@ -112,7 +112,7 @@ class Held:
         return train(trial)
 
     def let_go(self) -> None:
-        """Lets all that is being trained end, and the threads with it."""
+        """Releases all trainings and their threads."""
         self.release.set()
         for thread in threading.enumerate():
             if thread.name == "trainer":
@@ -149,7 +149,7 @@ def test_when_no_more_results_are_taken_the_rest_is_dropped() -> None:
     assert len(held.started) <= 1
 
 
-def test_once_asked_to_stop_what_is_done_still_comes_and_nobody_waits_for_the_rest() -> None:
+def test_after_a_stop_finished_results_still_come_and_the_rest_is_not_waited_for() -> None:
     held = Held()
     is_stopping = threading.Event()
 
@@ -157,7 +157,7 @@ def test_once_asked_to_stop_what_is_done_still_comes_and_nobody_waits_for_the_re
         return train(trial) if trial in TRIALS[:2] else held(trial)
 
     def stops() -> bool:
-        if held.started:  # the one thread has finished two trials by now
+        if held.started:  # the only thread has finished two trials by now
             is_stopping.set()
         return is_stopping.is_set()
 
@@ -202,7 +202,7 @@ def test_a_training_that_no_one_waits_for_does_not_keep_the_process() -> None:
 
 
 class Memory:
-    """Room for so many trainings at a time; some trials take it all, and more than there is if `too_large`."""
+    """Memory for so many trainings at a time; some trials take all of it, and more than all if `too_large`."""
 
     def __init__(self, room: int, *, large: Sequence[Trial] = (), too_large: Sequence[Trial] = ()) -> None:
         self.room, self.large, self.too_large = room, large, too_large
@@ -262,7 +262,7 @@ def test_all_may_fail_to_fit() -> None:
     assert fewer == [2, 1]
 
 
-def test_with_one_thread_there_are_no_fewer_to_tell_of() -> None:
+def test_with_one_thread_no_fewer_are_reported() -> None:
     results = run_trials(TRIALS, Memory(1, too_large=TRIALS[:1]), 1, on_fewer=lambda n: pytest.fail(f"told {n}"))
     assert [result.out_of_memory for result in results] == [True] + 11 * [False]
 

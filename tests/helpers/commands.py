@@ -19,7 +19,7 @@ from builders import make_failed_trial
 
 import hyperparam_optimizer
 from layersearch.command.arguments import PROG
-from layersearch.engines import training
+from layersearch.engines import dispatch, training
 from layersearch.pictures.latent import drawing as latent_report
 from layersearch.report import publish as reporting
 from layersearch.space.trials import Trial, TrialResult
@@ -94,7 +94,7 @@ def but_for_threads(results: dict[str, Any]) -> dict[str, Any]:
 
 def make_diverge(monkeypatch: pytest.MonkeyPatch, fails: Callable[[Trial], bool]) -> None:
     """From now on these trials diverge."""
-    make_trainer = training.make_trainer
+    make_trainer = dispatch.make_trainer
 
     def make_failing(*arguments: Any) -> Callable[[Trial], TrialResult]:
         train = make_trainer(*arguments)

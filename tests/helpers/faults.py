@@ -17,7 +17,7 @@ import pytest
 from commands import but_for_threads
 
 from layersearch.command import interruption
-from layersearch.engines import training
+from layersearch.engines import dispatch, training
 from layersearch.journal import journal
 from layersearch.space.trials import Trial, TrialResult
 
@@ -42,7 +42,7 @@ def after_record(monkeypatch: pytest.MonkeyPatch, number: int, fault: Callable[[
 def stopping_after_record(monkeypatch: pytest.MonkeyPatch, number: int, fault: Callable[[], object]) -> None:
     """The same, and until the run has stopped no further training is finished. For --threads 1."""
     after_record(monkeypatch, number, fault)
-    make_trainer, started = training.make_trainer, itertools.count(1)
+    make_trainer, started = dispatch.make_trainer, itertools.count(1)
 
     def make_waiting(*arguments: Any) -> Callable[[Trial], TrialResult]:
         train = make_trainer(*arguments)

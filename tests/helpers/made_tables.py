@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from dataset import COPUS_CODES, COPUSDataset, DataError
-from layersearch.engines.lifecycle import SplitTable
+from layersearch.engines.settings import SplitTable
 
 N = 20
 

@@ -1,4 +1,4 @@
-"""A real cluster for tests, in a process of its own: Ray leaves files open, and here warnings are errors.
+"""A real Ray cluster for tests, in a process of its own: Ray leaves files open, and in tests warnings are errors.
 
 with Nodes() as nodes:                   # two nodes with a core each
     run(folder, *nodes.flags)
@@ -36,15 +36,15 @@ class Nodes:
 
     @property
     def flags(self) -> list[str]:
-        """Of the command, to train there."""
+        """The command's flags to train there."""
         return ["--distributed", "ray", "--ray_address", self.address]
 
     def add(self) -> str:
-        """Another node with a core; returns its id."""
+        """Adds a node with one core and returns its id."""
         return self._ask("add")
 
     def kill(self, node: str) -> None:
-        """At once, with all its processes."""
+        """Kills a node with all its processes."""
         self._ask(f"kill {node}")
 
     def _ask(self, words: str) -> str:
@@ -68,7 +68,7 @@ class Nodes:
 
 
 def serve() -> None:
-    """The cluster's side."""
+    """Runs the cluster; the side of the process of its own."""
     from ray.cluster_utils import Cluster
 
     node: dict[str, Any] = {"num_cpus": 1}

@@ -1,4 +1,4 @@
-"""Stacks of made-up models, with what they train on, for tests of their steps.
+"""Stacks of made-up models and the data they train on, for tests of their steps.
 
 made = make_stack(Case([(16, 8), (33, 5), (40, 40)], missing=0.3))
 made.step.begin_epoch(made.streams, made.rates(epoch=0))
@@ -42,7 +42,7 @@ class Case:
         return self.dropout if self.odd_dropout is None or member % 2 == 0 else self.odd_dropout
 
     def targets(self) -> torch.Tensor:
-        """[N, F] with zeros and missing cells."""
+        """Returns [N, F] targets with zeros and missing cells."""
         random = np.random.default_rng(7)
         values = random.uniform(0.05, 1, (self.n_rows, self.features)).astype(np.float32)
         values[random.random(values.shape) >= self.nonzero] = 0
@@ -50,7 +50,7 @@ class Case:
         return torch.from_numpy(values)
 
     def models(self) -> list[DynamicAutoencoder]:
-        """Of each member, with gains and shifts of its own, not the 1 and 0 that they start with."""
+        """Returns the members, with gains and shifts other than their initial 1 and 0."""
         models = []
         for number, config in enumerate(self.configs):
             random, generator = np.random.default_rng([3, number]), torch.Generator().manual_seed(number)
@@ -78,14 +78,14 @@ class Made(NamedTuple):
     streams: list[Stream]  # the two that members follow in turns
 
     def rates(self, epoch: int) -> np.ndarray:
-        """Learning rates and weight decays that differ by member, [S, M, 3]; the empty place stays as it is."""
+        """Returns rates that differ by member, [S, M, 3]; the empty place is at rest."""
         n_steps, n_members = self.step.n_steps, len(self.step.stacked.members)
         rates = [adamw_rates(rate_of(m), decay_of(m), epoch * n_steps + 1, n_steps) for m in range(n_members)]
         rates[-1] = np.broadcast_to(np.array(AT_REST, np.float32), rates[0].shape)
         return np.stack(rates, axis=1)
 
     def run(self, n_epochs: int) -> None:
-        """Trains for so many epochs."""
+        """Trains for `n_epochs` epochs."""
         for epoch in range(n_epochs):
             streams = [stream._replace(epoch=epoch) for stream in self.streams]
             self.step.begin_epoch(streams, self.rates(epoch))
@@ -94,19 +94,19 @@ class Made(NamedTuple):
 
 
 def rate_of(member: int) -> float:
-    """A member's learning rate."""
+    """Returns a member's learning rate."""
     return 3e-3 / (1 + member)
 
 
 def decay_of(member: int) -> float:
-    """A member's weight decay."""
+    """Returns a member's weight decay."""
     return WEIGHT_DECAY * member
 
 
 def make_stack(
     case: Case, models: Sequence[DynamicAutoencoder | None] | None = None, device: torch.device = CPU
 ) -> Made:
-    """The case's members, or others in their places, and an empty place behind them."""
+    """Stacks the case's members, or other models in their places, with an empty place behind them."""
     models = [*(case.models() if models is None else models), None]
     streams = [
         Stream(order=11, dropout=2**63 + 12345, epoch=0, p=case.dropout_of(0)),
@@ -120,6 +120,6 @@ def make_stack(
 
 
 def state_of(step: StackStep) -> np.ndarray:
-    """Parameters, gradient and moments of all members as the bits of them, [4, M, P] int32."""
+    """Returns the bits of all members' parameters, gradients and moments, [4, M, P] int32."""
     values = torch.cat([step.stacked.flat[None], step.gradient[None], step.moments])
     return values.cpu().numpy().view(np.int32)

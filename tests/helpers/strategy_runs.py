@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from commands import Run
 
-from layersearch.engines import training
+from layersearch.engines import dispatch, training
 from layersearch.space.configurations import Configuration, Space
 from layersearch.space.trials import Trial, TrialResult
 
@@ -69,7 +69,7 @@ def note_epochs(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[Trial, int]]:
 
     trained: Counter[tuple[Trial, int]] = Counter()
     current, lock = threading.local(), threading.Lock()
-    make_trainer, train_epochs = training.make_trainer, kernel.train_epochs
+    make_trainer, train_epochs = dispatch.make_trainer, kernel.train_epochs
 
     def make_noting(*given: Any) -> Callable[[Trial], TrialResult]:
         train = make_trainer(*given)

@@ -1,4 +1,4 @@
-"""Short trainings, and whether two of their results are the same bit for bit.
+"""Short trainings, and whether two of their results have the same bits.
 
 assert same_bits(make_trainer(engine, {None: table}, SETTINGS)(TRIALS[0]), result)
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from layersearch.engines.lifecycle import TrainingSettings
+from layersearch.engines.settings import TrainingSettings
 from layersearch.space.trials import Trial, TrialResult
 
 SETTINGS = TrainingSettings(

@@ -21,7 +21,7 @@ from commands import CODE_TOLERANCE, SCHEMA, SMALL, Run, assert_one_line, but_fo
 from made_tables import low_rank_table
 
 from dataset import COPUSDataset, Scaling
-from layersearch.engines.lifecycle import TrainingSettings
+from layersearch.engines.settings import TrainingSettings
 from layersearch.engines.training import Training
 from layersearch.journal.journal import open_journal
 from layersearch.latent.ensemble import Ensemble, align, choose_configurations, compare, load_ensemble, turn_onto

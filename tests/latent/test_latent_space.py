@@ -12,7 +12,7 @@ import torch
 from pictures import NOTE, assert_readable, words_in
 
 from dataset import COPUS_CODES
-from layersearch.engines.lifecycle import SplitTable
+from layersearch.engines.settings import SplitTable
 from layersearch.latent import space as latent_space
 from layersearch.latent.space import Axes, Reconstruction, correlate, reconstruction_by_column
 from layersearch.pictures.latent.axes import draw_axes

@@ -18,9 +18,9 @@ from test_verdict import EQUALS, PARAMS
 
 from layersearch.command.arguments import parse_arguments
 from layersearch.engines import reference
-from layersearch.engines.lifecycle import SplitTable, TrainingSettings
+from layersearch.engines.dispatch import make_trainer
 from layersearch.engines.reference import reference_trainer
-from layersearch.engines.training import make_trainer
+from layersearch.engines.settings import SplitTable, TrainingSettings
 from layersearch.loading.loaded import load
 from layersearch.space.ranking import rank_configurations
 from layersearch.space.trials import Trial, TrialResult

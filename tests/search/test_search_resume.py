@@ -19,7 +19,7 @@ from journals import journal_path, line_ends
 from resumption import KilledError, goes_on_from, note_trials, outputs, run_until
 from strategy_runs import REPEATS, arguments_for, config_of, entries, note_epochs
 
-from layersearch.engines import training
+from layersearch.engines import dispatch, training
 from layersearch.journal.checkpoints import Checkpoints
 from layersearch.space.trials import Trial, TrialResult
 
@@ -160,7 +160,7 @@ def test_one_strategy_takes_over_what_another_has_trained(
 
 def interrupted_after(number: int, folder: Path, *arguments: object) -> Run:
     """Runs the command, which is asked to stop when so many trainings are in its journal, and ends no other."""
-    make_trainer, started, is_over = training.make_trainer, itertools.count(1), threading.Event()
+    make_trainer, started, is_over = dispatch.make_trainer, itertools.count(1), threading.Event()
 
     def make_waiting(*given: Any) -> Callable[[Trial], TrialResult]:
         train = make_trainer(*given)

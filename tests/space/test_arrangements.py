@@ -12,8 +12,9 @@ import torch
 from made_tables import low_rank_table
 from scipy import stats
 
-from layersearch.engines.lifecycle import SplitTable, TrainingSettings, build_model
-from layersearch.engines.training import make_trainer, trained_model
+from layersearch.engines.dispatch import make_trainer
+from layersearch.engines.lifecycle import build_model, trained_model
+from layersearch.engines.settings import SplitTable, TrainingSettings
 from layersearch.space.configurations import (
     ARRANGEMENTS,
     Configuration,

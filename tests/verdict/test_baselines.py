@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA as SklearnPCA  # noqa: N811 - not to be ta
 from torch import Tensor
 
 from dataset import COPUSDataset, fit_scaling
-from layersearch.engines.lifecycle import SplitTable
+from layersearch.engines.settings import SplitTable
 from layersearch.verdict import baselines
 from layersearch.verdict.baselines import PCA, baseline_errors, column_means, fit_pca
 from losses import loss_of_sums, squared_error_sums

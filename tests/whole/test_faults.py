@@ -34,7 +34,7 @@ from faults import (
 )
 
 from layersearch import files
-from layersearch.engines import compiled, lifecycle, training
+from layersearch.engines import compiled, dispatch, lifecycle, training
 from layersearch.journal import checkpoints, journal
 from layersearch.loading import loaded as loading
 from layersearch.pictures import search_pictures
@@ -237,7 +237,7 @@ def test_a_table_that_stays_as_it_is_is_not_noted(finished: Run) -> None:
 def test_where_memory_is_short_fewer_are_trained_at_a_time_with_the_same_bits(
     finished: Run, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_trainer, seat, refused = training.make_trainer, threading.Lock(), threading.Event()
+    make_trainer, seat, refused = dispatch.make_trainer, threading.Lock(), threading.Event()
 
     def make_narrow(*arguments: Any) -> Callable[[Trial], TrialResult]:
         train = make_trainer(*arguments)

@@ -1,4 +1,4 @@
-"""How the training kernel is compiled: by Numba, without the GIL, kept on disk between runs.
+"""Compiles the training kernel with Numba: without the GIL, and cached on disk between runs.
 
     @compiled
     def f(x): ...
@@ -8,12 +8,12 @@
 
     f(x), g.call(g.address, address, factor)
 
-Numba optimises a function anew in each of its callers, and in theirs. A leaf is compiled once and called by its
-address, which the outermost caller passes down (it differs from run to run, so no cached code may hold it): that halves
-the time that the kernel takes to compile.
+Numba optimises a function anew in each of its callers, and in their callers. A leaf is compiled once and called by its
+address, which halves the time that the kernel takes to compile. The outermost caller passes the address down, because
+it differs from run to run and cached code must not contain it.
 
-Floating point. `FAST` lets the compiler reorder sums and contract to FMA, so that they vectorise, but
-not assume that NaN or infinity do not occur: a diverging trial must stay recognisable.
+Floating point: `FAST` lets the compiler reorder sums and contract products and sums to FMA, so that they vectorise. It
+does not let it assume that NaN and infinity do not occur, so a diverging training is noticed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SOURCES = [
 
 
 def _digest() -> str:
-    """Of everything that machine code depends on."""
+    """Returns the digest of everything that the machine code depends on."""
     processor = [llvmlite.binding.get_host_cpu_name(), get_host_cpu_features()]
     parts = [fingerprint(SOURCES), *processor]
     return hashlib.blake2b("".join(parts).encode(), digest_size=8).hexdigest()
@@ -52,7 +52,7 @@ _DIGEST = _digest()
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compiles a function when it is called, and keeps it on disk where a folder can be written to."""
+    """Compiles a function when it is first called, and caches it on disk if a folder is writable."""
     return _kept(numba.njit, function)
 
 
@@ -64,12 +64,12 @@ class Leaf(NamedTuple):
 
     @property
     def address(self) -> int:
-        """What `call` wants first."""
+        """The first argument of `call`."""
         return int(self.native.address)
 
 
 def leaf(*kinds: Any) -> Callable[[Callable[..., None]], Leaf]:
-    """Compiles a function of numbers of these types, which returns nothing, now."""
+    """Compiles a function of arguments of these types, which returns nothing, right away."""
 
     def decorate(function: Callable[..., None]) -> Leaf:
         native = _kept(partial(numba.cfunc, numba.void(*kinds)), function)
@@ -78,19 +78,19 @@ def leaf(*kinds: Any) -> Callable[[Callable[..., None]], Leaf]:
     return decorate
 
 
-# What is short, or has one caller, joins its callers at once.
+# For short functions, and those with one caller: they become part of their callers at once.
 inlined = numba.njit(inline="always", **_OPTIONS)
 
 
 def _kept(compiler: Any, function: Callable[..., Any]) -> Any:
-    """Applies a compiler of Numba, with its cache.
+    """Applies one of Numba's compilers, with its cache on disk.
 
-    That notices changes of a function's own file, but not of the modules that it takes constants and vector functions
-    from; and its index may come to name a file of another version, or of another processor that shares the folder, if
-    it is cut short. So the files' names, which are the function's, tell all that.
+    Numba notices changes of the function's own file, but not of the modules whose constants and vector functions it
+    uses. And if its index is cut short, it may name a file of another version, or of another processor that shares the
+    folder. So the digest of all that is part of the function's name, and thereby of the file's.
     """
     function.__qualname__ = f"{function.__name__}_{_DIGEST}"
     try:
         return compiler(cache=True, **_OPTIONS)(function)
-    except (RuntimeError, OSError):  # no folder to keep it in, or no room
+    except (RuntimeError, OSError):  # no writable folder, or no space left
         return compiler(**_OPTIONS)(function)

@@ -1,11 +1,11 @@
-"""Matrix products, in vectors, for `kernel.py`.
+"""Matrix products, written in vectors for `step.py`.
 
     multiply.call(address, A, row_stride, col_stride, n_rows, n_inner, B, b_stride, n_cols, C, c_stride, bias, ...)
 
-C's columns are done 16 at a time, and of these a tile of 4 rows. A tile stays in registers over the whole inner
-dimension, which LLVM's loop vectoriser does not find by itself (benchmarks/matmul.py measures the gain). Each element
-adds up its products in the order of the inner dimension, so its bits depend neither on tiles nor on blocks.
-A, B and C are addresses of float32 numbers, strides and sizes count elements.
+C is computed in strips of 16 columns, and these in tiles of 4 rows. A tile stays in registers over the whole inner
+dimension; LLVM's loop vectoriser does not find this by itself (benchmarks/matmul.py measures the gain). Each element
+sums its products in the order of the inner dimension, so its bits do not depend on tiles or blocks. A, B and C are
+addresses of float32 numbers; strides and sizes count elements.
 """
 
 from __future__ import annotations
@@ -15,35 +15,27 @@ from typing import Any
 from numba import int64
 
 from layersearch.engines.kernel.jit import inlined, leaf
-from layersearch.engines.kernel.vectors import FLOAT, FLOAT_BYTES, INT64, Code, Lanes, vector_function
+from layersearch.engines.kernel.vectors import FLOAT, FLOAT_BYTES, INT64, Lanes, vector_function
 
-BLOCKED_PRODUCTS = 2**21  # multiply-adds, from which on doing a product in blocks is faster
+BLOCKED_PRODUCTS = 2**21  # multiply-adds of a product from which on computing it in blocks is faster
 BLOCK_ROWS, BLOCK_INNER, BLOCK_COLS = 128, 192, 1024
 SCRATCH = BLOCK_INNER * (BLOCK_ROWS + BLOCK_COLS)
 
 
 def _make_strip(lanes: int, tiles: tuple[int, ...], *, masked: bool = False) -> Any:
-    """`tiles`: how many rows a tile has, and those of the tiles for the rows that are left."""
+    """Makes the function for strips of so many lanes.
+
+    Args:
+        lanes: columns of the strip.
+        tiles: the number of rows of a tile, followed by those of the tiles for the remaining rows.
+        masked: whether some of the columns may not exist.
+    """
 
     @vector_function(*[int64] * 12)
-    def strip(
-        code: Code,
-        A: Lanes,
-        row_stride: Lanes,
-        col_stride: Lanes,
-        n_rows: Lanes,
-        n_inner: Lanes,
-        B: Lanes,
-        b_stride: Lanes,
-        C: Lanes,
-        c_stride: Lanes,
-        bias: Lanes,
-        adds: Lanes,
-        live: Lanes,
-    ) -> None:
-        """Columns of C = A's n_rows x n_inner times those of B, + a bias a row if there is one, or with `adds` += it.
+    def strip(code, A, row_stride, col_stride, n_rows, n_inner, B, b_stride, C, c_stride, bias, adds, live):
+        """Computes columns of C = A B, plus a bias per row if there is one; with `adds` C += A B.
 
-        Only the masked one uses `live`, the number of columns that exist.
+        A is [n_rows, n_inner]. Only a masked strip uses `live`, the number of columns that exist.
         """
         mask = code.vector(INT64, list(range(lanes))) < live if masked else None
 
@@ -78,15 +70,15 @@ def _make_strip(lanes: int, tiles: tuple[int, ...], *, masked: bool = False) -> 
     return strip
 
 
-# A tile of eight vectors of AVX2 keeps its FMA units busy: as many sums as they have under way.
+# A tile is eight AVX2 vectors, which keeps the FMA units busy: they work on as many sums at a time.
 _multiply_16 = _make_strip(16, (4, 3, 2, 1))
 _multiply_8 = _make_strip(8, (8, 4, 2, 1))
-_multiply_up_to_8 = _make_strip(8, (8, 4, 2, 1), masked=True)  # slow where a processor has no masked loads
+_multiply_up_to_8 = _make_strip(8, (8, 4, 2, 1), masked=True)  # slow on processors without masked loads
 
 
 @inlined
 def _multiply_columns(A, row_stride, col_stride, n_rows, n_inner, B, b_stride, C, c_stride, bias, adds, live):
-    """One of the above for 16 columns, or for the `live` ones where there are fewer."""
+    """Applies one of these strips to 16 columns, or to the `live` ones where there are fewer."""
     if live >= 16:
         _multiply_16(A, row_stride, col_stride, n_rows, n_inner, B, b_stride, C, c_stride, bias, adds, live)
         return
@@ -101,8 +93,8 @@ def _multiply_columns(A, row_stride, col_stride, n_rows, n_inner, B, b_stride, C
 
 
 @vector_function(*[int64] * 5)
-def _pack(code: Code, B: Lanes, b_stride: Lanes, n: Lanes, packed: Lanes, live: Lanes) -> None:
-    """Copies up to 16 columns of n rows of B to [n, 16], those that do not exist as 0."""
+def _pack(code, B, b_stride, n, packed, live):
+    """Copies up to 16 columns of n rows of B to [n, 16]; columns that do not exist become 0."""
     mask = code.vector(INT64, list(range(16))) < live
     with code.loop(n) as k:
         code.store(code.load(B + k * b_stride * FLOAT_BYTES, 16, mask), packed + k * (16 * FLOAT_BYTES))
@@ -110,18 +102,19 @@ def _pack(code: Code, B: Lanes, b_stride: Lanes, n: Lanes, packed: Lanes, live: 
 
 @inlined
 def _pack_strips(B, b_stride, n, n_cols, packed):
-    """16 columns after 16 columns of n rows of B, each to [n, 16]."""
+    """Copies n rows of B in strips of 16 columns, each to [n, 16]."""
     for j in range(0, n_cols, 16):
         _pack(B + FLOAT_BYTES * j, b_stride, n, packed + FLOAT_BYTES * j * n, n_cols - j)
 
 
 @leaf(*[int64] * 13)
 def multiply(A, row_stride, col_stride, n_rows, n_inner, B, b_stride, n_cols, C, c_stride, bias, scratch, in_blocks):
-    """C[i, j] = Σ_k A[i, k] B[k, j] + bias[i]; without a bias (0) the sum alone.
+    """C[i, j] = Σ_k A[i, k] B[k, j] + bias[i]; a bias of 0 means none.
 
-    B's and C's columns are contiguous, and so are A's rows or its columns. `in_blocks`, for the caches' sake and with
-    the same bits: a block of B is copied to `scratch` [SCRATCH], where 16 columns of it lie together, and so is a block
-    of A that lies by columns (Goto & van de Geijn 2008, doi:10.1145/1356052.1356053).
+    The columns of B and C are contiguous, and so are A's rows or its columns. With `in_blocks`, which uses the caches
+    better and gives the same bits, a block of B is first copied to `scratch` [SCRATCH], where each strip of 16 columns
+    is contiguous, and so is a block of A if its columns are contiguous (Goto & van de Geijn 2008,
+    doi:10.1145/1356052.1356053).
     """
     block_rows, block_inner, block_cols = n_rows, n_inner, n_cols
     if in_blocks:

@@ -1,23 +1,23 @@
-"""The compiled training step: forward, loss, backward and AdamW over one flat parameter vector.
+"""The compiled training step: forward pass, loss, backward pass and AdamW, on one flat vector of parameters.
 
     table = layer_table(24, 3, [64, 64])
     train_epochs(parameters, moment1, moment2, table, ...)
 
-Numba compiles these loops to machine code that runs without Python, the GIL, or allocation inside a
-step. `reference.reference_trainer` defines what is right; the tests hold this file against it.
+Numba compiles these loops to machine code that runs without Python and the GIL, and allocates nothing inside a step.
+`reference.reference_trainer` defines what is right; the tests compare this file with it.
 
-Layout. Activations are stored features first, [H, B]: the innermost loop of everything runs over the
-batch, so its length does not depend on a layer's width and a latent layer of 3 costs as little as it
-should. Weights keep torch's layout, [H_out, H_in], in torch's order, so the flat vector is the
-state_dict laid end to end. What a step spends its time on is written in vectors: matrix products in
-`product.py`, all between them in `strips.py`; benchmarks/floor.md says how far that is from the machine's limit.
+Layout. Activations are stored features first, [H, B], so every innermost loop runs over the batch. Its length does not
+depend on a layer's width, and a latent layer of 3 units wastes no vector lanes. Weights have torch's layout,
+[H_out, H_in], and torch's order, so the flat vector is the state_dict laid end to end. The work of a step is written in
+vectors: matrix products in `product.py`, everything between them in `strips.py`. benchmarks/floor.md compares their
+speed with the machine's limit.
 
-Derivation, for one row and layer. LayerNorm: x̂ = (a - mean(a)) r with r = 1/sqrt(var(a) + eps) and
-output z = g x̂ + β. With δ = dL/dz:  dL/dg = Σ_b δ x̂,  dL/dβ = Σ_b δ, and since mean and r depend on
-every a:  dL/da = r (δg - mean(δg) - x̂ mean(δg x̂)); without a LayerNorm z = a.  ReLU and dropout together multiply z
-by a gate, 0 or 1/(1-p), forward and backward alike. Loss: a cell with the error e counts w e² with w = 0.7/n₊ (if
-its target is not zero; n₊ such cells) + 0.3/n (n observed cells), or 1/n where n₊ = 0, or 0 where the
-cell is missing; so dL/de = 2 w e.
+Derivation, for one row and one layer. LayerNorm computes x̂ = (a - mean(a)) r with r = 1/sqrt(var(a) + eps), and the
+output z = g x̂ + β. With δ = dL/dz, dL/dg = Σ_b δ x̂ and dL/dβ = Σ_b δ. Since mean and r depend on every a, dL/da = r
+(δg - mean(δg) - x̂ mean(δg x̂)). Without a LayerNorm, z = a. ReLU and dropout together multiply z by a gate, 0 or
+1/(1-p), in the forward and in the backward pass alike. In the loss, a cell with the error e counts w e². Its weight w
+is 0.7/n₊ (if its target is not zero; n₊ is the number of such cells) + 0.3/n (n is the number of observed cells); it is
+1/n where n₊ = 0, and 0 where the cell is missing. So dL/de = 2 w e.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ call_activate, call_activate_backward = activate.call, activate_backward.call
 
 BETA1, BETA2, ADAM_EPS = 0.9, 0.999, 1e-8  # torch.optim.AdamW's defaults
 
-# Columns of a layer table: sizes, offsets into the flat vector of weight, bias and LayerNorm's gain and bias (0 where
-# there is none), what follows on the Linear layer: nothing, ReLU and dropout, or LayerNorm in front of these; and
-# whether it stays as it is, as all in front of it then does. The first weight is at 0 if the input is not normalized;
-# else the gain and the bias of that lie in front of it.
+# Columns of a layer table: sizes; offsets in the flat vector of the weight, the bias and the LayerNorm's gain and shift
+# (0 where there is none); what follows the Linear layer: nothing, ReLU and dropout, or LayerNorm, ReLU and dropout; and
+# whether the layer is frozen, which all layers in front of it are then too. If the input is normalized, the gain and
+# shift of its LayerNorm come first in the flat vector; else the first weight has offset 0.
 N_IN, N_OUT, WEIGHT, BIAS, GAIN, SHIFT, KIND, FROZEN = range(8)
 LINEAR, ACTIVATED, NORMALIZED = range(3)
 
@@ -71,9 +71,9 @@ def layer_table(
     input_normalization: str = "layer",
     is_frozen: bool = False,
 ) -> np.ndarray:
-    """The network's Linear layers from input to reconstruction, [layers, 8] int64.
+    """Returns the network's Linear layers from the input to the reconstruction, [layers, 8] int64.
 
-    `is_frozen`: the encoder stays as it is, and drops no units.
+    With `is_frozen` the encoder is frozen and drops no units.
     """
     encoder = [input_dim, *encoder_dims(config), latent_dim]
     decoder = [latent_dim, *decoder_dims(config), input_dim]
@@ -92,39 +92,39 @@ def layer_table(
 
 
 def n_parameters(table: np.ndarray) -> int:
-    """The length of the flat vector."""
+    """Returns the length of the flat vector, P."""
     return int(table[-1, BIAS] + table[-1, N_OUT])
 
 
 class Workspace(NamedTuple):
-    """The arrays a step writes, float32, allocated once per trial; layers are those of the layer table.
+    """The float32 arrays that a step writes, allocated once per trial; layers are numbered as in the layer table.
 
-    The LayerNorm behind Linear layer l belongs to index l; the output layer has none, and its index holds the input's,
-    if there is one.
+    The LayerNorm behind Linear layer l has index l. The output layer has none, so the last index holds the LayerNorm of
+    the input, if there is one.
     """
 
     X: np.ndarray  # [F, B] the batch
     weights: np.ndarray  # [F, B] each cell's weight in the loss
     output: np.ndarray  # [F, B] the reconstruction
-    inputs: np.ndarray  # [layers, H, B] what each Linear layer gets
-    x_hats: np.ndarray  # [layers, H, B] normalized, before gain and shift
-    inverse_sds: np.ndarray  # [layers, B] LayerNorm's 1/sqrt(var + eps)
-    nonzero_errors: np.ndarray  # [B]
-    all_errors: np.ndarray  # [B]
+    inputs: np.ndarray  # [layers, H, B] input of each Linear layer
+    x_hats: np.ndarray  # [layers, H, B] x̂ of each LayerNorm
+    inverse_sds: np.ndarray  # [layers, B] r of each LayerNorm
+    nonzero_errors: np.ndarray  # [B] squared errors over non-zero cells
+    all_errors: np.ndarray  # [B] squared errors over observed cells
     X_rows: np.ndarray  # [B, H] the batch, or a layer's input, transposed
-    delta: np.ndarray  # [H, B] the loss's gradient on its way back
-    delta_in: np.ndarray  # [H, B]
+    delta: np.ndarray  # [H, B] gradient of the loss with respect to a layer's output
+    delta_in: np.ndarray  # [H, B] the same for its input
     gradient: np.ndarray  # [P]
-    scratch: np.ndarray  # for products that are done block by block
-    leaves: np.ndarray  # int64, the addresses of `LEAVES`
+    scratch: np.ndarray  # [SCRATCH] for products that are computed block by block
+    leaves: np.ndarray  # int64, the addresses `LEAVES`
 
 
 def allocate(table: np.ndarray, batch_size: int) -> Workspace:
-    """A workspace for batches of up to `batch_size` rows, padded to whole strips."""
+    """Returns a workspace for batches of up to `batch_size` rows; B is padded to whole strips."""
     n_layers, width, n_features = len(table), int(table[:, : N_OUT + 1].max()), int(table[0, N_IN])
     B = -(-batch_size // LANES) * LANES
     if B % 128 == 0:
-        B += LANES  # a strip's rows, that many bytes apart, would lie in few of the cache's sets
+        B += LANES  # rows at such distances would share few sets of the cache
     is_blocked = int((table[:, N_IN] * table[:, N_OUT]).max()) * B >= BLOCKED_PRODUCTS
 
     def zeros(*shape: int) -> np.ndarray:
@@ -150,7 +150,7 @@ def allocate(table: np.ndarray, batch_size: int) -> Workspace:
 
 @compiled
 def _fill(array, value):
-    """Sets a 1-D array. A loop, since array expressions compile ten times as long."""
+    """Sets a 1-D array. It is a loop because array expressions take ten times as long to compile."""
     for i in range(array.size):
         array[i] = value
 
@@ -189,13 +189,13 @@ def _mix64(value):
 
 @inlined
 def _kept_factor(threshold):
-    """1/(1-p): what dropout multiplies the units with that stay."""
+    """Returns 1/(1-p), by which dropout multiplies the units that are kept."""
     return float32(1.0) / (float32(1.0) - float32(threshold) * float32(2.0**-DROPOUT_BITS))
 
 
 @inlined
 def _first_trained(table):
-    """The number of the first layer that is trained: layers and parameters in front of it stay as they are."""
+    """Returns the number of the first trained layer; those in front of it, and the input's LayerNorm, are frozen."""
     first = 0
     while table[first, FROZEN]:
         first += 1
@@ -204,7 +204,7 @@ def _first_trained(table):
 
 @compiled
 def _forward(parameters, table, work, key, batch_size, threshold):
-    """work.X -> work.output, keeping what the backward pass needs. A threshold of 0 is no dropout."""
+    """Computes work.output from work.X, and keeps what the backward pass needs. A threshold of 0 means no dropout."""
     last = table.shape[0] - 1
     n_features, B, kept = table[0, N_IN], work.X.shape[1], _kept_factor(threshold)
     if table[0, WEIGHT] > 0:
@@ -239,9 +239,10 @@ def _forward(parameters, table, work, key, batch_size, threshold):
 
 @inlined
 def _gather(data, order, start, n_live, work):
-    """Rows order[start : start + n_live] as columns of work.X [F, B]; 0 for what is missing, rows to come included.
+    """Copies rows order[start : start + n_live] of the data to the columns of work.X [F, B].
 
-    work.weights gets 1 for a cell that is observed, else 0. Returns how many are observed, and how many not zero.
+    Missing cells, and columns beyond the last row, become 0. work.weights gets 1 for an observed cell, else 0. Returns
+    the numbers of observed and of non-zero cells.
     """
     (B, width), F = work.X_rows.shape, work.X.shape[0]
     for b in range(n_live):
@@ -263,7 +264,7 @@ def _gather(data, order, start, n_live, work):
 
 @inlined
 def _weigh(n_observed, n_nonzero, X, weights):
-    """Turns 1 and 0 into the weight of each cell in the batch's loss."""
+    """Turns the 1s and 0s in `weights` into each cell's weight in the loss of the batch."""
     share = ALL_WEIGHT if n_nonzero > 0 else 1.0
     per_cell = float32(share / max(n_observed, 1))
     per_nonzero = float32(NONZERO_WEIGHT / max(n_nonzero, 1))
@@ -275,7 +276,7 @@ def _weigh(n_observed, n_nonzero, X, weights):
 
 @inlined
 def _loss(work):
-    """The batch's loss; its gradient with respect to the reconstruction goes to work.delta."""
+    """Returns the loss of the batch; writes its gradient with respect to the reconstruction to work.delta."""
     loss = float32(0.0)
     for f in range(work.X.shape[0]):
         row, target, factors, out = work.output[f], work.X[f], work.weights[f], work.delta[f]
@@ -289,7 +290,11 @@ def _loss(work):
 
 @inlined
 def _hidden_backward(parameters, table, n, delta, threshold, work):
-    """Dropout, ReLU and LayerNorm (if any) behind layer n backward: `delta` [H, B] from output to input, in place."""
+    """Goes backward through dropout, ReLU and any LayerNorm behind layer n.
+
+    `delta` [H, B], the gradient with respect to their output, becomes that with respect to their input, in place. The
+    gradients of the bias, gain and shift go to work.gradient.
+    """
     layer, gradient, x_hat, Y = table[n], work.gradient, work.x_hats[n], work.inputs[n + 1]
     B, n_features = delta.shape[1], layer[N_OUT]
     is_normalized = layer[KIND] == NORMALIZED
@@ -310,7 +315,7 @@ def _hidden_backward(parameters, table, n, delta, threshold, work):
 
 @inlined
 def _linear_backward(parameters, gradient, layer, X, delta, delta_in, work):
-    """The weight's gradient, and `delta_in` [H_in, B] from `delta` [H_out, B]."""
+    """Computes the weight's gradient, and `delta_in` [H_in, B] from `delta` [H_out, B]."""
     n_in, n_out, B, width = layer[N_IN], layer[N_OUT], X.shape[1], work.X_rows.shape[1]
     W, dW = address(parameters, layer[WEIGHT]), address(gradient, layer[WEIGHT])
     D, D_in, X_T = address(delta, 0), address(delta_in, 0), address(work.X_rows, 0)
@@ -322,10 +327,7 @@ def _linear_backward(parameters, gradient, layer, X, delta, delta_in, work):
 
 @inlined
 def _backward(parameters, table, work, threshold):
-    """All gradients, to work.gradient, from work.delta, the loss's gradient with respect to the output.
-
-    Of what stays as it is there are none.
-    """
+    """Computes work.gradient from work.delta, the gradient with respect to the reconstruction; skips frozen layers."""
     last, first = table.shape[0] - 1, _first_trained(table)
     n_features = table[0, N_IN]
     gradient, delta, delta_in = work.gradient, work.delta, work.delta_in
@@ -349,7 +351,7 @@ def _backward(parameters, table, work, threshold):
 
 @inlined
 def _adamw(parameters, gradient, moment1, moment2, step, learning_rate, weight_decay):
-    """One AdamW step, `step` counted from 1."""
+    """Makes one AdamW step; `step` is counted from 1."""
     decay = float32(1.0 - learning_rate * weight_decay)
     step_size = float32(learning_rate / (1.0 - BETA1**step))
     correction = float32(1.0 / math.sqrt(1.0 - BETA2**step))
@@ -361,7 +363,10 @@ def _adamw(parameters, gradient, moment1, moment2, step, learning_rate, weight_d
 
 @compiled
 def evaluate(parameters, table, work, data, rows, errors):
-    """Squared error of these rows over their non-zero and over all their cells, in eval mode, into `errors` [N, 2]."""
+    """Writes squared errors over non-zero and over observed cells, in eval mode, to the rows of `errors` [N, 2].
+
+    `rows` are the numbers of the rows of `data` [N, F] that are evaluated.
+    """
     nonzero, total = work.nonzero_errors, work.all_errors
     for start in range(0, rows.size, total.size):
         n_live = min(total.size, rows.size - start)
@@ -382,7 +387,7 @@ def evaluate(parameters, table, work, data, rows, errors):
 
 @compiled
 def loss_of_rows(errors, data, rows):
-    """`losses.loss_of_sums` over these rows, added up in float64, from their `errors` [N, 2]."""
+    """Returns `losses.loss_of_sums` of these rows, summed in float64, from their `errors` [N, 2]."""
     nonzero = total = 0.0
     n_nonzero = n_observed = 0
     for row in rows:
@@ -416,18 +421,34 @@ def train_epochs(
     test_losses,
     errors,
 ):
-    """Trains in place for the epochs of `orders` [E, N_train] and `learning_rates` [E].
+    """Trains for several epochs, in place, and returns how many of them kept finite losses.
 
-    `parameters`, `moment1` and `moment2` [P] are all that one epoch hands to the next. `data` [N, F] is NaN
-    where a cell is missing; `orders` and `test_rows` hold row numbers of it. Each epoch ends with the
-    loss of the test rows, whose `errors` [N, 2] it fills.
+    `parameters` and both moments are all that one epoch hands on to the next. Each epoch ends with the loss of the test
+    rows.
 
-    Returns how many epochs stayed finite; fills `train_losses` [E] and `test_losses` [E].
+    Args:
+        parameters: [P] float32.
+        moment1: AdamW's first moment, [P] float32.
+        moment2: AdamW's second moment, [P] float32.
+        table: the layer table.
+        work: a workspace.
+        data: [N, F] float32, NaN = missing.
+        orders: the order of row numbers of each epoch, [E, N_train] int32.
+        first_epoch: number of the first epoch, from 0.
+        learning_rates: of each epoch, [E].
+        weight_decay: weight decay.
+        batch_size: rows of a batch.
+        dropout_key: key of the trial's dropout stream.
+        threshold: `randomness.dropout_threshold`; 0 for no dropout.
+        test_rows: row numbers.
+        train_losses: [E], filled with the mean loss of each epoch's batches.
+        test_losses: [E], filled.
+        errors: [N, 2], filled for the test rows as by `evaluate`.
     """
     n_epochs, n_rows = orders.shape
     n_steps = (n_rows + batch_size - 1) // batch_size
     first = _first_trained(table)
-    start = table[first, WEIGHT] if first > 0 else 0  # of the parameters that are trained
+    start = table[first, WEIGHT] if first > 0 else 0  # of the trained parameters
     for e in range(n_epochs):
         epoch_key = _mix64(dropout_key + uint64(first_epoch + e))
         loss = 0.0

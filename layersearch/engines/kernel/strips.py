@@ -1,9 +1,10 @@
-"""What lies between two matrix products, forward and backward, in vectors, for `kernel.py`.
+"""Everything between two matrix products, forward and backward, written in vectors for `step.py`.
 
     normalize.call(address, A, gain, shift, x_hat, Y, inverse_sd, n_features, B, ...)
 
-A strip is `LANES` columns (rows of the batch) of arrays [H, B]. Each function runs through a strip's H features, with
-what it sums up in registers, before it comes to the next. Addresses count bytes, all else elements.
+A strip is `LANES` columns (rows of the batch) of arrays [H, B]. Each function finishes all H features of a strip, with
+its sums in registers, before it comes to the next one. Addresses count bytes, everything else counts elements.
+`step.py` derives the formulas.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def _zeros(code: Code) -> Lanes:
 
 
 def _sum_over(code: Code, n: Lanes, term: Callable[[Lanes], Lanes]) -> Lanes:
-    """Σ term(h) for h < n, even and odd h apart, so that one sum need not wait for the other."""
+    """Returns Σ term(h) over h < n; even and odd h have two sums, whose additions need not wait for each other."""
     even, odd = code.variable(_zeros(code)), code.variable(_zeros(code))
     with code.loop(n / 2) as i:
         even.set(even.get() + term(i * 2))
@@ -38,29 +39,14 @@ def _sum_over(code: Code, n: Lanes, term: Callable[[Lanes], Lanes]) -> Lanes:
 
 def _make_normalize(*, relu: bool, dropout: bool) -> Any:
     @vector_function(*[int64] * 6, int64, int64, int32, int32, int32, int32, float32)
-    def strip(
-        code: Code,
-        A: Lanes,
-        gain: Lanes,
-        shift: Lanes,
-        x_hat: Lanes,
-        Y: Lanes,
-        inverse_sd: Lanes,
-        n_features: Lanes,
-        stride: Lanes,
-        first: Lanes,
-        step: Lanes,
-        high: Lanes,
-        threshold: Lanes,
-        kept: Lanes,
-    ) -> None:
-        """LayerNorm, its gain and shift, and ReLU and dropout behind it: A -> Y, which may be A; keeps x̂ and 1/sd."""
+    def strip(code, A, gain, shift, x_hat, Y, inverse_sd, n_features, stride, first, step, high, threshold, kept):
+        """Computes LayerNorm with gain and shift, any ReLU and dropout: A -> Y (which may be A); keeps x̂ and 1/sd."""
         scale = code.to_float(n_features)
 
-        def value(h: Lanes) -> Lanes:
+        def value(h):
             return code.load(A + h * stride * FLOAT_BYTES, LANES)
 
-        def square(h: Lanes) -> Lanes:
+        def square(h):
             centred = value(h) - centre
             return centred * centred
 
@@ -84,7 +70,7 @@ def _make_normalize(*, relu: bool, dropout: bool) -> Any:
 def _gated(
     code: Code, z: Lanes, h: Lanes, lane_numbers: Lanes, step: Lanes, high: Lanes, threshold: Lanes | None, kept: Lanes
 ) -> Lanes:
-    """ReLU of the unit h, and dropout where there is a threshold."""
+    """Returns z behind ReLU, and behind dropout where there is a threshold, for unit h."""
     passes = z > 0.0
     if threshold is not None:
         passes = passes & (_hash(lane_numbers + code.to_int32(h) * step, high) > threshold - 1)
@@ -92,7 +78,7 @@ def _gated(
 
 
 def _hash(bits: Lanes, high: Lanes) -> Lanes:
-    """The upper `DROPOUT_BITS` of `randomness.dropout_keep`'s hash."""
+    """Returns the upper `DROPOUT_BITS` of the hash in `randomness.dropout_keep`."""
     bits = (bits ^ (bits >> 16)) * MIX32[0] + high
     bits = (bits ^ (bits >> 15)) * MIX32[1]
     return (bits ^ (bits >> 15)) >> (32 - DROPOUT_BITS)
@@ -105,9 +91,10 @@ _normalize_dropout = _make_normalize(relu=True, dropout=True)
 
 @leaf(*[int64] * 6, int64, int64, int64, int64, uint64, int64, float32)
 def normalize(A, gain, shift, x_hat, Y, inverse_sd, n_features, B, has_relu, batch_size, key, threshold, kept):
-    """Y = LayerNorm(A), or Y = dropout(ReLU(LayerNorm(A))); keeps x̂ and 1/sd for the way back. Y may be A.
+    """Y = LayerNorm(A), or Y = dropout(ReLU(LayerNorm(A))) with `has_relu`; Y may be A.
 
-    The dropout pattern is `randomness.dropout_keep`'s; a threshold of 0 is no dropout.
+    Keeps x̂ and 1/sd for the backward pass. The dropout pattern is that of `randomness.dropout_keep`; a threshold of 0
+    means no dropout.
     """
     low, high = uint32(key & uint64(0xFFFFFFFF)), uint32(key >> uint64(32))
     for b in range(0, B, LANES):
@@ -129,18 +116,8 @@ def normalize(A, gain, shift, x_hat, Y, inverse_sd, n_features, B, has_relu, bat
 
 def _make_activate(*, dropout: bool) -> Any:
     @vector_function(int64, int64, int64, int32, int32, int32, int32, float32)
-    def strip(
-        code: Code,
-        A: Lanes,
-        n_features: Lanes,
-        stride: Lanes,
-        first: Lanes,
-        step: Lanes,
-        high: Lanes,
-        threshold: Lanes,
-        kept: Lanes,
-    ) -> None:
-        """ReLU and dropout, in place."""
+    def strip(code, A, n_features, stride, first, step, high, threshold, kept):
+        """Computes ReLU and any dropout, in place."""
         lane_numbers = code.vector(INT32, list(range(LANES))) + first
         with code.loop(n_features) as h:
             at = A + h * stride * FLOAT_BYTES
@@ -156,7 +133,7 @@ _activate_dropout = _make_activate(dropout=True)
 
 @leaf(int64, int64, int64, int64, uint64, int64, float32)
 def activate(A, n_features, B, batch_size, key, threshold, kept):
-    """A = dropout(ReLU(A)), in place, for layers without LayerNorm; all else is as `normalize` has it."""
+    """A = dropout(ReLU(A)), in place, for layers without LayerNorm; arguments as in `normalize`."""
     low, high = uint32(key & uint64(0xFFFFFFFF)), uint32(key >> uint64(32))
     for b in range(0, B, LANES):
         A_b, first = A + FLOAT_BYTES * b, uint32(low + uint32(b))
@@ -167,10 +144,8 @@ def activate(A, n_features, B, batch_size, key, threshold, kept):
 
 
 @vector_function(*[int64] * 5, float32)
-def _activate_backward(
-    code: Code, delta: Lanes, Y: Lanes, bias_gradient: Lanes, n_features: Lanes, stride: Lanes, kept: Lanes
-) -> None:
-    """`activate_backward` of one strip."""
+def _activate_backward(code, delta, Y, bias_gradient, n_features, stride, kept):
+    """`activate_backward` for one strip."""
     with code.loop(n_features) as h:
         row, one = h * stride * FLOAT_BYTES, h * FLOAT_BYTES
         passes = code.load(Y + row, LANES) > 0.0
@@ -181,9 +156,10 @@ def _activate_backward(
 
 @leaf(*[int64] * 5, float32)
 def activate_backward(delta, Y, bias_gradient, n_features, B, kept):
-    """Dropout and ReLU backward: `delta` [H, B] from their output Y to their input, in place.
+    """Goes backward through dropout and ReLU, whose output is Y.
 
-    Adds to the gradient of the bias of the Linear layer in front.
+    `delta` [H, B], the gradient with respect to Y, becomes that with respect to their input, in place. Adds to the
+    gradient of the bias of the Linear layer in front.
     """
     for b in range(0, B, LANES):
         at = FLOAT_BYTES * b
@@ -192,20 +168,9 @@ def activate_backward(delta, Y, bias_gradient, n_features, B, kept):
 
 @vector_function(*[int64] * 8, int64, int64, float32)
 def _hidden_backward(
-    code: Code,
-    delta: Lanes,
-    gain: Lanes,
-    x_hat: Lanes,
-    Y: Lanes,
-    inverse_sd: Lanes,
-    gain_gradient: Lanes,
-    shift_gradient: Lanes,
-    bias_gradient: Lanes,
-    n_features: Lanes,
-    stride: Lanes,
-    kept: Lanes,
-) -> None:
-    """`hidden_backward` of one strip."""
+    code, delta, gain, x_hat, Y, inverse_sd, gain_gradient, shift_gradient, bias_gradient, n_features, stride, kept
+):
+    """`hidden_backward` for one strip."""
     scale = code.to_float(n_features)
     mean_delta, mean_product = code.variable(_zeros(code)), code.variable(_zeros(code))
     with code.loop(n_features) as h:
@@ -231,9 +196,10 @@ def _hidden_backward(
 def hidden_backward(
     delta, gain, x_hat, Y, inverse_sd, gain_gradient, shift_gradient, bias_gradient, n_features, B, kept
 ):
-    """Dropout, ReLU and LayerNorm backward: `delta` [H, B] from their output Y to their input, in place.
+    """Goes backward through dropout, ReLU and LayerNorm, whose output is Y.
 
-    Adds to the gradients of gain and shift, and of the bias of the Linear layer in front.
+    `delta` [H, B], the gradient with respect to Y, becomes that with respect to their input, in place. Adds to the
+    gradients of gain and shift, and of the bias of the Linear layer in front.
     """
     for b in range(0, B, LANES):
         at = FLOAT_BYTES * b
@@ -244,10 +210,10 @@ def hidden_backward(
 
 
 @vector_function(*[int64] * 4)
-def _transpose_8x8(code: Code, A: Lanes, a_stride: Lanes, B: Lanes, b_stride: Lanes) -> None:
+def _transpose_8x8(code, A, a_stride, B, b_stride):
     """B = A^T, both [8, 8]."""
     rows = [code.load(A + a_stride * (FLOAT_BYTES * i), 8) for i in range(8)]
-    for span in (1, 2, 4):  # swaps what lies `span` off the diagonal, of ever larger blocks
+    for span in (1, 2, 4):  # swap the off-diagonal blocks of size `span` within blocks of twice the size
         low = [lane if not lane & span else lane - span + 8 for lane in range(8)]
         high = [lane + span if not lane & span else lane + 8 for lane in range(8)]
         for i in range(8):
@@ -259,8 +225,8 @@ def _transpose_8x8(code: Code, A: Lanes, a_stride: Lanes, B: Lanes, b_stride: La
 
 
 @vector_function(int64, int64, int64)
-def copy(code: Code, source: Lanes, target: Lanes, n: Lanes) -> None:
-    """n numbers that lie one after another, to where as many do."""
+def copy(code, source, target, n):
+    """Copies n contiguous numbers."""
     whole = n / 8
     with code.loop(whole) as i:
         code.store(code.load(source + i * (8 * FLOAT_BYTES), 8), target + i * (8 * FLOAT_BYTES))
@@ -284,22 +250,8 @@ def transpose(A, a_stride, n_rows, n_cols, B, b_stride):
 
 
 @vector_function(*[int64] * 5, *[float32] * 7)
-def adamw(
-    code: Code,
-    parameters: Lanes,
-    gradient: Lanes,
-    moment1: Lanes,
-    moment2: Lanes,
-    n: Lanes,
-    decay: Lanes,
-    step_size: Lanes,
-    correction: Lanes,
-    rate1: Lanes,
-    beta2: Lanes,
-    rate2: Lanes,
-    eps: Lanes,
-) -> None:
-    """AdamW's update of n parameters and their moments (Loshchilov & Hutter 2019), in torch.optim.AdamW's order."""
+def adamw(code, parameters, gradient, moment1, moment2, n, decay, step_size, correction, rate1, beta2, rate2, eps):
+    """Makes AdamW's update of n parameters and moments (Loshchilov & Hutter 2019), in torch.optim.AdamW's order."""
 
     def update(at: Lanes, mask: Lanes | None = None) -> None:
         g, m, v = (code.load(array + at, LANES, mask) for array in (gradient, moment1, moment2))

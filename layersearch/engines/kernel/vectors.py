@@ -1,11 +1,11 @@
-"""LLVM's vectors with Python's operators, to write inner loops in that LLVM's own vectoriser does not find.
+"""LLVM's vectors with Python's operators, for inner loops that LLVM's own vectoriser does not find.
 
     @vector_function(types.int64, types.int64, types.float32)
     def scale(code, X, Y, factor):
         code.store(code.load(X, 16) * factor, Y)
 
-makes `scale(X, Y, factor)` callable in a Numba function. The body runs once, when that is compiled, and writes the
-instructions down; LLVM fits the vectors to whatever the processor has. Addresses are int64 and count bytes.
+makes `scale(X, Y, factor)` callable in a Numba function. The body runs once, at compile time, and writes down the
+instructions; LLVM maps the vectors to the registers that the processor has. Addresses are int64 and count bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FAST = ("contract", "arcp", "nsz", "afn")  # a product and a sum may become one 
 
 
 class Lanes:
-    """A scalar or a vector of float32, int32 or int64; operators work lane by lane, a scalar on every lane."""
+    """A scalar or vector of float32, int32 or int64; operators work lane by lane and apply a scalar to every lane."""
 
     def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
         self.builder = builder
@@ -65,18 +65,18 @@ class Lanes:
         return right > left
 
     def equals(self, other: int) -> Lanes:
-        """Whether an integer scalar has this value."""
+        """Whether an integer scalar has this value, as a condition."""
         return Lanes(self.builder, self.builder.icmp_signed("==", self.value, ir.Constant(self.kind, other)))
 
     def splat(self, lanes: int) -> Lanes:
-        """A vector with this scalar in every lane."""
+        """Returns a vector with this scalar in every lane."""
         undefined = ir.Constant(ir.VectorType(self.kind, lanes), ir.Undefined)
         first = self.builder.insert_element(undefined, self.value, ir.Constant(INT32, 0))
         zeros = ir.Constant(ir.VectorType(INT32, lanes), [0] * lanes)
         return Lanes(self.builder, self.builder.shuffle_vector(first, undefined, zeros))
 
     def _matched(self, other: Lanes | float) -> tuple[Lanes, Lanes]:
-        """Both with the same number of lanes."""
+        """Returns both operands with the same number of lanes."""
         if not isinstance(other, Lanes):
             other = Lanes(self.builder, ir.Constant(self.kind, other))
         if self.lanes and not other.lanes:
@@ -93,7 +93,7 @@ class Lanes:
 
 
 class Variable:
-    """What a loop changes."""
+    """A value that a loop changes."""
 
     def __init__(self, code: Code, start: Lanes) -> None:
         self.code = code
@@ -101,26 +101,26 @@ class Variable:
         self.type = start.value.type
 
     def get(self) -> Lanes:
-        """Its value now."""
+        """Returns its current value."""
         return Lanes(self.code.builder, self.code.builder.load(self.pointer, typ=self.type))
 
     def set(self, value: Lanes) -> None:
-        """Its value from now on."""
+        """Sets its value from here on."""
         self.code.builder.store(value.value, self.pointer)
 
 
 class Code:
-    """What is written at the place where a vector function is called."""
+    """Writes the instructions of a vector function where it is called."""
 
     def __init__(self, builder: ir.IRBuilder) -> None:
         self.builder = builder
 
     def vector(self, kind: ir.Type, values: list[float]) -> Lanes:
-        """A constant vector."""
+        """Returns a constant vector."""
         return Lanes(self.builder, ir.Constant(ir.VectorType(kind, len(values)), values))
 
     def load(self, address: Lanes, lanes: int | None = None, mask: Lanes | None = None) -> Lanes:
-        """float32 numbers from there on; 0 where there is a `mask` and it is false."""
+        """Loads float32 numbers from an address, one without `lanes`; those where a `mask` is false become 0."""
         if lanes is None:
             return Lanes(self.builder, self.builder.load(self._pointer(address, FLOAT), typ=FLOAT))
         vector = ir.VectorType(FLOAT, lanes)
@@ -135,7 +135,7 @@ class Code:
         return self._call(f"llvm.masked.load.v{lanes}f32.p0", vector, arguments)
 
     def store(self, value: Lanes, address: Lanes, mask: Lanes | None = None) -> None:
-        """float32 numbers there, those where the `mask` is true."""
+        """Stores float32 numbers at an address, only those where any `mask` is true."""
         pointer = self._pointer(address, value.value.type)
         if mask is None:
             self.builder.store(value.value, pointer, align=4)
@@ -144,44 +144,44 @@ class Code:
         self._call(f"llvm.masked.store.v{value.lanes}f32.p0", ir.VoidType(), arguments)
 
     def variable(self, start: Lanes) -> Variable:
-        """Something that a loop changes."""
+        """Returns a variable with this initial value."""
         return Variable(self, start)
 
     @contextmanager
     def loop(self, n: Lanes) -> Iterator[Lanes]:
-        """Runs its body `n` times; the count from 0."""
+        """Runs the body of the `with` block `n` times; yields the count, from 0."""
         with cgutils.for_range(self.builder, n.value) as loop:
             yield Lanes(self.builder, loop.index)
 
     @contextmanager
     def when(self, condition: Lanes) -> Iterator[None]:
-        """Runs its body if a scalar condition holds."""
+        """Runs the body of the `with` block if a scalar condition holds."""
         with self.builder.if_then(condition.value):
             yield
 
     def to_float(self, n: Lanes) -> Lanes:
-        """An integer as float32."""
+        """Converts an integer to float32."""
         return Lanes(self.builder, self.builder.sitofp(n.value, FLOAT))
 
     def to_int32(self, n: Lanes) -> Lanes:
-        """The lower 32 bits of an int64."""
+        """Returns the lower 32 bits of an int64."""
         return Lanes(self.builder, self.builder.trunc(n.value, INT32))
 
     def sqrt(self, x: Lanes) -> Lanes:
-        """The square root of each lane."""
+        """Returns the square root of each lane."""
         return self._call(f"llvm.sqrt.v{x.lanes}f32", x.value.type, [x.value])
 
     def sum(self, x: Lanes) -> Lanes:
-        """All lanes added up."""
+        """Returns the sum of all lanes."""
         arguments = [ir.Constant(FLOAT, 0.0), x.value]
         return self._call(f"llvm.vector.reduce.fadd.v{x.lanes}f32", FLOAT, arguments, flags=("reassoc",))
 
     def select(self, condition: Lanes, yes: Lanes, no: Lanes) -> Lanes:
-        """`yes` in the lanes where the condition holds, else `no`."""
+        """Returns `yes` in the lanes where the condition holds, else `no`."""
         return Lanes(self.builder, self.builder.select(condition.value, yes.value, no.value))
 
     def shuffle(self, a: Lanes, b: Lanes, order: list[int]) -> Lanes:
-        """Lanes of a, and from a.lanes on of b, in this order."""
+        """Returns the lanes with these numbers; those from a.lanes on are b's."""
         indices = ir.Constant(ir.VectorType(INT32, len(order)), order)
         return Lanes(self.builder, self.builder.shuffle_vector(a.value, b.value, indices))
 
@@ -195,7 +195,10 @@ class Code:
 
 
 def vector_function(*kinds: types.Type) -> Callable[[Callable[..., None]], Any]:
-    """Makes a function of these Numba types out of one that writes its code: `build(code, *arguments)`."""
+    """Turns a function `build(code, *arguments)` that writes instructions into one that Numba functions can call.
+
+    `kinds` are the Numba types of the arguments, which `build` receives as `Lanes`.
+    """
 
     def decorate(build: Callable[..., None]) -> Any:
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
@@ -220,11 +223,14 @@ def _address(typingctx: Any, array: Any, offset: Any) -> Any:
     return types.int64(array, types.int64), generate
 
 
-address: Any = intrinsic(_address)  # address(array, n): that of a float32 array's element n, counted as if it were flat
+address: Any = intrinsic(_address)  # address(array, n): address of element n of a float32 array, as if it were flat
 
 
 def caller(function: Callable[..., None], kinds: Sequence[Any]) -> Any:
-    """Makes `call(address, ...)`, which calls a native function of these types; it must live as long."""
+    """Makes `call(address, ...)`, which calls the native function at an address, compiled from `function`.
+
+    The native function, whose arguments have the Numba types `kinds`, must outlive all calls.
+    """
 
     def typed(typingctx: Any, *arguments: Any) -> Any:
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:

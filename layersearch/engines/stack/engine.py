@@ -1,13 +1,13 @@
-"""The stacked engine: many trials of one depth at a time, as one module (`stack_model.py`). For GPUs; runs on CPUs too.
+"""The stacked engine: trains many trials of one depth at a time as one module (`stack/model.py`).
 
     train = stacked_trainer(table, settings)
-    for result in train(trials, room):            # one stack; None is an empty place
+    for result in train(trials, room):            # one stack; None leaves a place empty
         ...
-    check(device)                                  # is it right, on this device?
+    check(device)                                  # does it compute the right numbers on this device?
 
-A stack's places are alike, and members do not touch: a trial's bits depend on the `Room` alone, not on what else is in
-the stack, on its place, or on how often it was interrupted. On CUDA an epoch is a row of replays of one captured step
-(`stack_step.py`); what has to be known of it is read back once, at its end.
+It is meant for GPUs and runs on CPUs too. All places of a stack are alike and no operation mixes them, so a trial's
+bits depend on the `Room` alone, not on the other trials in the stack, on its place, or on interruptions. On CUDA an
+epoch consists of replays of one captured step (`stack/step.py`); the losses are read back once, at its end.
 """
 
 from __future__ import annotations
@@ -23,23 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from layersearch.engines.lifecycle import (
-    Checkpoints,
-    Clock,
-    InMemory,
-    SplitTable,
-    TrainingSettings,
-    build_model,
-    diverged_result,
-    finished_result,
-    first_state,
-    is_exhausted,
-    note_validation,
-    paused_result,
-    settings_of,
-    stream_name,
-)
+from layersearch.engines import lifecycle
+from layersearch.engines.lifecycle import Checkpoints, Clock, InMemory
 from layersearch.engines.reference import forward_with_masks, one_torch_thread, reference_trainer
+from layersearch.engines.settings import SplitTable, TrainingSettings, settings_of
 from layersearch.engines.stack.model import StackedAutoencoder, stack
 from layersearch.engines.stack.plan import EVALUATED_ROWS, Room, plan_stacks, room_of
 from layersearch.engines.stack.step import AT_REST, StackStep, Stream, adamw_rates, pad_targets, repeatable
@@ -49,26 +36,29 @@ from layersearch.space.trials import Trial, TrialResult, TrialState, no_memory_f
 from losses import squared_error_sums, weights_of
 from models import DynamicAutoencoder, flatten, load_flat
 
-# Of a loss, relative. Sums in another order differ by less than 1e-5 after a few steps; TF32 products by 1e-3.
+# Relative error of a loss. Another order of summation causes less than 1e-5 after a few steps, TF32 products 1e-3.
 CHECK_TOLERANCE = 1e-4
 
 
 class StackTrainer(Protocol):
-    """Trains one stack."""
+    """The type of a function that trains one stack."""
 
     def __call__(
         self, trials: Sequence[Trial | None], room: Room | None = None, stops: Callable[[], bool] = lambda: False
     ) -> Iterator[TrialResult]:
-        """Yields results as they come; none of those that are unfinished once `stops`, asked each epoch, says so.
+        """Yields results as trainings end, and none of unfinished trainings once `stops` is true.
 
-        `room`: by default that of the settings, or as much as these need.
+        Args:
+            trials: the trial of each place; None leaves it empty.
+            room: size of the stack; by default that of the settings, or what these trials need.
+            stops: whether to stop; asked once an epoch.
         """
 
 
 def stacked_trainer(
     table: SplitTable, settings: TrainingSettings, checkpoints: Checkpoints | None = None
 ) -> StackTrainer:
-    """Trains stacks of trials on the table's device."""
+    """Returns the function that trains stacks of trials on the table's device."""
     states = InMemory() if checkpoints is None else checkpoints
 
     def train(
@@ -89,7 +79,7 @@ def stacked_trainer(
 
 @dataclass
 class _Member:
-    """A trial in its place, and the stream of randomness that it follows."""
+    """A trial in its place, and the random stream that it follows."""
 
     trial: Trial
     place: int
@@ -101,16 +91,16 @@ class _Part(NamedTuple):
     """Rows that members are scored on."""
 
     targets: Tensor  # [N, F], with padding
-    weights: tuple[float, float]  # of the two sums of squared errors
+    weights: tuple[float, float]  # factors of the two sums of squared errors in the loss
 
     def losses(self, totals: np.ndarray) -> np.ndarray:
-        """From both sums of squared errors, [..., 2]."""
+        """Returns the losses from both sums of squared errors: [..., 2] -> [...]."""
         losses: np.ndarray = self.weights[0] * totals[..., 0] + self.weights[1] * totals[..., 1]
         return losses
 
 
 class _StackRun:
-    """One stack, from its members' states to their results. `running`: those that have not ended, by place."""
+    """Trains one stack, from its members' states to their results; `running` holds the unfinished members by place."""
 
     def __init__(
         self,
@@ -121,15 +111,14 @@ class _StackRun:
         room: Room,
     ) -> None:
         self.table, self.settings, self.checkpoints = table, settings, checkpoints
-        self.end = min(settings.epochs, settings.pause_after or settings.epochs)
         self.clock = Clock()
         device = table.values.device
         self.running: dict[int, _Member] = {}
         models: list[DynamicAutoencoder | None] = [None] * room.members
         for place, trial in enumerate(trials):
             if trial:
-                models[place] = model = build_model(trial, table.input_dim, settings)
-                state = checkpoints.load(trial) or first_state(flatten(model), settings)
+                models[place] = model = lifecycle.build_model(trial, table.input_dim, settings)
+                state = checkpoints.load(trial) or lifecycle.first_state(flatten(model), settings)
                 load_flat(model, state.parameters)
                 self.running[place] = _Member(trial, place, state)
         self.stacked = stack(models, room.width, device)
@@ -146,12 +135,13 @@ class _StackRun:
         self.validation = self._part(table.values[table.validation]) if has_validation else None
 
     def _find_streams(self, n_members: int) -> tuple[list[Stream], list[int]]:
-        """The streams of randomness that members follow, and which of them each place does; empty ones the first."""
+        """Returns the members' random streams, and the number of each place's stream; empty places get the first."""
         streams: list[Stream] = []
         stream_of = [0] * n_members
         for member in self.running.values():
             order, dropout = (
-                stream_key(self.settings.seed, *stream_name(what, member.trial)) for what in ("order", "dropout")
+                stream_key(self.settings.seed, *lifecycle.stream_name(what, member.trial))
+                for what in ("order", "dropout")
             )
             p = settings_of(member.trial, self.settings).dropout
             stream = Stream(order, dropout, member.state.epoch, p)
@@ -164,7 +154,7 @@ class _StackRun:
         return _Part(pad_targets(targets, self.stacked.input_dim), weights_of(targets))
 
     def train_epoch(self) -> list[TrialResult]:
-        """Trains all that are running for an epoch; returns the results of those that end with it."""
+        """Trains all running members for one epoch and returns the results of those that end with it."""
         losses = self._run_epoch()
         seconds = self.clock.lap() / len(self.running)
         failed = []
@@ -173,7 +163,7 @@ class _StackRun:
             state.train_losses[state.epoch], state.test_losses[state.epoch] = train_loss, test_loss
             state.seconds += seconds
             if not np.isfinite([train_loss, test_loss]).all():
-                failed.append(diverged_result(member.trial, state))
+                failed.append(lifecycle.diverged_result(member.trial, state))
                 del self.running[member.place]
                 continue
             state.epoch += 1
@@ -181,7 +171,7 @@ class _StackRun:
             parameters = self.stacked.flat.cpu().numpy()
             for member in self.running.values():
                 own = self.stacked.own(parameters, member.place)
-                note_validation(member.state, float(losses[2, member.place]), own, self.settings)
+                lifecycle.note_validation(member.state, float(losses[2, member.place]), own, self.settings)
         ended = failed + self.settle()
         if self.running and self.clock.is_due():
             self._bring_up_to_date(list(self.running.values()))
@@ -190,23 +180,23 @@ class _StackRun:
         return ended
 
     def _run_epoch(self) -> np.ndarray:
-        """Returns the losses of the training batches, the test rows and the validation rows, [2 or 3, M]."""
+        """Trains one epoch; returns the losses on training batches, test rows and any validation rows, [2 or 3, M]."""
         self.step.begin_epoch(self.streams, self._rates())
         for _ in range(self.step.n_steps):
             self.repeat()
-        last = self.settings.epochs - 1  # whoever is beyond it has ended
+        last = self.settings.epochs - 1  # members beyond it have ended
         self.streams = [stream._replace(epoch=min(stream.epoch + 1, last)) for stream in self.streams]
         parts = [self.test, self.validation] if self.validation else [self.test]
         totals = torch.stack([add_up(self.stacked, part.targets) for part in parts])  # [parts, M, 2]
         read = torch.cat([self.step.loss_sums.unsqueeze(0), totals.movedim(-1, 1).flatten(0, 1)]).cpu().numpy()
-        scored = read[1:].reshape(len(parts), 2, -1).transpose(0, 2, 1)
+        scored = read[1:].reshape(len(parts), 2, -1).transpose(0, 2, 1)  # [2 parts, M] -> [parts, M, 2]
         return np.stack([read[0] / self.step.n_steps, *map(_Part.losses, parts, scored)])
 
     def _rates(self) -> np.ndarray:
-        """Of each step and member, [S, M, 3]; members that have ended stay as they are."""
+        """Returns AdamW's rates of each step and member, [S, M, 3]; those of ended members change nothing."""
         n_steps, settings = self.step.n_steps, self.settings
         rates = np.tile(np.array(AT_REST, dtype=np.float32), (n_steps, len(self.stacked.members), 1))
-        alike: dict[tuple[int, float], list[int]] = {}  # places, by epoch and weight decay
+        alike: dict[tuple[int, float], list[int]] = {}  # places by epoch and weight decay
         for member in self.running.values():
             weight_decay = settings_of(member.trial, settings).weight_decay
             alike.setdefault((member.state.epoch, weight_decay), []).append(member.place)
@@ -216,24 +206,23 @@ class _StackRun:
         return rates
 
     def settle(self) -> list[TrialResult]:
-        """The results of those that have come to their end, or to where they pause."""
-        ended = [m for m in self.running.values() if m.state.epoch >= self.end or is_exhausted(m.state, self.settings)]
+        """Returns the results of members that have finished, stopped early, or paused."""
+        ended = [member for member in self.running.values() if not lifecycle.goes_on(member.state, self.settings)]
         for member in ended:
             del self.running[member.place]
-        paused = [member for member in ended if self._pauses(member.state)]
-        finished = [member for member in ended if not self._pauses(member.state)]
+        paused = [member for member in ended if lifecycle.has_paused(member.state, self.settings)]
+        finished = [member for member in ended if not lifecycle.has_paused(member.state, self.settings)]
         self._bring_up_to_date(paused)
         return [
-            *(paused_result(member.trial, member.state, self.end, self.checkpoints) for member in paused),
+            *(
+                lifecycle.paused_result(member.trial, member.state, self.settings, self.checkpoints)
+                for member in paused
+            ),
             *self._finish(finished),
         ]
 
-    def _pauses(self, state: TrialState) -> bool:
-        has_stopped = state.epoch <= self.end and is_exhausted(state, self.settings)
-        return self.end < self.settings.epochs and not has_stopped
-
     def _finish(self, members: Sequence[_Member]) -> Iterator[TrialResult]:
-        """The results of members that are done, of their best weights where they stop early."""
+        """Yields the results of members that are done, with their best weights where they use early stopping."""
         if not members:
             return
         self._bring_up_to_date(members)
@@ -247,7 +236,7 @@ class _StackRun:
         seconds = self.clock.lap() / len(members)
         for member in members:
             state, place = member.state, member.place
-            yield finished_result(
+            yield lifecycle.finished_result(
                 member.trial,
                 state,
                 final_train_loss=float(self.train.losses(train_totals[place])),
@@ -258,7 +247,7 @@ class _StackRun:
             )
 
     def _bring_up_to_date(self, members: Sequence[_Member]) -> None:
-        """Reads back what these have come to."""
+        """Copies the members' parameters and moments back into their states."""
         if not members:
             return
         parameters, moments = self.stacked.flat.cpu().numpy(), self.step.moments.cpu().numpy()
@@ -269,16 +258,16 @@ class _StackRun:
 
 @torch.no_grad()
 def evaluate(stacked: StackedAutoencoder, targets: Tensor) -> list[Tensor]:
-    """Every member's `squared_error_sums` of some rows after the others in eval mode, [N, F] -> [M, B, 2] each."""
+    """Returns every member's `squared_error_sums` of [N, F] targets in eval mode, in chunks of rows, [M, B, 2] each."""
     return [_errors(stacked, target) for target in targets.split(EVALUATED_ROWS)]
 
 
 @torch.no_grad()
 def add_up(stacked: StackedAutoencoder, targets: Tensor) -> Tensor:
-    """Every member's sums of squared errors over all rows, in float64, [M, 2]."""
+    """Returns every member's sums of squared errors over all rows, in float64, [M, 2]."""
     totals = torch.zeros(len(stacked.members), 2, dtype=torch.float64, device=targets.device)
     for target in targets.split(EVALUATED_ROWS):
-        totals += _errors(stacked, target).double().sum(1)
+        totals += _errors(stacked, target).double().sum(1)  # [M, B, 2] -> [M, 2]
     return totals
 
 
@@ -300,11 +289,18 @@ def run_stacks(
     stops: Callable[[], bool] = lambda: False,
     on_fewer: Callable[[int], None] = lambda members: None,
 ) -> Iterator[TrialResult]:
-    """Trains those `missing` of all `trials`, one stack after the other, and yields results as they come.
+    """Trains the `missing` ones among all `trials`, stack after stack, and yields results as they come.
 
-    `trainers`: by fold. The plan is that of all trials; places of what is not missing stay empty. Where memory does not
-    suffice, stacks of half as many go on, and `on_fewer` is told how many; one that does not even fit alone, without
-    padding, is a failed result. Once `stops`, asked each epoch, says so, what is unfinished is dropped.
+    Where memory runs out, stacks of half the size go on. A trial that does not fit even alone and without padding
+    becomes a failed result. Once `stops` is true, unfinished trainings are dropped.
+
+    Args:
+        trials: all trials, which decide who shares a stack.
+        missing: those to train; the places of the others stay empty.
+        trainers: the trainer of each fold.
+        room: size of every stack.
+        stops: whether to stop; asked once an epoch.
+        on_fewer: called with the new number of places when memory runs out.
     """
     missing, planned = frozenset(missing), plan_stacks(trials, room.members)
     waiting = deque((tuple(t for t in places if t in missing), places, room) for places in planned)
@@ -333,7 +329,7 @@ def run_stacks(
 
 
 def _unless_full(results: Iterator[TrialResult]) -> Iterator[TrialResult | None]:
-    """The results, and None at the end if that is where memory ran out."""
+    """Yields the results, and None at the end if memory ran out."""
     try:
         yield from results
     except (MemoryError, RuntimeError) as error:
@@ -341,21 +337,21 @@ def _unless_full(results: Iterator[TrialResult]) -> Iterator[TrialResult | None]
             raise
     else:
         return
-    yield None  # here, where the error no longer holds on to what was allocated
+    yield None  # only here, where the error no longer keeps memory allocated
 
 
 def _came_of_memory(error: BaseException | None) -> bool:
-    """Whether memory ran out: a capture that is cut short by it ends in another error."""
+    """Whether memory ran out; an interrupted capture of a CUDA graph hides that behind another error."""
     while error and not is_out_of_memory(error):
         error = error.__context__
     return error is not None
 
 
 class Check(NamedTuple):
-    """What a small training says of this engine on a device."""
+    """What a small training says about this engine on a device."""
 
-    deviation: float  # of its losses from those of the reference on the CPU, relative
-    digest: str | None  # of its bits; None where they depend on a trial's place in the stack
+    deviation: float  # largest relative deviation of a loss from the reference engine's on the CPU
+    digest: str | None  # of the trainings' bits; None where they depend on a trial's place in the stack
 
     @property
     def is_right(self) -> bool:
@@ -364,8 +360,8 @@ class Check(NamedTuple):
 
 
 def check(device: torch.device) -> Check:
-    """Trains a small stack on the device, twice, and the same on the CPU with the reference."""
-    values = torch.arange(60 * 24).remainder(97).reshape(60, 24) / 97  # exact anywhere
+    """Trains a small stack twice on the device, in different places, and compares it with the reference on the CPU."""
+    values = torch.arange(60 * 24).remainder(97).reshape(60, 24) / 97  # the same on every machine
     values[values > 0.95] = torch.nan
     table = SplitTable(values, torch.arange(45), torch.arange(45, 60))
     settings = TrainingSettings(
@@ -385,7 +381,7 @@ def check(device: torch.device) -> Check:
 
 
 def _deviation(result: TrialResult, reference: TrialResult) -> float:
-    """The largest of all losses, relative; infinite where one of them is not finite."""
+    """Returns the largest relative deviation of a loss; infinity where a loss is not finite."""
     pairs = [(result.train_losses, reference.train_losses), (result.test_losses, reference.test_losses)]
     if result.has_failed or reference.has_failed:
         return np.inf

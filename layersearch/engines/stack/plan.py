@@ -1,13 +1,13 @@
-"""Which trials share a stack, and how large stacks are: pure functions of the search and the device.
+"""Decides which trials share a stack and how large stacks are, as pure functions of the search and the device.
 
     room = room_for(space.widths, ...)                 # one for the whole search
     for stack in plan_stacks(trials, room.members):
         ...
 
-Trials of one depth (fold, and normalization) are stacked, of whatever widths. All stacks of a search have the same
-room: as many places, of the same width; places may stay empty. So the arithmetic of a place is the same in each of
-them, and the bits of a trial depend neither on what it shares a stack with nor on what is trained already. Nothing here
-knows of tensors.
+Trials of one depth, fold and normalization are stacked, whatever their widths. All stacks of a search have the same
+size: as many places, of the same width, some of which may stay empty. So the arithmetic of a place is the same in every
+stack, and a trial's bits depend neither on the trials it shares a stack with nor on what is already trained. Nothing
+here uses tensors.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ from typing import Any
 from layersearch.space.configurations import count_parameters, decoder_dims, encoder_dims, options_of
 from layersearch.space.trials import Trial
 
-# Widths are padded to whole multiples: two AVX-512 registers of float32, the most that a loop of torch's takes at a
-# time on a CPU, and a GPU's warp. Then all places of a stack lie alike in memory, and are added up in the same order.
+# Widths are padded to multiples of two AVX-512 registers of float32, the most that torch's loops take at a time on a
+# CPU, and of a GPU's warp. Then all places of a stack are aligned alike in memory and summed in the same order.
 ALIGNED = 32
-MOST_MEMBERS = {"cuda": 128, "cpu": 8}  # beyond that a step takes longer by as much; on the CPU it is for testing
-EVALUATED_ROWS = 512  # at a time, for all members
-MEMORY_SHARE = 0.5  # of the device's memory that a stack may take
-COPIES = 12  # of its parameters, with gradient, moments and what AdamW leaves in between; of its layers' outputs
+MOST_MEMBERS = {"cuda": 128, "cpu": 8}  # with more, a step takes proportionally longer; CPUs only test this engine
+EVALUATED_ROWS = 512  # evaluated at a time, for all members
+MEMORY_SHARE = 0.5  # most of the device's memory that a stack may take
+COPIES = 12  # of parameters and of layers' outputs in memory: with gradients, moments and AdamW's temporaries
 
 Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Room:
-    """What a stack has room for."""
+    """The size of a stack."""
 
-    members: int  # M
+    members: int  # M, number of places
     width: int  # H of every hidden layer, a multiple of `ALIGNED`
 
 
 def aligned(width: int) -> int:
-    """The next multiple of `ALIGNED`."""
+    """Returns the width rounded up to a multiple of `ALIGNED`."""
     return -(-width // ALIGNED) * ALIGNED
 
 
 def stack_key(trial: Trial) -> Key:
-    """What the trials of a stack have in common.
+    """Returns what the trials of a stack have in common: depths of encoder and decoder, fold, and normalizations.
 
-    How many hidden layers encoder and decoder have, the fold, and the normalizations, where they have their own.
+    Normalizations are None where the configuration does not set its own.
     """
     depths, options = (len(encoder_dims(trial.config)), len(decoder_dims(trial.config))), options_of(trial.config)
     return *depths, trial.fold, options.get("normalization"), options.get("input_normalization")
 
 
 def plan_stacks(trials: Sequence[Trial], members: int) -> list[tuple[Trial, ...]]:
-    """All trials, each once, in stacks of one key and at most so many `members`; in the order in which they come."""
+    """Returns all trials, each once, in stacks of one key and at most `members`, in the order of `trials`."""
     by_key: dict[Key, list[Trial]] = {}
     for trial in trials:
         by_key.setdefault(stack_key(trial), []).append(trial)
@@ -63,7 +63,7 @@ def plan_stacks(trials: Sequence[Trial], members: int) -> list[tuple[Trial, ...]
 
 
 def room_of(trials: Sequence[Trial]) -> Room:
-    """The least that these need; for trainings that belong to no search."""
+    """Returns the smallest room for these trials, for trainings that belong to no search."""
     widths = [width for trial in trials for width in encoder_dims(trial.config) + decoder_dims(trial.config)]
     return Room(len(trials), aligned(max(widths)))
 
@@ -81,10 +81,19 @@ def room_for(
     device: str,
     memory: int | None,
 ) -> Room:
-    """The room of all stacks of a search: a power of two of members that suffices, or that fits into the memory.
+    """Returns the room of all stacks of a search: the fewest places, a power of two, that suffice or fit into memory.
 
-    `n_trials`: how many the search asks for at a time. `n_rows`: of training. `n_scored`: of test. `device`: "cuda" or
-    "cpu". `memory`: all that the device has, in bytes, whatever of it is in use; None on the CPU.
+    Args:
+        widths: widths of hidden layers in the search space.
+        max_layers: most hidden layers of an encoder.
+        n_trials: trials that the search asks for at a time.
+        n_rows: training rows.
+        n_scored: test rows.
+        input_dim: F.
+        latent_dim: L.
+        batch_size: B.
+        device: "cuda" or "cpu".
+        memory: total memory of the device in bytes, used or not; None on the CPU.
     """
     width = aligned(max(widths))
     n_parameters = count_parameters(aligned(input_dim), aligned(latent_dim), (width,) * max_layers)
