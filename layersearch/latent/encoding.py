@@ -303,10 +303,9 @@ class Fitting(NamedTuple):
 @contextmanager
 def open_fitting(path: Path, saved: Saved, notices: list[str]) -> Iterator[Fitting]:
     """The first sheet that holds the model's columns, open. Raises DataError, the first sheet's if none does."""
-    from layersearch.table.formats import DataError, names_of
-    from layersearch.table.pieces import open_pieces
+    from layersearch.table.formats import DataError, names_of, open_table
 
-    with open_pieces(path, ROWS_AT_A_TIME, notices) as sheets:
+    with open_table(path, ROWS_AT_A_TIME, notices) as sheets:
         faults: list[DataError] = []
         for name, sheet in sheets.items():
             where = f"{path}, sheet '{name}'" if len(sheets) > 1 else str(path)

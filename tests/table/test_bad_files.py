@@ -29,7 +29,8 @@ from made_tables import N, copus_frame, with_cell, write
 from refusals import LINES, ON_WINDOWS, SOUND, assert_refused, cell_of, csv_of, european, lines_with, renamed
 
 from layersearch.engines import choice as engine_choice
-from layersearch.table import formats as tables
+from layersearch.table import delimited, excel, limits
+from layersearch.table.formats import DataError, read_table
 
 # --- Files of text ---------------------------------------------------------------------------------
 
@@ -313,8 +314,8 @@ def test_a_pipe_and_a_device_are_refused_without_reading(tmp_path: Path) -> None
     for name in ("pipe.csv", "zero.csv"):
         message = assert_refused(tmp_path / f"for {name}", "--data_path", tmp_path / name)
         assert message == f"--data_path '{tmp_path / name}' is a pipe or a device; save the table to a file"
-        with pytest.raises(tables.DataError, match="is a pipe or a device"):
-            tables.read_table(tmp_path / name)
+        with pytest.raises(DataError, match="is a pipe or a device"):
+            read_table(tmp_path / name)
 
 
 @pytest.mark.skipif(ON_WINDOWS, reason="links need rights there")
@@ -359,7 +360,7 @@ def test_a_table_beyond_each_limit_is_refused(
 ) -> None:
     frame = copus_frame().assign(Bcluster="x" * 60) if value == 560 else copus_frame()
     write(frame, tmp_path / name)
-    monkeypatch.setattr(tables, limit, value)
+    monkeypatch.setattr(excel if limit == "EXCEL_ROWS" else limits, limit, value)
     assert part in assert_refused(tmp_path, "--data_path", tmp_path / name)
 
 
@@ -367,7 +368,7 @@ def test_a_table_that_memory_does_not_hold_is_refused(tmp_path: Path, monkeypatc
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(tables, "_parse", fail)
+    monkeypatch.setattr(delimited, "_parse", fail)
     path = write(copus_frame(), tmp_path / "a.csv")
     message = assert_refused(tmp_path, "--data_path", path)
     assert message == f"{path}: does not fit into memory; leave out rows or columns"
