@@ -294,7 +294,7 @@ class Fitting(NamedTuple):
 
     def values(self, piece: pd.DataFrame, *, percentages: bool) -> np.ndarray:
         """Raw values of the model's columns in these rows, [N, F]. Raises DataError."""
-        from dataset import check_cells
+        from layersearch.table.checks import check_cells
 
         columns = [check_cells(piece[name], self.where, percentages=percentages) for name in self.sources.values()]
         return np.stack(columns, axis=1)
@@ -336,7 +336,7 @@ def _not_empty(pieces: Iterator[pd.DataFrame], where: str) -> Iterator[pd.DataFr
 
 def find_columns(names: Sequence[str], where: str, saved: Saved, notices: list[str]) -> dict[str, str]:
     """The model's column -> the table's: exact names first, then other spellings. Raises DataError."""
-    from dataset import choose_copus, find_column, tell_renamed, tell_respelled
+    from layersearch.table.columns import choose_copus, find_column, tell_renamed, tell_respelled
 
     if saved.is_copus:
         sources = choose_copus(names, where, "rename columns: the model needs all of its own")

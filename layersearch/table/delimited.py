@@ -182,7 +182,7 @@ def _parsing(delimiter: str) -> Iterator[None]:
 
 def _count_all_commas(pieces: Iterable[pd.DataFrame], n_columns: int) -> np.ndarray:
     """Returns the sums of `_count_commas` over all pieces: [n_columns, 5]."""
-    return np.sum([np.zeros((n_columns, 5), np.int64), *map(_count_commas, pieces)], axis=0)
+    return sum(map(_count_commas, pieces), start=np.zeros((n_columns, 5), np.int64))
 
 
 def _count_commas(rows: pd.DataFrame) -> np.ndarray:

@@ -22,9 +22,9 @@ from dataset import (
     COPUSDataset,
     DataError,
     Scaling,
-    code_of,
     fit_scaling,
 )
+from layersearch.table.copus import code_of
 
 # --- Choosing a sheet, checking cells --------------------------------------------------------------
 
