@@ -2,9 +2,10 @@
 
     python data/make_sample.py        # writes sample.csv beside this script, always the same bytes
 
-The sample contains no row of the published table. The script holds statistics computed from that table (Stains et al. 2018, doi:10.1126/science.aap8892; data doi:10.7910/DVN/48MMF9): per profile and code how
-often the code occurs, and the mean and standard deviation of its percentage where it does; how many
-classes an instructor has; the shares of disciplines, levels and so on.
+The sample contains no row of the published table. The script holds statistics computed from that table (Stains et al.
+2018, doi:10.1126/science.aap8892; data doi:10.7910/DVN/48MMF9): for each profile and code how often the code occurs,
+and the mean and standard deviation of its percentage where it does; how many classes an instructor has; the
+proportions of disciplines, levels and so on.
 
 Each instructor has a home profile and, for each code, a habit. A class follows the home profile or draws a profile of
 its own; a code occurs by the instructor's habit or by chance; a code that occurs is marked in k of the class's n
@@ -81,7 +82,7 @@ LENGTHS = ((22, 28), (34, 40))  # two-minute intervals of a 50- and a 75-minute 
 
 
 def read_table() -> tuple[list[str], np.ndarray]:
-    """Returns the 25 codes and, per profile and code, (share, mean, standard deviation), [7, 25, 3], as fractions of 1."""
+    """Returns the 25 codes and their (share, mean, standard deviation) by profile, [7, 25, 3], as fractions of 1."""
     codes, figures = [], []
     for line in TABLE.strip().splitlines():
         code, rest = line.split(maxsplit=1)
@@ -107,7 +108,7 @@ def draw(n_classes: int = N_CLASSES, seed: int = SEED) -> list[list[str]]:
 
 
 def _draw_instructors(random: np.random.RandomState, n_classes: int) -> tuple[np.ndarray, list[str]]:
-    """Returns the instructor of each class, [N], and the ID to print. A class without an ID has an instructor of its own."""
+    """Returns the instructor of each class, [N], and the ID to print; a class without an ID has its own instructor."""
     n_with_id = n_classes - round(WITHOUT_ID * n_classes)
     sizes, counts = np.array(list(CLASSES_PER_INSTRUCTOR.items())).T
     drawn = random.choice(sizes, size=n_with_id, p=counts / counts.sum())  # at least as many classes as needed

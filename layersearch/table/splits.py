@@ -308,8 +308,8 @@ def _deal(
 
     splitter = KFold if stratum_of is None else StratifiedKFold
     if group_of is not None:
-        # Also without strata, since it evens out the sizes of the folds. GroupKFold does not: before scikit-learn 1.8 it
-        # shuffled the sizes of the groups apart from the groups.
+        # Also without strata, since it evens out the sizes of the folds. GroupKFold does not: before scikit-learn 1.8
+        # it shuffled the sizes of the groups apart from the groups.
         splitter = StratifiedGroupKFold
     labels = np.zeros(n_rows, np.int64) if stratum_of is None else stratum_of
     with warnings.catch_warnings():  # the notice of `_rare_strata` takes their place

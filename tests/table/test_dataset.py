@@ -1,4 +1,4 @@
-"""Choosing columns of a table, checking, splitting and scaling it; reading the file is in test_tables.py."""
+"""Choosing the columns of a table, checking, splitting and scaling it. test_tables.py tests reading the file."""
 
 from __future__ import annotations
 

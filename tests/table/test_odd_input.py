@@ -1,4 +1,4 @@
-"""What may look bad and is not: it is read, and what was made of it is said."""
+"""Unusual input that is valid: it is read, and a notice says how it was understood."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from layersearch.table.formats import read_table, with_header
 
 
 def accepted(folder: Path, *arguments: object) -> list[str]:
-    """Runs the command; returns its notices, but for the one on shared IDs."""
+    """Runs the command and returns its notices, without the one on shared IDs."""
     done = run(folder / "new", *TINY, *arguments)
     assert done.status == 0
     notices = [line.removeprefix("Note: ") for line in done.err.splitlines() if line.startswith("Note: ")]

@@ -1,4 +1,4 @@
-"""Piece by piece, a table's cells are those of the whole."""
+"""A table read piece by piece has the cells, notices and errors of the whole table."""
 
 from __future__ import annotations
 
