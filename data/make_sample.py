@@ -2,15 +2,15 @@
 
     python data/make_sample.py        # writes sample.csv beside this script, always the same bytes
 
-No row of the published table is in it or was used. The script carries figures computed from that table
-(Stains et al. 2018, doi:10.1126/science.aap8892; data doi:10.7910/DVN/48MMF9): per profile and code how
-often the code occurs, and the mean and standard deviation of its percentage where it does; how many
-classes an instructor has; the shares of disciplines, levels and so on.
+The sample contains no row of the published table. The script holds statistics computed from that table (Stains et al.
+2018, doi:10.1126/science.aap8892; data doi:10.7910/DVN/48MMF9): for each profile and code how often the code occurs,
+and the mean and standard deviation of its percentage where it does; how many classes an instructor has; the
+proportions of disciplines, levels and so on.
 
-How a class comes about: an instructor has a home profile and, per code, a habit; the class follows the
-home profile or draws its own; a code occurs by the instructor's habit or by chance; where it occurs it is
-marked in k of the class's n two-minute intervals. Every mixture is between draws of the same distribution,
-so the rates of the table hold for the sample whatever the weights.
+Each instructor has a home profile and, for each code, a habit. A class follows the home profile or draws a profile of
+its own; a code occurs by the instructor's habit or by chance; a code that occurs is marked in k of the class's n
+two-minute intervals. Both alternatives are always drawn from the same distribution, so the sample has the rates of the
+published table whatever their weights.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ LENGTHS = ((22, 28), (34, 40))  # two-minute intervals of a 50- and a 75-minute 
 
 
 def read_table() -> tuple[list[str], np.ndarray]:
-    """The 25 codes, and [7, 25, 3] of (share, mean, standard deviation); all as fractions of 1."""
+    """Returns the 25 codes and their (share, mean, standard deviation) by profile, [7, 25, 3], as fractions of 1."""
     codes, figures = [], []
     for line in TABLE.strip().splitlines():
         code, rest = line.split(maxsplit=1)
@@ -92,7 +92,7 @@ def read_table() -> tuple[list[str], np.ndarray]:
 
 
 def draw(n_classes: int = N_CLASSES, seed: int = SEED) -> list[list[str]]:
-    """The sample as rows of text, header first."""
+    """Returns the sample as rows of text, the header first."""
     random = np.random.RandomState(seed)  # its stream is frozen; default_rng's may change with NumPy
     codes, figures = read_table()
     instructor, ids = _draw_instructors(random, n_classes)
@@ -108,17 +108,17 @@ def draw(n_classes: int = N_CLASSES, seed: int = SEED) -> list[list[str]]:
 
 
 def _draw_instructors(random: np.random.RandomState, n_classes: int) -> tuple[np.ndarray, list[str]]:
-    """[N] number of the instructor of each class, and the ID to print. A class without ID has its own."""
+    """Returns the instructor of each class, [N], and the ID to print; a class without an ID has its own instructor."""
     n_with_id = n_classes - round(WITHOUT_ID * n_classes)
     sizes, counts = np.array(list(CLASSES_PER_INSTRUCTOR.items())).T
-    drawn = random.choice(sizes, size=n_with_id, p=counts / counts.sum())  # more than enough
+    drawn = random.choice(sizes, size=n_with_id, p=counts / counts.sum())  # at least as many classes as needed
     with_id = np.repeat(np.arange(n_with_id), drawn)[:n_with_id]
     without_id = with_id[-1] + 1 + np.arange(n_classes - n_with_id)
     return np.concatenate([with_id, without_id]), [*(str(i + 1) for i in with_id), *([""] * len(without_id))]
 
 
 def _draw_courses(random: np.random.RandomState, instructor: np.ndarray) -> tuple[np.ndarray, list[list[str]]]:
-    """[N] number of the course of each class, and per course its ID and the columns of COURSE."""
+    """Returns the course of each class, [N], and for each course its ID and the columns of COURSE."""
     n_instructors = instructor[-1] + 1
     has_second = random.random_sample(n_instructors) < SECOND_COURSE
     second = has_second[instructor] & (random.random_sample(len(instructor)) < 0.5)
@@ -133,7 +133,7 @@ def _draw_courses(random: np.random.RandomState, instructor: np.ndarray) -> tupl
 
 
 def _draw_profiles(random: np.random.RandomState, instructor: np.ndarray) -> np.ndarray:
-    """[N] profile of each class, from 0."""
+    """Returns the profile of each class, [N], counted from 0."""
     shares = np.array(PROFILE_SHARES) / sum(PROFILE_SHARES)
     home = random.choice(len(shares), size=instructor[-1] + 1, p=shares)
     own = random.choice(len(shares), size=len(instructor), p=shares)
@@ -144,10 +144,11 @@ def _draw_profiles(random: np.random.RandomState, instructor: np.ndarray) -> np.
 def _draw_marks(
     random: np.random.RandomState, figures: np.ndarray, instructor: np.ndarray, course: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """[N] intervals of each class, and [N, 25] in how many of them a code was marked.
+    """Returns the number of intervals of each class, [N], and in how many of them each code was marked, [N, 25].
 
-    `figures`: [N, 25, 3] of the class's profile. Where a code occurs, k - 1 follows a beta distribution
-    over 0 … n - 1, so that k has the mean of the table exactly, or is 1 where that mean is less than one interval.
+    `figures` [N, 25, 3] are the statistics of each class's profile. Where a code occurs, k - 1 follows a beta
+    distribution over 0 … n - 1, so that k has exactly the mean of the table, or is 1 where that mean is less than one
+    interval.
     """
     share, mean, sd = np.moveaxis(figures, 2, 0)  # 3 × [N, 25]
     low, high = np.array(LENGTHS)[random.randint(2, size=course.max() + 1)[course]].T
@@ -166,7 +167,7 @@ def _draw_marks(
 
 
 def main() -> None:
-    """Writes the sample."""
+    """Writes the sample to a file."""
     parser = argparse.ArgumentParser(description="Draws the synthetic sample.")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("sample.csv"))
     output: Path = parser.parse_args().output

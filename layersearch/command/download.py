@@ -1,11 +1,11 @@
-"""Fetching the published table of Stains et al. 2018 from its public archive.
+"""Downloading the published table of Stains et al. 2018 from its public archive.
 
     python dataset.py --download [--force] [--output data/stains.csv]
 
-The archive (Harvard Dataverse, data access API) answers with the deposited .xlsx, data on the first
-sheet and a key on the second, or with a tab-separated rendering of it; the content tells which. The
-table is checked as every table is, and written as .csv. Any fault is one line on stderr and exit status 1
-(2 for arguments), and nothing is left half-written.
+The archive (Harvard Dataverse, data access API) answers with the deposited .xlsx, which has the data on the first sheet
+and a key on the second, or with a tab-separated rendering of it; the content tells which. The table is checked as every
+table is, and written as .csv. A fault is one line on stderr and exit status 1 (2 for arguments), and leaves no
+incomplete file.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 
-from dataset import COPUSDataset
 from layersearch.files import replacing
+from layersearch.table.copus import N_ROWS
 from layersearch.table.formats import DataError, read_table, with_header
 
 URL = "https://dataverse.harvard.edu/api/access/datafile/:persistentId?persistentId=doi:10.7910/DVN/48MMF9/GYFSND"
-N_ROWS = 2008
-MAX_BYTES = 20_000_000  # the deposited file has well under 1 MB
+MAX_BYTES = 20_000_000  # the deposited file has less than 1 MB
 DEADLINE = 300.0  # seconds for the whole answer, however slowly it trickles
 CITATION = """\
 Please cite:
@@ -39,8 +38,18 @@ class DownloadError(Exception):
     """The table could not be fetched or is not the one expected; the message is one line."""
 
 
-def main(argv: Sequence[str] | None = None, *, url: str = URL, timeout: float = 30.0) -> int:
-    """The command; returns its exit status. `timeout`: seconds that the archive may stay silent."""
+def main(
+    argv: Sequence[str] | None = None, *, check: Callable[[Path], Sized], url: str = URL, timeout: float = 30.0
+) -> int:
+    """Runs the command and returns its exit status.
+
+    Args:
+        argv: the arguments; by default those of the process.
+        check: reads the table as a search does (`COPUSDataset`). Its length is the number of rows; it may raise a
+            DataError.
+        url: where the table is.
+        timeout: seconds for which the archive may stay silent.
+    """
     parser = argparse.ArgumentParser(prog="dataset.py", description="Fetches the table of Stains et al. 2018.")
     parser.add_argument("--download", action="store_true", required=True, help="fetch the table")
     parser.add_argument("--force", action="store_true", help="replace a file that is already there")
@@ -53,7 +62,7 @@ def main(argv: Sequence[str] | None = None, *, url: str = URL, timeout: float = 
             raise DownloadError(f"{args.output}: is a folder")
         if args.output.exists() and not args.force:
             raise DownloadError(f"{args.output}: is already there; --force replaces it")
-        save_checked(fetch(url, timeout), args.output)
+        save_checked(fetch(url, timeout), args.output, check)
     except (DownloadError, OSError) as error:
         print(f"dataset.py: {error}", file=sys.stderr)
         return 1
@@ -62,7 +71,7 @@ def main(argv: Sequence[str] | None = None, *, url: str = URL, timeout: float = 
 
 
 def fetch(url: str, timeout: float) -> bytes:
-    """The whole answer. Raises DownloadError for every way in which there is none."""
+    """Returns the whole answer. Raises DownloadError if there is none, for whatever reason."""
     request = urllib.request.Request(url, headers={"User-Agent": "hyperparam-optimizer"})
     deadline = time.monotonic() + DEADLINE
     content = bytearray()
@@ -88,10 +97,14 @@ def fetch(url: str, timeout: float) -> bytes:
     return bytes(content)
 
 
-def save_checked(content: bytes, output: Path) -> None:
+def save_checked(content: bytes, output: Path, check: Callable[[Path], Sized]) -> None:
     """Writes the downloaded table to `output` as .csv if it is the one expected.
 
-    Raises DownloadError, or OSError where it cannot be written; what stood at `output` is then untouched.
+    A file that is already there is left untouched if anything fails.
+
+    Raises:
+        DownloadError: if it is another table, or none.
+        OSError: if it cannot be written.
     """
     with tempfile.TemporaryDirectory() as folder:
         answer, checked = Path(folder, f"answer{_suffix_of(content)}"), Path(folder, "checked.csv")
@@ -99,7 +112,7 @@ def save_checked(content: bytes, output: Path) -> None:
         try:
             first_sheet = next(iter(read_table(answer).sheets.values()))
             with_header(first_sheet, str(answer)).to_csv(checked, index=False, lineterminator="\n", encoding="utf-8")
-            n_rows = len(COPUSDataset(checked))
+            n_rows = len(check(checked))
         except DataError as error:
             reason = str(error).removeprefix(f"{answer}: ").removeprefix(f"{checked}: ")
             raise DownloadError(f"the archive's answer is not the table expected: {reason}; not written") from error
@@ -111,7 +124,7 @@ def save_checked(content: bytes, output: Path) -> None:
 
 
 def _suffix_of(content: bytes) -> str:
-    """What the answer is, by its content. Raises DownloadError where it is no table."""
+    """Returns the suffix of the answer's format, which its content tells. Raises DownloadError if it is no table."""
     if content.startswith(b"PK\x03\x04"):
         return ".xlsx"
     if content.lstrip()[:1] in (b"<", b"{"):
@@ -119,7 +132,3 @@ def _suffix_of(content: bytes) -> str:
     if b"\t" not in content.partition(b"\n")[0]:
         raise DownloadError("the archive's answer is neither .xlsx nor tab-separated; not written")
     return ".tsv"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from dataset import DataError, check_cells, choose_copus, find_column, tell_renamed, tell_respelled
+from dataset import DataError
 from layersearch.command.interruption import Interruption
 from layersearch.console import Console
 from layersearch.errors import Interrupted, UsageError
@@ -29,8 +29,9 @@ from layersearch.files import HeldError, exclusive, publishing, replacing
 from layersearch.latent.codes import MARKS, Saved, Tally, encode_values, percentiles_among, share_beyond
 from layersearch.latent.ensemble import load_ensemble
 from layersearch.report.tables import CSV_FORM, beside, code_columns
-from layersearch.table.formats import names_of, numbered
-from layersearch.table.pieces import open_pieces
+from layersearch.table.checks import check_cells
+from layersearch.table.columns import choose_copus, find_column, tell_renamed, tell_respelled
+from layersearch.table.formats import names_of, numbered, open_table
 from layersearch.words import count
 from models import load_best
 
@@ -186,7 +187,7 @@ def open_fitting(path: Path, saved: Saved, notices: list[str]) -> Iterator[Fitti
     Raises:
         DataError: No sheet does; the error is that of the first sheet.
     """
-    with open_pieces(path, ROWS_AT_A_TIME, notices) as sheets:
+    with open_table(path, ROWS_AT_A_TIME, notices) as sheets:
         faults: list[DataError] = []
         for name, sheet in sheets.items():
             where = f"{path}, sheet '{name}'" if len(sheets) > 1 else str(path)

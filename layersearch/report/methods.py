@@ -16,10 +16,10 @@ from pathlib import PurePath
 from typing import Any
 
 from layersearch.command.arguments import PROG, build_parser
-from layersearch.command.download import N_ROWS
 from layersearch.command.values import DEFAULT_DATA_PATH
 from layersearch.space.factors import read_factors
 from layersearch.space.naming import name_of
+from layersearch.table.copus import N_ROWS
 from layersearch.verdict.uncertainty import Interval
 from layersearch.words import (
     change_text,

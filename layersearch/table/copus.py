@@ -1,20 +1,27 @@
-"""What the COPUS codes and the published profiles are called in full, for pictures and reports.
+"""The codes of the COPUS protocol: their order, their spellings and their full names; and the published profiles.
 
-    named = full_names(dataset.columns)              # "Lecturing (Lec)"; names of any other table stay as they are
+    code_of("I.1o1")                                 # "ONE_O_ONE"
+    named = full_names(dataset.columns)              # "Lecturing (Lec)"; the names of any other table are kept
     labels = in_words(dataset.others["Cluster"], dataset.columns)   # "Profile 3, interactive lecture"
 
-Codes: Smith et al. 2013, doi:10.1187/cbe.13-08-0154. The seven profiles, and the three styles that they fall into:
+Codes: Smith et al. 2013, doi:10.1187/cbe.13-08-0154. The published table with its seven profiles, of three styles:
 Stains et al. 2018, doi:10.1126/science.aap8892.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
+# The 24 features, in the order of the published table; T_O is a code and a column there, but no feature.
+STUDENT_CODES = ("L", "Ind", "CG", "WG", "OG", "S_Anq", "SQ", "WC", "PRD", "SP", "TQ", "S_W", "S_O")
+INSTRUCTOR_CODES = ("Lec", "RTW", "FUP", "T_PQ", "CQ", "T_ANQ", "MG", "ONE_O_ONE", "DV", "ADMIN", "T_W")
+COPUS_CODES = STUDENT_CODES + INSTRUCTOR_CODES
+N_ROWS = 2008  # classes in the published table
 PROFILE_COLUMN = "Cluster"  # the published profiles, 1 to 7
 NAMES = {
     "L": "Listening, taking notes",
@@ -47,18 +54,18 @@ PROFILES = tuple(f"Profile {number}, {style}" for number, style in enumerate(STY
 
 
 def is_copus(columns: Sequence[str]) -> bool:
-    """Whether all 24 codes are there: a column `L` of any other table may be anything."""
+    """Returns whether all 24 codes are among the columns. In any other table a column `L` may mean anything."""
     return NAMES.keys() <= set(columns)
 
 
 def full_names(columns: Sequence[str]) -> list[str]:
-    """For each column what a picture calls it."""
+    """Returns what pictures call each column."""
     known = NAMES if is_copus(columns) else {}
     return [f"{known[name]} ({name})" if name in known else name for name in columns]
 
 
 def in_words(labels: pd.Series[Any], columns: Sequence[str]) -> pd.Series[Any]:
-    """The published profiles 1 to 7 as words, in their order; any other labels as they are. [N] -> [N]."""
+    """Returns the published profiles 1 to 7 as ordered categories in words, [N]; any other labels unchanged."""
     import pandas as pd
 
     numbers = range(1, len(PROFILES) + 1)
@@ -66,3 +73,51 @@ def in_words(labels: pd.Series[Any], columns: Sequence[str]) -> pd.Series[Any]:
         return labels
     words = labels.map(dict(zip(numbers, PROFILES, strict=True)))
     return words.astype(pd.CategoricalDtype(list(PROFILES), ordered=True))
+
+
+# --- Spellings of the codes
+
+
+def words_of(name: str) -> list[str]:
+    """Returns the words of a column name in lower case, without punctuation."""
+    return re.findall(r"[^\W_]+", name.casefold())
+
+
+def flat(name: str) -> str:
+    """Returns a column name in lower case with nothing but letters and digits."""
+    return "".join(words_of(name))
+
+
+def _known_spellings() -> tuple[dict[str, str], dict[str, str]]:
+    """Returns the student codes and the instructor codes (with T_O), each by its spellings as `flat` gives them."""
+    student = {flat(code): code for code in STUDENT_CODES}
+    student |= {flat(code[2:]): code for code in STUDENT_CODES if code.startswith("S_")}
+    instructor = {flat(code): code for code in (*INSTRUCTOR_CODES, "T_O")}
+    for code in [code for code in instructor.values() if code.startswith("T_")]:
+        instructor |= {flat(code[2:]): code, flat("i" + code[2:]): code}
+    instructor |= {"1o1": "ONE_O_ONE", "1on1": "ONE_O_ONE", "ooo": "ONE_O_ONE", "adm": "ADMIN"}
+    return student, instructor
+
+
+_STUDENT, _INSTRUCTOR = _known_spellings()
+_PREFIXES = (
+    *((prefix, _STUDENT) for prefix in ("students", "student", "s")),
+    *((prefix, _INSTRUCTOR) for prefix in ("instructors", "instructor", "teachers", "teacher", "i", "t")),
+)
+
+
+def code_of(name: str) -> str | None:
+    """Returns the COPUS code that a column name stands for, or None.
+
+    Case and punctuation do not count: '1o1', 'D/V', 'RtW', 'Adm'. A prefix may name the side: 'S', 'Student', 'I',
+    'T', 'Instructor' and the like ('S.AnQ', 'Instructor W'), a single letter only as a word of its own. AnQ, W and O
+    exist for both sides. Without a prefix they are the students': the instructor's are commonly written TAnQ, TW, TO.
+    """
+    spelling = flat(name)
+    if code := _STUDENT.get(spelling) or _INSTRUCTOR.get(spelling):
+        return code
+    for prefix, codes in _PREFIXES:
+        own_word = len(prefix) > 1 or words_of(name)[:1] == [prefix]
+        if own_word and spelling.startswith(prefix) and (code := codes.get(spelling.removeprefix(prefix))):
+            return code
+    return None

@@ -1,12 +1,13 @@
-"""Which rows train and which test: groups kept whole, the shares of strata kept on both sides.
+"""Dividing the rows into training, test and validation sets and folds, by groups and strata where asked.
 
     groups, strata = mark_rows(frame, "Instructor ID", "Cluster", "data/stains.csv")
     split, notices = split_rows(len(frame), 42, groups, strata)                   # 80/20
     folds, notices = fold_rows(split.train.numpy(), 5, 42, groups, strata)        # inside the training part
 
-`COPUSDataset.split` and `.folds` (dataset.py) are what uses it. Everything is a function of its arguments: no
-global generator is touched. Splits with groups or strata are those of scikit-learn, which is imported where it is
-needed, since that takes a second or two.
+`COPUSDataset` (dataset.py) calls these in `split`, `folds` and `validation`. Groups are kept whole, and the proportions
+of the strata are kept on both sides. Everything is a function of its arguments: no global random generator is used or
+changed. Splits with groups or strata are those of scikit-learn, which is imported only when needed, since that takes a
+second or two.
 """
 
 from __future__ import annotations
@@ -30,31 +31,31 @@ from layersearch.table.formats import DataError
 from layersearch.words import one_line
 
 TEST_FRACTION = 0.2
-TEST_FOLDS = 5  # of which one tests
-MIN_TEST_GROUPS = 2  # of a single group, nobody could tell what is the group's and what holds in general
-MAX_TEST_FRACTION = 0.5  # where few groups leave no split nearer to TEST_FRACTION
-ATTEMPTS = 5  # at dealing few groups of unequal size out so that these bounds hold
-TOLERANCE = 0.05  # of the test rows' share, beyond which the user is told
+TEST_FOLDS = 5  # of which one is the test set
+MIN_TEST_GROUPS = 2  # a single group could not show what holds beyond that group
+MAX_TEST_FRACTION = 0.5  # for few groups, which may allow no split closer to TEST_FRACTION
+ATTEMPTS = 5  # random divisions of few, unequal groups that are tried until one is within these bounds
+TOLERANCE = 0.05  # deviation of the test fraction beyond which the user is told
 
-Rows = tuple[np.ndarray, np.ndarray]  # those that train and those that test
+Rows = tuple[np.ndarray, np.ndarray]  # training rows and test rows
 
 
 class Split(NamedTuple):
-    """Row numbers (from 0) of the training and test rows: two int64 tensors."""
+    """The numbers of the training and the test rows, counted from 0: two int64 tensors."""
 
     train: Tensor
     test: Tensor
 
 
 class Marks(NamedTuple):
-    """A column that splits respect, and the number of each row's value: [N] int64, from 0 as they first appear."""
+    """A column of groups or strata, and each row's value as a number: [N] int64, from 0 in order of appearance."""
 
     column: str
     numbers: np.ndarray
 
     @property
     def n_values(self) -> int:
-        """How many values there are."""
+        """The number of different values."""
         return int(self.numbers.max()) + 1
 
 
@@ -62,7 +63,7 @@ class Marks(NamedTuple):
 
 
 def _texts(cells: pd.Series) -> list[str]:
-    """What identifies each cell, "" where it is missing: 8, 8.0, '8' and ' 8.0' are one and the same, '08' is not."""
+    """Returns a text that identifies each cell, "" for a missing one. 8, 8.0, '8' and ' 8.0' are equal, '08' is not."""
     return [
         "" if missing else re.sub(r"^([+-]?\d+)\.0*$", r"\1", one_line(cell))
         for cell, missing in zip(cells, cells.isna(), strict=True)
@@ -77,13 +78,14 @@ def _numbered(keys: Iterable[Hashable]) -> np.ndarray:
 def mark_rows(
     frame: pd.DataFrame, group_column: str | None, stratify_column: str | None, where: str
 ) -> tuple[Marks | None, Marks | None]:
-    """The groups and the strata of the N rows; None for a column that is not named.
+    """Returns the groups and the strata of the N rows, None for a column that is not named.
 
-    Rows with the same value are a group, or a stratum. A row without a value is a group of its own; all rows
-    without one are a stratum together.
+    Rows with the same value form a group, or a stratum. A row without a value is a group of its own; all rows without
+    a value form one stratum.
 
     Raises:
-        DataError: with `where` in it, if a column is both, if it has a single value, or one unique to each row.
+        DataError: if both are the same column, or a column has a single value or no value twice; `where` names the
+            table.
     """
     if group_column is not None and group_column == stratify_column:
         raise DataError(
@@ -110,13 +112,14 @@ def _checked(marks: Marks, flag: str, purpose: str) -> Marks:
 
 
 def leak_notice(identifiers: pd.DataFrame) -> str | None:
-    """One line if a random split lets rows of one ID train and test; it holds the flag that prevents it.
+    """Returns a notice if a random split puts rows of one ID on both sides, with the flag that prevents it.
 
     Args:
-        identifiers: the N rows of the columns that name what was observed.
+        identifiers: [N, columns] the columns that name what was observed.
 
-    Of several such columns it is the one by which most rows share a value with another row; of those, the one
-    with the fewest values: it names the larger groups, which mostly hold the smaller ones whole.
+    Returns:
+        One line, or None. Of several such columns it names the one by which most rows share a value with another row,
+        and among these the one with the fewest values: its groups are larger and mostly contain the others whole.
     """
     found = []
     for name in identifiers.columns:
@@ -129,7 +132,7 @@ def leak_notice(identifiers: pd.DataFrame) -> str | None:
         return None
     _, n_values, n_rows, name = min(found, key=lambda candidate: candidate[:2])
     noun = one_line(re.sub(r"[\W_]*id$", "", name, flags=re.IGNORECASE)).lower() or "value"
-    # Double quotes are read alike by sh, cmd and PowerShell, unless one of these characters is between them.
+    # sh, cmd and PowerShell all read double quotes alike, unless one of these characters is between them.
     pasted = shlex.quote(name) if re.search(r'["$`\\!]', name) else f'"{name}"'
     return (
         f"rows share '{name}' ({n_values} values in {n_rows} rows), so rows of the same {noun} train and test and"
@@ -143,15 +146,24 @@ def leak_notice(identifiers: pd.DataFrame) -> str | None:
 def split_rows(
     n_rows: int, seed: int, groups: Marks | None = None, strata: Marks | None = None
 ) -> tuple[Split, list[str]]:
-    """80 % of the rows train, 20 % test; returns this with notices, one line each.
+    """Splits the rows into 80 % training rows and 20 % test rows.
 
-    Without groups and strata: the first N - int(0.2 N) of a permutation train, the rest test. Otherwise the
-    rows are ascending, and the test rows are one of five folds, namely the one that holds most nearly a fifth
-    (of each stratum). Groups that are large or few may make it less or more, with a notice. At least 2 groups
-    and at most half of the rows test.
+    Without groups and strata, the first N - int(0.2 N) rows of a random permutation are the training rows. Otherwise
+    the rows are ascending, and the test rows are one of five folds: the one closest to a fifth of the rows of each
+    stratum. Large or few groups may make it smaller or larger, with a notice, but it has at least 2 groups and at most
+    half of the rows.
+
+    Args:
+        n_rows: N, the number of rows.
+        seed: of the random generator.
+        groups: the rows that must stay together.
+        strata: the values whose proportions both sides keep.
+
+    Returns:
+        The split, and notices of one line each.
 
     Raises:
-        DataError: if the groups leave no such split, or no stratum has as many rows as there are folds.
+        DataError: if the groups allow no such split, or no stratum has as many rows as there are folds.
     """
     if groups is None and strata is None:
         order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(seed))
@@ -175,7 +187,7 @@ def split_rows(
 
 
 def _best_fold(n_rows: int, key: int, groups: Marks | None, strata: Marks | None) -> Rows:
-    """The fold nearest to a fifth; where five folds leave each too few groups, one of four, three or two."""
+    """Returns the fold closest to a fifth of the rows; of fewer folds where each of five would have too few groups."""
     group_of = np.arange(n_rows) if groups is None else groups.numbers
     stratum_of = np.zeros(n_rows, np.int64) if strata is None else strata.numbers
     n_groups, fifths = int(group_of.max()) + 1, TEST_FRACTION * np.bincount(stratum_of)
@@ -191,7 +203,7 @@ def _best_fold(n_rows: int, key: int, groups: Marks | None, strata: Marks | None
         folds = _deal(n_folds, key + attempt, n_rows, groups and groups.numbers, strata and strata.numbers)
         if fitting := [fold for fold in folds if fits(fold)]:
             return min(fitting, key=distance)
-    assert groups is not None  # single rows always leave such a fold
+    assert groups is not None  # without groups there always is such a fold
     raise DataError(
         f"--group_column '{groups.column}': its {n_groups} groups, of up to"
         f" {np.bincount(group_of).max()} rows, cannot be split so that at least {MIN_TEST_GROUPS} of them and at most"
@@ -202,13 +214,23 @@ def _best_fold(n_rows: int, key: int, groups: Marks | None, strata: Marks | None
 def fold_rows(
     train: np.ndarray, k: int, seed: int, groups: Marks | None = None, strata: Marks | None = None
 ) -> tuple[list[Split], list[str]]:
-    """K >= 2 folds of the rows `train` (int64): each tests in exactly one; returns them with notices.
+    """Divides the training rows into k cross-validation folds.
 
-    Row numbers are those of the whole table, in the order of `train`. No group is on both sides of a fold;
-    all folds have the same shares of the strata, as nearly as whole groups allow.
+    Each row is a test row in exactly one fold. No group is on both sides of a fold, and all folds keep the proportions
+    of the strata as closely as whole groups allow.
+
+    Args:
+        train: int64 row numbers of the whole table.
+        k: the number of folds, at least 2.
+        seed: of the random generator.
+        groups: of all rows of the table.
+        strata: of all rows of the table.
+
+    Returns:
+        The folds, with row numbers of the whole table in the order of `train`, and notices of one line each.
 
     Raises:
-        DataError: if K exceeds the rows, groups or rows of the largest stratum in `train`.
+        DataError: if k exceeds the rows, the groups or the rows of the largest stratum in `train`.
     """
     n_rows, limits, notices = len(train), {"rows": len(train)}, []
     group_of = stratum_of = None
@@ -226,7 +248,7 @@ def fold_rows(
     key = stream_key(seed, "folds")
     parts = _deal(k, key, n_rows, group_of, stratum_of)
     if groups is not None and strata is not None and not all(len(fold) for _, fold in parts):
-        # Of equally good folds scikit-learn may pass over an empty one for good, by a rounding error.
+        # Among equally good folds, a rounding error may make scikit-learn leave one empty.
         parts = _deal(k, key, n_rows, group_of, None)
         notices = [f"the folds do not keep the shares of '{strata.column}': too few groups of '{groups.column}'"]
     return [Split(torch.from_numpy(train[rest]), torch.from_numpy(train[fold])) for rest, fold in parts], notices
@@ -235,16 +257,29 @@ def fold_rows(
 def validation_rows(
     train: np.ndarray, fraction: float, seed: int, groups: Marks | None = None, strata: Marks | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sets a fraction of the rows `train` (int64) apart; returns those that still train, and those, in their order.
+    """Sets a fraction of the training rows apart as the validation set.
 
-    It is at least one row and leaves at least one. No group is on both sides, so large groups make it more or less;
-    the shares of the strata are kept as nearly as that allows.
+    At least one row is on either side. No group is on both, so large groups make the validation set larger or smaller;
+    the proportions of the strata are kept as closely as that allows.
+
+    Args:
+        train: int64 row numbers of the whole table.
+        fraction: of the training rows, between 0 and 1.
+        seed: of the random generator.
+        groups: of all rows of the table.
+        strata: of all rows of the table.
+
+    Returns:
+        The rows that are left to train on and the validation rows, both in the order of `train`.
+
+    Raises:
+        DataError: if there is a single group.
     """
     n_rows, key = len(train), stream_key(seed, "validation")
     n_apart = min(max(1, round(fraction * n_rows)), n_rows - 1)
     group_of = None if groups is None else groups.numbers[train]
     stratum_of = None if strata is None else strata.numbers[train]
-    # 0.4 is two folds of five.
+    # The validation set is one or more of these folds; for a fraction of 0.4 it is two of five.
     n_folds = (
         Fraction(min(fraction, 0.95)).limit_denominator(20).denominator if fraction > 0.05 else round(1 / fraction)
     )
@@ -268,16 +303,16 @@ def validation_rows(
 def _deal(
     n_folds: int, key: int, n_rows: int, group_of: np.ndarray | None, stratum_of: np.ndarray | None
 ) -> list[Rows]:
-    """The rows outside and inside of each fold, ascending, by the splitter of scikit-learn that the case asks for."""
+    """Returns the rows outside and inside each fold, ascending, from the scikit-learn splitter that fits the case."""
     from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
     splitter = KFold if stratum_of is None else StratifiedKFold
     if group_of is not None:
-        # Without strata too: it evens out the rows, which GroupKFold does not. Before scikit-learn 1.8 it shuffled the
-        # sizes of the groups apart from the groups, and its folds came out uneven.
+        # Also without strata, since it evens out the sizes of the folds. GroupKFold does not: before scikit-learn 1.8
+        # it shuffled the sizes of the groups apart from the groups.
         splitter = StratifiedGroupKFold
     labels = np.zeros(n_rows, np.int64) if stratum_of is None else stratum_of
-    with warnings.catch_warnings():  # `_rare_strata` says it better
+    with warnings.catch_warnings():  # the notice of `_rare_strata` takes their place
         warnings.filterwarnings("ignore", "The least populated class|The number of unique classes", UserWarning)
         dealt = splitter(n_folds, shuffle=True, random_state=key % 2**32).split(labels, labels, group_of)
         return list(dealt)

@@ -1,4 +1,4 @@
-"""Fetching the published table, from an archive that is a real HTTP server on this machine."""
+"""Downloading the published table, from an archive that is a real HTTP server on this machine."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from conftest import ROOT
 
 from dataset import COPUS_CODES, COPUSDataset
 from layersearch.command import download
+from layersearch.table.copus import N_ROWS
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -58,7 +59,7 @@ def archive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
         thread.join()
 
 
-def published(n_rows: int = download.N_ROWS) -> pd.DataFrame:
+def published(n_rows: int = N_ROWS) -> pd.DataFrame:
     """A table of the published form, its values made up."""
     rng = np.random.default_rng(1)
     frame = pd.DataFrame(np.round(rng.uniform(0, 100, (n_rows, 24)), 1), columns=list(COPUS_CODES))
@@ -92,7 +93,9 @@ def sends(content: bytes, *, promised: int | None = None) -> Answer:
 
 
 def run(archive: Archive, output: Path, *arguments: str, timeout: float = 10) -> int:
-    return download.main(["--download", "--output", str(output), *arguments], url=archive.url, timeout=timeout)
+    return download.main(
+        ["--download", "--output", str(output), *arguments], check=COPUSDataset, url=archive.url, timeout=timeout
+    )
 
 
 def assert_refused(
@@ -149,7 +152,7 @@ def test_file_already_there_is_kept_without_force(
     assert_refused(archive, output, capsys, "is already there; --force replaces it")
     assert output.read_text() == "mine"
     assert run(archive, output, "--force") == 0
-    assert len(COPUSDataset(output)) == download.N_ROWS
+    assert len(COPUSDataset(output)) == N_ROWS
 
 
 def test_force_keeps_the_old_file_when_the_download_fails(archive: Archive, tmp_path: Path) -> None:
@@ -270,7 +273,7 @@ def test_unwritable_place_is_refused(archive: Archive, tmp_path: Path, capsys: p
 def test_faulty_arguments_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     for argv in ([], ["--download", "--output", "stains.xlsx"], ["--download", "--what"]):
         with pytest.raises(SystemExit) as caught:
-            download.main(argv)
+            download.main(argv, check=COPUSDataset)
         assert caught.value.code == 2
     assert "must end in .csv" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Made-up tables of observations, sound or with one fault, and the message that reading one ends in.
+"""Made-up tables of observations, valid or with one fault, and the error message that reading one gives.
 
 path = write(copus_frame(), tmp_path / "a.xlsx")
 message = error_of(write(with_cell("WG", 5, "lots"), tmp_path / "a.csv"))
@@ -21,7 +21,7 @@ N = 20
 
 
 def copus_frame(n: int = N) -> pd.DataFrame:
-    """A sound table: IDs, the 24 codes as percentages with zeros, T_O and a label."""
+    """Returns a valid table: IDs, the 24 codes as percentages with zeros, T_O and a label."""
     rng = np.random.default_rng(7)
     values = np.round(rng.uniform(0, 100, (n, 24)) * (rng.random((n, 24)) < 0.6), 1)
     values[0], values[1] = 0.0, 50.0  # no column is constant
@@ -31,6 +31,7 @@ def copus_frame(n: int = N) -> pd.DataFrame:
 
 
 def write(frame: pd.DataFrame, path: Path) -> Path:
+    """Writes the table in the format of the suffix and returns the path."""
     match path.suffix.lower():
         case ".xlsx":
             frame.to_excel(path, index=False)
@@ -44,14 +45,14 @@ def write(frame: pd.DataFrame, path: Path) -> Path:
 
 
 def with_cell(column: str, row: int, value: Any) -> pd.DataFrame:
-    """The sound table with one cell replaced; `row` as a spreadsheet counts."""
+    """Returns the valid table with one cell replaced; `row` is counted as in a spreadsheet."""
     frame = copus_frame().astype({column: object})
     frame.loc[row - 2, column] = value
     return frame
 
 
 def error_of(path: Path, columns: str = "copus", label_column: str | None = None) -> str:
-    """The message of the DataError that reading ends in: one line that names the file."""
+    """Returns the message of the DataError that reading the file raises, and checks that it is one line."""
     with pytest.raises(DataError) as caught:
         COPUSDataset(path, columns, label_column=label_column)
     message = str(caught.value)
@@ -61,7 +62,7 @@ def error_of(path: Path, columns: str = "copus", label_column: str | None = None
 
 
 def low_rank_table() -> SplitTable:
-    """100 rows x 7 columns of a two-dimensional structure, with zeros and a few missing cells; 81 train, 19 test."""
+    """Returns 100 rows x 7 columns of rank 2, with zeros and a few missing cells: 81 training rows and 19 test rows."""
     random = np.random.default_rng(1)
     values = np.maximum(random.normal(size=(100, 2)) @ random.normal(size=(2, 7)), 0).astype(np.float32)
     values[random.random(values.shape) < 0.03] = np.nan

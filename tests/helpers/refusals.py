@@ -1,4 +1,4 @@
-"""Running the command on what it must refuse, and tables that are sound but for one fault."""
+"""Running the command on input that it must refuse, and tables that are valid except for one fault."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ LINES = SOUND.splitlines()
 
 
 def assert_refused(folder: Path, *arguments: object) -> str:
-    """Runs the command twice, once into a new folder and once into one in use; returns what its one line says."""
+    """Runs the command into a new folder and into one in use, checks that it refuses, and returns its error message.
+
+    Neither folder may be made or changed, and the exit status is 2.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         done = run(folder / "new", *TINY, *arguments)
@@ -39,25 +42,27 @@ def assert_refused(folder: Path, *arguments: object) -> str:
 
 
 def csv_of(frame: pd.DataFrame, **options: Any) -> bytes:
+    """Returns the table as the bytes of a .csv file."""
     return str(frame.to_csv(index=False, **options)).encode()
 
 
 def cell_of(value: Any, column: str = "WG") -> bytes:
-    """A sound table but for one cell in row 5."""
+    """Returns a .csv file that is valid except for one cell in row 5."""
     return csv_of(with_cell(column, 5, value))
 
 
 def renamed(**names: str) -> bytes:
+    """Returns a .csv file with some of its columns renamed."""
     return csv_of(copus_frame().rename(columns=names))
 
 
 def lines_with(number: int, line: str) -> bytes:
-    """A sound table with another line in the place of one; numbers begin at 1."""
+    """Returns a .csv file with one line replaced; lines are counted from 1."""
     return "\n".join([*LINES[: number - 1], line, *LINES[number:]]).encode()
 
 
 def european(column: str, values: list[str], *, delimiter: str = ";") -> bytes:
-    """Other numbers are whole; this column holds these, as they are."""
+    """Returns a .csv file whose numbers are whole, except for this column, which repeats these texts."""
     frame = copus_frame().round(0).astype(dict.fromkeys(copus_frame().columns[1:26], int)).astype({column: object})
     frame[column] = (values * N)[:N]
     return csv_of(frame, sep=delimiter)

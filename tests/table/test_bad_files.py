@@ -1,7 +1,7 @@
-"""Every bad file ends in exit status 2 and one line that says what and what to do.
+"""Every bad file gives exit status 2 and one line that says what is wrong and what to do about it.
 
-Nothing is written then, and nothing that was there is touched. Faults of damaged files that a user cannot mend are
-in here as well as those of clumsy hands and of hostile ones.
+Nothing is written, and existing files stay as they are. The files have users' mistakes, are damaged beyond repair, or
+were made to do harm.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from made_tables import N, copus_frame, with_cell, write
 from refusals import LINES, ON_WINDOWS, SOUND, assert_refused, cell_of, csv_of, european, lines_with, renamed
 
 from layersearch.engines import choice as engine_choice
-from layersearch.table import formats as tables
+from layersearch.table import delimited, excel, limits
+from layersearch.table.formats import DataError, read_table
 
 # --- Files of text ---------------------------------------------------------------------------------
 
@@ -37,7 +38,7 @@ NOISE = random.Random(1).randbytes(5000)
 NOT_TEXT = "it is not text (NUL bytes); save the table as UTF-8 text"
 SUFFIX = "give it its real suffix"
 
-# id: the name of the file, its content, and parts of the one line
+# For each test id: the name of the file, its content, and parts of the error message.
 Case = tuple[str, bytes, tuple[str, ...]]
 TEXTS: dict[str, Case] = {
     "no bytes": ("a.csv", b"", ("is empty",)),
@@ -162,7 +163,7 @@ def parquet_of(columns: dict[str, Any], **options: Any) -> bytes:
 
 
 def archive_of(parts: dict[str, bytes], declared: int | None = None) -> bytes:
-    """A zip archive; `declared`: what it says that each of its parts unpacks to."""
+    """Returns a zip archive; `declared` is the size that it states for each of its parts."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, part in parts.items():
@@ -173,7 +174,7 @@ def archive_of(parts: dict[str, bytes], declared: int | None = None) -> bytes:
 
 
 def workbook_with(sheet: bytes, declared: int | None = None) -> bytes:
-    """A workbook whose only sheet is this XML."""
+    """Returns a workbook whose only sheet is this XML."""
     with zipfile.ZipFile(io.BytesIO(xlsx_of(pd.DataFrame({"L": [1]})))) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     return archive_of(parts | {"xl/worksheets/sheet1.xml": sheet}, declared)
@@ -186,7 +187,7 @@ def sheet_of(rows: bytes, before: bytes = b"") -> bytes:
 
 
 def laughs() -> bytes:
-    """XML of a kilobyte that unfolds to gigabytes."""
+    """Returns a kilobyte of XML that expands to gigabytes."""
     entities = [b"<!ENTITY a0 'ha'>"]
     entities += [b"<!ENTITY a%d '%s'>" % (i, b"&a%d;" % (i - 1) * 10) for i in range(1, 11)]
     cell = b"<row r='1'><c r='A1' t='inlineStr'><is><t>&a10;</t></is></c></row>"
@@ -194,7 +195,7 @@ def laughs() -> bytes:
 
 
 def far_cells() -> bytes:
-    """Two full-width rows, the second at the bottom of what a sheet can hold."""
+    """Returns two rows of full width, the second at the last row that a sheet can have."""
     row = b"<row r='%d'><c r='A%d'><v>1</v></c><c r='XFD%d'><v>1</v></c></row>"
     return sheet_of(row % (1, 1, 1) + row % (1_048_576, 1_048_576, 1_048_576))
 
@@ -208,7 +209,7 @@ def several_sheets() -> bytes:
 
 
 def one_text_in_each_row() -> bytes:
-    """A megabyte of text that 2,000 rows refer to."""
+    """Returns a .parquet file in which 2,000 rows refer to the same megabyte of text."""
     indices = pyarrow.array(np.zeros(2000, np.int32))
     text = pyarrow.DictionaryArray.from_arrays(indices, pyarrow.array(["x" * 1_000_000]))
     return parquet_of({"L": text}, store_schema=False)
@@ -222,7 +223,7 @@ def equal_names() -> bytes:
 
 
 def without_values() -> bytes:
-    """Formulas that no spreadsheet has ever computed."""
+    """Returns a workbook with formulas whose values were never computed."""
     book, content = openpyxl.Workbook(), io.BytesIO()
     sheet = book.active
     sheet.append(list(copus_frame()))
@@ -303,7 +304,7 @@ def test_bad_binary_file_is_refused(tmp_path: Path, case: str) -> None:
     assert len(message) < 1000
 
 
-# --- Files that are none, and files that will not end ----------------------------------------------
+# --- Pipes, links, and files that are too large ----------------------------------------------
 
 
 @pytest.mark.skipif(ON_WINDOWS, reason="no pipes among the files there")
@@ -313,8 +314,8 @@ def test_a_pipe_and_a_device_are_refused_without_reading(tmp_path: Path) -> None
     for name in ("pipe.csv", "zero.csv"):
         message = assert_refused(tmp_path / f"for {name}", "--data_path", tmp_path / name)
         assert message == f"--data_path '{tmp_path / name}' is a pipe or a device; save the table to a file"
-        with pytest.raises(tables.DataError, match="is a pipe or a device"):
-            tables.read_table(tmp_path / name)
+        with pytest.raises(DataError, match="is a pipe or a device"):
+            read_table(tmp_path / name)
 
 
 @pytest.mark.skipif(ON_WINDOWS, reason="links need rights there")
@@ -329,7 +330,7 @@ def test_a_link_to_nothing_or_to_itself_is_refused(tmp_path: Path) -> None:
 def test_a_line_of_a_gigabyte_takes_neither_long_nor_much_memory(tmp_path: Path) -> None:
     with open(tmp_path / "a.csv", "wb") as file:
         file.write(SOUND.encode())
-        file.truncate(2**30)  # a hole, which takes no room on the disk
+        file.truncate(2**30)  # sparse, so it takes no space on the disk
     tracemalloc.start()
     message = assert_refused(tmp_path, "--data_path", tmp_path / "a.csv")
     peak = tracemalloc.get_traced_memory()[1]
@@ -359,7 +360,7 @@ def test_a_table_beyond_each_limit_is_refused(
 ) -> None:
     frame = copus_frame().assign(Bcluster="x" * 60) if value == 560 else copus_frame()
     write(frame, tmp_path / name)
-    monkeypatch.setattr(tables, limit, value)
+    monkeypatch.setattr(excel if limit == "EXCEL_ROWS" else limits, limit, value)
     assert part in assert_refused(tmp_path, "--data_path", tmp_path / name)
 
 
@@ -367,7 +368,7 @@ def test_a_table_that_memory_does_not_hold_is_refused(tmp_path: Path, monkeypatc
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(tables, "_parse", fail)
+    monkeypatch.setattr(delimited, "_parse", fail)
     path = write(copus_frame(), tmp_path / "a.csv")
     message = assert_refused(tmp_path, "--data_path", path)
     assert message == f"{path}: does not fit into memory; leave out rows or columns"

@@ -1,4 +1,4 @@
-"""Choosing columns of a table, checking, splitting and scaling it; reading the file is in test_tables.py."""
+"""Choosing the columns of a table, checking, splitting and scaling it. test_tables.py tests reading the file."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from dataset import (
     COPUSDataset,
     DataError,
     Scaling,
-    code_of,
     fit_scaling,
 )
+from layersearch.table.copus import code_of
 
 # --- Choosing a sheet, checking cells --------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What may look bad and is not: it is read, and what was made of it is said."""
+"""Unusual input that is valid: it is read, and a notice says how it was understood."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from commands import TINY, run
 from made_tables import N, copus_frame, with_cell, write
 from refusals import ON_WINDOWS, assert_refused, european
 
-from layersearch.table import formats as tables
+from layersearch.table.formats import read_table, with_header
 
 
 def accepted(folder: Path, *arguments: object) -> list[str]:
-    """Runs the command; returns its notices, but for the one on shared IDs."""
+    """Runs the command and returns its notices, without the one on shared IDs."""
     done = run(folder / "new", *TINY, *arguments)
     assert done.status == 0
     notices = [line.removeprefix("Note: ") for line in done.err.splitlines() if line.startswith("Note: ")]
@@ -32,8 +32,8 @@ def test_a_european_spreadsheet_is_read_and_said(tmp_path: Path, delimiter: str,
     frame[["L", "WG"]] = -0.0, 1.25e-05
     frame.loc[3, "WG"] = np.nan
     frame.to_csv(tmp_path / "a.csv", index=False, sep=delimiter, decimal=",", encoding=encoding)
-    sheet = tables.read_table(tmp_path / "a.csv").sheets[""]
-    read = tables.with_header(sheet, "a.csv")
+    sheet = read_table(tmp_path / "a.csv").sheets[""]
+    read = with_header(sheet, "a.csv")
     numbers = frame.columns.drop(["Bcluster", "Note"])
     assert np.array_equal(read[numbers].astype(float), frame[numbers], equal_nan=True)
     assert set(read["Note"]) == set(notes)
@@ -44,7 +44,7 @@ def test_a_european_spreadsheet_is_read_and_said(tmp_path: Path, delimiter: str,
 
 def test_thousands_are_no_decimals_but_leading_zeros_are(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(european("WG", ["0,125", "1,234"]))
-    read = tables.with_header(tables.read_table(tmp_path / "a.csv").sheets[""], "a.csv")
+    read = with_header(read_table(tmp_path / "a.csv").sheets[""], "a.csv")
     assert read["WG"].tolist()[:2] == ["0.125", "1.234"]
 
 

@@ -1,4 +1,4 @@
-"""Piece by piece, a table's cells are those of the whole."""
+"""A table read piece by piece has the cells, notices and errors of the whole table."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 
-from layersearch.table import formats as tables
-from layersearch.table.formats import DataError, read_table
-from layersearch.table.pieces import open_pieces
+from layersearch.table import limits
+from layersearch.table.formats import DataError, open_table, read_table
 
 ROWS = [f"{n};{n}{',5' if n > 7 else ''};é {n}" for n in range(20)]
 TEXTS: dict[str, bytes] = {
@@ -39,7 +38,7 @@ def whole(path: Path) -> tuple[list[object], pd.DataFrame, list[str]]:
 
 def in_pieces(path: Path, size: int) -> tuple[list[object], pd.DataFrame, list[str]]:
     notices: list[str] = []
-    with open_pieces(path, size, notices) as sheets:
+    with open_table(path, size, notices) as sheets:
         header, pieces = sheets[""]
         parts = list(pieces)
     assert all(0 < len(part) <= size for part in parts)
@@ -52,7 +51,7 @@ def test_texts_have_the_cells_of_the_whole(case: str, tmp_path: Path, monkeypatc
     path.write_bytes(TEXTS[case])
     expected = whole(path)
     for block in (60, 61, 62, 63, 16_000_000):  # bytes surveyed at a time: characters are cut in two
-        monkeypatch.setattr(tables, "MAX_LINE", block)
+        monkeypatch.setattr(limits, "MAX_LINE", block)
         for size in (1, 2, 7, 100):
             header, rows, notices = in_pieces(path, size)
             assert (header, notices) == (expected[0], expected[2])
@@ -97,11 +96,11 @@ def test_what_is_broken_is_told_in_the_words_of_the_whole(case: str, tmp_path: P
 
 
 def test_lines_without_end_and_texts_that_repeat_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "MAX_LINE", 1000)
+    monkeypatch.setattr(limits, "MAX_LINE", 1000)
     (tmp_path / "a.csv").write_bytes(b"a,b\n1,2\n" * 300 + b"x" * 3000)
     with pytest.raises(DataError, match=r"line \d+ exceeds 1,000 bytes"):
         in_pieces(tmp_path / "a.csv", 10)
     pd.DataFrame({"a": ["x" * 1000] * 50}).to_parquet(tmp_path / "a.parquet")
-    monkeypatch.setattr(tables, "MAX_CELLS", 20_000)
+    monkeypatch.setattr(limits, "MAX_CELLS", 20_000)
     with pytest.raises(DataError, match="texts have"):
         in_pieces(tmp_path / "a.parquet", 10)

@@ -1,8 +1,8 @@
-"""Whatever the arguments and the file are, the command ends as it promises: done, failed with a reason, or refused.
+"""For any arguments and any file, the command succeeds, fails with a reason, or refuses the input.
 
-About a minute of random input. Longer, and with other input each time:
+This takes about a minute. To test longer, and with other input each time:
 
-    HYPOTHESIS_MINUTES=10 python -m pytest tests/test_random_input.py
+    HYPOTHESIS_MINUTES=10 python -m pytest tests/table/test_random_input.py
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ REPRODUCIBLE = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
-# Whatever is drawn, a search stays small: values that are allowed and make it large are not drawn.
+# Valid values that would make a search large are left out.
 ODD = ["", " ", "0", "-1", "-0", "+1", "1e3", "1.5", "nan", "inf", "-inf", "None", "٣", "1_0", "9" * 30, "\0", "\n"]
 ODD += ["=1+1", "\udcff", "🙂", "$x$", "-", "--", "16;32", "64-32", "16,,32", "%s", "{0}", "a" * 300]
 VALUES: dict[str, list[str]] = {
@@ -66,7 +66,7 @@ TINY = {"hidden_dims_search": "4", "max_layers": "1", "epochs": "1", "repeats": 
 
 
 def assert_promise(done: Run, warned: Sequence[warnings.WarningMessage]) -> None:
-    """A success, one reason, or a line for each fault with nothing written."""
+    """Checks for a success, a failure with one reason, or a refusal with a line for each fault and nothing written."""
     assert not warned
     lines = done.err.splitlines()
     errors = [line for line in lines if line.startswith(f"{PROG}: error: ")]
@@ -81,7 +81,7 @@ def assert_promise(done: Run, warned: Sequence[warnings.WarningMessage]) -> None
 
 
 def search(arguments: Sequence[str], name: str | None = None, content: bytes = b"") -> None:
-    """Runs the command on a file that holds this, and checks what it promises."""
+    """Runs the command on a file with this content, and checks how it ends."""
     folder = Path(tempfile.mkdtemp())
     try:
         if name is not None:
@@ -96,13 +96,13 @@ def search(arguments: Sequence[str], name: str | None = None, content: bytes = b
 
 
 def as_list(values: dict[str, str]) -> list[str]:
-    """`--name=value`: all values, whatever they begin with."""
+    """Returns the arguments as `--name=value`, which allows values that begin with a dash."""
     return ["--no_probe", *(f"--{name}={value}" for name, value in {**TINY, **values}.items())]
 
 
 # --- Arguments -------------------------------------------------------------------------------------
 
-# Few of the values are odd: one is enough to be refused.
+# Only a few values are odd, since one is enough for a refusal.
 flags = st.dictionaries(st.sampled_from([*VALUES, "data_path"]), st.integers(0, 10**6), min_size=1, max_size=6).map(
     lambda drawn: {name: VALUES[name][number % len(VALUES[name])] for name, number in drawn.items()}
 )
@@ -134,7 +134,7 @@ def test_any_arguments_at_all_end_as_promised(values: dict[str, str], odd: dict[
 
 
 def sound_files() -> dict[str, bytes]:
-    """A table of each kind; 12 rows, so that a workbook is small."""
+    """Returns a valid table in each format, of 12 rows so that the workbook is small."""
     frame, files = copus_frame(12), {}
     with tempfile.TemporaryDirectory() as folder:
         for suffix in (".csv", ".tsv", ".xlsx", ".parquet"):
@@ -156,7 +156,7 @@ CELLS += ["\r", "\x1b[2J", "é", "🙂", "\u2028", "$", "100.1", "0", "1", " ", 
 
 
 def damaged(content: bytes, seed: int, how: int) -> bytes:
-    """A few bytes changed, cut out, put in twice, or cut off."""
+    """Returns the content with a few bytes changed, removed or repeated, or its end cut off."""
     rng = random.Random(seed)
     damaged_ = bytearray(content)
     for _ in range(rng.randint(1, 4)):

@@ -1,4 +1,4 @@
-"""The bundled sample: drawn by its script, and like the published table in what the script carries."""
+"""The bundled sample is what its script draws, and has the statistics of the published table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SAMPLE = ROOT / "data" / "sample.csv"
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    """data/make_sample.py as a module."""
+    """Returns data/make_sample.py as a module."""
     spec = importlib.util.spec_from_file_location("make_sample", ROOT / "data" / "make_sample.py")
     assert spec is not None
     assert spec.loader is not None
@@ -58,7 +58,7 @@ def test_sample_has_the_real_header_and_none_of_the_real_rows(sample: pd.DataFra
     assert list(sample.columns) == list(real.columns)
     codes = list(COPUS_CODES)
     shared = set(map(tuple, sample[codes].to_numpy())) & set(map(tuple, real[codes].to_numpy()))
-    # A class of nothing but lecture is the same wherever it is held; anything richer would be a copy.
+    # A class of lecturing alone looks the same everywhere; an equal row with more codes would be a copy.
     assert all(sum(value > 0 for value in row) <= 4 for row in shared)
 
 
@@ -91,13 +91,13 @@ def test_zeros_are_as_frequent_as_in_the_published_table(sample: pd.DataFrame) -
 
 def test_profiles_and_styles_have_the_published_shares(script: ModuleType, sample: pd.DataFrame) -> None:
     shares = sample["Cluster"].value_counts(normalize=True).sort_index()
-    # Classes of one instructor go together, so shares vary more than those of 2,000 single draws (SD 0.011).
+    # Classes of one instructor are correlated, so shares vary more than in 2,000 independent draws (SD 0.011).
     np.testing.assert_allclose(shares, script.PROFILE_SHARES, atol=0.03)
     assert sample["Bcluster"].tolist() == [script.STYLES[cluster - 1] for cluster in sample["Cluster"]]
 
 
 def test_rates_means_and_spreads_per_profile_follow_the_table(script: ModuleType, sample: pd.DataFrame) -> None:
-    """In units of the standard error: the 175 deviations are bounded and, as a whole, of size 1."""
+    """In units of the standard error, the 175 deviations are bounded and have a standard deviation of about 1."""
     codes, figures = script.read_table()
     rates, means, spreads = [], [], []
     for profile, rows in sample.groupby("Cluster"):
@@ -129,7 +129,7 @@ def test_instructors_repeat_as_in_the_published_table(sample: pd.DataFrame) -> N
 
 
 def pair_agreement(groups: pd.Series, profiles: pd.Series) -> float:
-    """How often two classes of one group share their profile."""
+    """Returns how often two classes of one group have the same profile."""
     pairs = same = 0
     for _, members in profiles.groupby(groups):
         counts = members.value_counts().to_numpy()

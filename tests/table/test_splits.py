@@ -1,4 +1,4 @@
-"""Splits and folds: groups whole, strata shared out, every row once, the same for a seed; and what cannot be split."""
+"""Splits and folds keep groups whole, strata in proportion and every row once, and depend on the seed alone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def of_sizes(*sizes: int) -> Marks:
 
 
 def random_groups(seed: int) -> Marks:
-    """10 to 80 groups of very unequal sizes, many of a single row, none larger than a tenth of 100 to 600 rows."""
+    """Returns 10 to 80 groups of very unequal sizes, many of one row, none above a tenth of the 100 to 600 rows."""
     rng = np.random.default_rng(seed)
     n_rows = int(rng.integers(100, 600))
     sizes: list[int] = []
@@ -37,7 +37,7 @@ def random_groups(seed: int) -> Marks:
 
 
 def shares(stratum_of: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Of each stratum, the share that is in `rows`."""
+    """Returns the fraction of each stratum that is in `rows`."""
     counts: np.ndarray = np.bincount(stratum_of[rows], minlength=int(stratum_of.max()) + 1)
     return counts / np.bincount(stratum_of)
 
@@ -249,13 +249,13 @@ def test_more_folds_than_can_be_filled_is_one_clear_line(
     fold_rows(np.arange(16), 4 if k == 5 else 2, 42, None if k == 2 else groups, strata)
 
 
-# --- Rows that decide when to stop -----------------------------------------------------------------
+# --- The validation set -----------------------------------------------------------------
 
 
 def validation_parts(
     train: np.ndarray, fraction: float, seed: int = 1, groups: Marks | None = None, strata: Marks | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both parts, checked to be the rows `train`, each once, in their order."""
+    """Returns both parts, after checking that they are the rows `train`, each once, in their order."""
     rest, apart = validation_rows(train, fraction, seed, groups, strata)
     assert rest.dtype == apart.dtype == np.int64
     assert len(rest)
