@@ -31,7 +31,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from dataset import COPUS_CODES, COPUSDataset, fit_scaling  # noqa: E402
-from layersearch.command.values import SAMPLE_PATH  # noqa: E402
+from layersearch.files import SAMPLE_PATH
 from layersearch.engines.dispatch import try_out  # noqa: E402
 from layersearch.engines.settings import SplitTable, TrainingSettings  # noqa: E402
 from layersearch.engines.training import Training  # noqa: E402

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np  # the project's modules are found by what `calibration` does to the path
 from calibration import CONFIDENCE, SETTINGS, Population, draw_rows, share, train_population, trial_result
 
-from layersearch.command.values import SAMPLE_PATH
+from layersearch.files import SAMPLE_PATH
 from layersearch.journal.identity import describe_environment
 from layersearch.space.configurations import Layers
 from layersearch.space.factors import Factors, Level, cross, read_factors

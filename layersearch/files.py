@@ -162,3 +162,6 @@ def exclusive(folder: Path) -> Iterator[None]:
         with suppress(OSError):
             holder.unlink()
         lock.release()
+
+
+SAMPLE_PATH = PROGRAM / "data" / "sample.csv"

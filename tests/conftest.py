@@ -15,7 +15,7 @@ from commands import ROWS, SMALL, Run, run
 from resumption import SEARCHES
 from strategy_runs import arguments_for
 
-from layersearch.command.values import SAMPLE_PATH
+from layersearch.files import SAMPLE_PATH
 
 torch.set_num_threads(1)  # matrices of this size only get slower with more
 

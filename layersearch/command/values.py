@@ -25,7 +25,6 @@ class _Default(str):
 DEFAULT_DATA_PATH = _Default("data/stains.csv")
 DEFAULT_SCALING = _Default("robust")  # a saved model's own goes before it
 DEFAULT_OBJECTIVES = _Default("loss,params")  # of the front alone; given by the user, Bayesian search pursues them
-SAMPLE_PATH = PROGRAM / "data" / "sample.csv"
 
 
 class Unreadable(str):

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from dataset import COPUSDataset, DataError, Scaling, fit_scaling
-from layersearch.command.values import DEFAULT_DATA_PATH, SAMPLE_PATH, duplicate_widths
+from layersearch.command.values import DEFAULT_DATA_PATH, duplicate_widths
+from layersearch.files import SAMPLE_PATH
 from layersearch.console import Console
 from layersearch.engines.settings import SplitTable
 from layersearch.engines.weights import Source

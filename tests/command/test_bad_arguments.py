@@ -13,7 +13,7 @@ from made_tables import N, copus_frame, write
 from refusals import assert_refused
 
 import hyperparam_optimizer
-from layersearch.command.values import SAMPLE_PATH
+from layersearch.files import SAMPLE_PATH
 
 # --- Arguments -------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from commands import SMALL, Run, run
 from journals import journal_path
 from resumption import SEARCHES, outputs, run_until
 
-from layersearch.command.values import SAMPLE_PATH
+from layersearch.files import SAMPLE_PATH
 from layersearch.engines import compiled, lifecycle, reference
 from layersearch.engines.kernel import step as kernel
 from layersearch.files import DRAFTS

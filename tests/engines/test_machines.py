@@ -27,7 +27,7 @@ from nodes import ROOT, Nodes
 from resumption import N_TRIALS, SEARCHES, n_records, outputs
 from strategy_runs import arguments_for
 
-from layersearch.command.values import SAMPLE_PATH
+from layersearch.files import SAMPLE_PATH
 from layersearch.engines import machines
 from layersearch.engines.lifecycle import InMemory, first_state
 from layersearch.engines.machines import REMEDIES, Machines, Plan, batch_seconds, difference

@@ -16,7 +16,7 @@ from commands import ROOT, SCHEMA, SMALL, TINY, Run, assert_one_line, but_for_ti
 from faults import WAITING_SECONDS
 
 from dataset import COPUS_CODES
-from layersearch.command.values import SAMPLE_PATH
+from layersearch.files import SAMPLE_PATH
 from layersearch.console import Console
 from layersearch.latent import agreement
 from layersearch.latent import findings as latent_findings

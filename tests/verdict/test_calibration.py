@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from calibration import Count, Population
 
-from layersearch.command.values import SAMPLE_PATH
+from layersearch.files import SAMPLE_PATH
 
 SEARCHES = 60
 DRAWS = 1500  # of each loss, a third of what the command draws: enough for these bounds

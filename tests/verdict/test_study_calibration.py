@@ -9,7 +9,7 @@ import pytest
 import study_calibration
 from calibration import SETTINGS, Population, train_population
 
-from layersearch.command.values import SAMPLE_PATH
+from layersearch.files import SAMPLE_PATH
 from layersearch.space.configurations import Layers
 from layersearch.space.factors import cross, read_factors
 

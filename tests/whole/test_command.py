@@ -36,7 +36,7 @@ from matplotlib.figure import Figure
 
 from dataset import COPUSDataset
 from layersearch.command.arguments import PROG
-from layersearch.command.values import SAMPLE_PATH
+from layersearch.files import SAMPLE_PATH
 from layersearch.engines import training
 from layersearch.loading import loaded as loading
 from layersearch.pictures import search_pictures
