@@ -22,10 +22,10 @@ from pathlib import Path
 
 from dataset import COPUSDataset
 from layersearch.files import replacing
+from layersearch.table.copus import N_ROWS
 from layersearch.table.formats import DataError, read_table, with_header
 
 URL = "https://dataverse.harvard.edu/api/access/datafile/:persistentId?persistentId=doi:10.7910/DVN/48MMF9/GYFSND"
-N_ROWS = 2008
 MAX_BYTES = 20_000_000  # the deposited file has well under 1 MB
 DEADLINE = 300.0  # seconds for the whole answer, however slowly it trickles
 CITATION = """\

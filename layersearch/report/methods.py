@@ -10,18 +10,16 @@ modules name which do the work.
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from layersearch.command.arguments import PROG, build_parser
-from layersearch.command.download import N_ROWS
-from layersearch.command.values import DEFAULT_DATA_PATH
 from layersearch.space.factors import read_factors
 from layersearch.space.naming import name_of
+from layersearch.table.copus import N_ROWS, PUBLISHED_NAME
 from layersearch.verdict.verdict import Interval
 from layersearch.words import (
+    PROG,
     change_text,
     count_of,
     difference_text,
@@ -76,7 +74,7 @@ def _data(document: Mapping[str, Any]) -> list[str]:
 
 def _is_published(data: Mapping[str, Any]) -> bool:
     """Whether this is what `dataset.py --download` writes, as far as its name and its rows tell."""
-    return PurePath(data["path"]).name == PurePath(DEFAULT_DATA_PATH).name and data["rows"] == N_ROWS
+    return PurePath(data["path"]).name == PUBLISHED_NAME and data["rows"] == N_ROWS
 
 
 def _scaling(scaling: Mapping[str, Any], start: Mapping[str, Any] | None) -> list[str]:
@@ -490,17 +488,3 @@ def _software(document: Mapping[str, Any]) -> list[str]:
         f"{readable(machine)} ({readable(environment['platform'])}, {environment['engine']} engine). "
         f"Everything random derives from the seed {document['args']['seed']}."
     ]
-
-
-def command_line(args: Mapping[str, Any]) -> str:
-    """The command that these arguments came from: those that differ from their defaults, ready for a shell."""
-    words = ["python", PROG]
-    for name, value in changed_arguments(args).items():
-        words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-    return shlex.join(words)
-
-
-def changed_arguments(args: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that are not what they are by default."""
-    defaults = {action.dest: action.default for action in build_parser()._actions}
-    return {name: value for name, value in args.items() if value != defaults.get(name)}

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+PUBLISHED_NAME = "stains.csv"  # of the file that `dataset.py --download` writes
+N_ROWS = 2008  # of the published table
 PROFILE_COLUMN = "Cluster"  # the published profiles, 1 to 7
 NAMES = {
     "L": "Listening, taking notes",

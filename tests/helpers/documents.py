@@ -1,6 +1,7 @@
 """Made-up results documents, complete as the command writes them, for tests of what is made from them.
 
 document = make_document("whole")
+html_of(document, ["verdict_plot"])  # its report
 PNG                                  # an empty picture of 1,400 x 1,000 pixels
 """
 
@@ -9,14 +10,15 @@ from __future__ import annotations
 import copy
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from builders import PROBE, halve, make_configuration, make_findings, make_history, make_ranking
 
-from layersearch.command.arguments import parse_arguments
+from layersearch.command.arguments import build_parser, parse_arguments
+from layersearch.report.html.page import html_report
 from layersearch.report.html.pictures import PICTURES
 from layersearch.report.results import Findings, results_document
 from layersearch.report.statement import state
@@ -252,3 +254,11 @@ PNG = b"".join(
         _chunk(b"IEND", b""),
     )
 )
+
+
+DEFAULTS = {action.dest: action.default for action in build_parser()._actions}
+
+
+def html_of(document: dict[str, Any], names: Iterable[str] = ()) -> str:
+    """The report of a document, with an empty picture for each of these names."""
+    return html_report(document, dict.fromkeys(names, PNG), DEFAULTS)

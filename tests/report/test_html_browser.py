@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from documents import DRAWN, PNG, make_document
+from documents import DRAWN, html_of, make_document
 from test_html_report import HOSTILE, many, texts_replaced
-
-from layersearch.report.html.page import html_report
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -48,9 +46,7 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Opener]:
 
     def open_report(document: dict[str, Any], **options: Any) -> Page:
         path = tmp_path / "report.html"
-        path.write_text(
-            html_report(document, dict.fromkeys(DRAWN if document["verdict"] else [], PNG)), encoding="utf-8"
-        )
+        path.write_text(html_of(document, DRAWN if document["verdict"] else []), encoding="utf-8")
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from documents import ENSEMBLE, FIRST_STAGE, KINDS, MODES, START, make_document, make_mode
+from documents import DEFAULTS, ENSEMBLE, FIRST_STAGE, KINDS, MODES, START, make_document, make_mode
 
-from layersearch.report.methods import changed_arguments, command_line, methods_text
-from layersearch.report.references import SOURCES, bibtex, cited
+from layersearch.report.html.run import changed_arguments, command_line
+from layersearch.report.methods import methods_text
+from layersearch.report.references import bibtex, cited, sources
 from layersearch.words import difference_text
 
 NUMBER = re.compile(r"[0-9][0-9,]*(?:\.[0-9]+)?(?:e-?[0-9]+)?")
-CITED = re.compile("|".join(re.escape(words) for source in SOURCES for words in (source.cited, source.named)))
+CITED = re.compile("|".join(re.escape(words) for source in sources() for words in (source.cited, source.named)))
 
 
 def text_of(document: dict[str, Any]) -> str:
@@ -184,13 +185,13 @@ def test_every_source_is_cited_by_some_search() -> None:
         texts += methods_text(make_mode(mode))
     document["data"]["path"] = "data/stains.csv"
     texts += methods_text(document)
-    assert {source.cited for source in cited(texts)} == {source.cited for source in SOURCES}
+    assert {source.cited for source in cited(texts)} == {source.cited for source in sources()}
 
 
 def test_the_bibtex_has_one_entry_for_each_source_and_balanced_braces() -> None:
-    text = bibtex(SOURCES)
+    text = bibtex(sources())
     keys = re.findall(r"^@\w+\{(\w+),$", text, re.MULTILINE)
-    assert len(keys) == len(set(keys)) == len(SOURCES)
+    assert len(keys) == len(set(keys)) == len(sources())
     for entry in text.split("\n\n"):
         assert entry.count("{") == entry.count("}")
         assert re.search(r"^  (doi|url|volume) = ", entry, re.MULTILINE)
@@ -198,8 +199,8 @@ def test_the_bibtex_has_one_entry_for_each_source_and_balanced_braces() -> None:
 
 def test_the_command_is_what_was_given() -> None:
     args = make_document("whole", ["--repeats", "3", "--group_column", "Instructor ID", "--no_probe"])["args"]
-    assert changed_arguments(args) == {"repeats": 3, "group_column": "Instructor ID", "no_probe": True}
-    assert command_line(args) == (
+    assert changed_arguments(args, DEFAULTS) == {"repeats": 3, "group_column": "Instructor ID", "no_probe": True}
+    assert command_line(args, DEFAULTS) == (
         "python hyperparam_optimizer.py --repeats 3 --no_probe --group_column 'Instructor ID'"
     )
 

@@ -34,7 +34,6 @@ from commands import (
 )
 
 from dataset import COPUSDataset
-from layersearch.command.arguments import PROG
 from layersearch.command.values import SAMPLE_PATH
 from layersearch.engines import training
 from layersearch.loading import loaded as loading
@@ -43,7 +42,7 @@ from layersearch.pictures import verdict as verdict_plot
 from layersearch.pictures.latent import scatter as latent_plots
 from layersearch.space.naming import config_text
 from layersearch.space.ranking import rank_configurations
-from layersearch.words import loss_text
+from layersearch.words import PROG, loss_text
 from losses import sparse_aware_loss
 from models import load_best
 
