@@ -19,6 +19,7 @@ from conftest import ROOT
 
 from dataset import COPUS_CODES, COPUSDataset
 from layersearch.command import download
+from layersearch.table.copus import N_ROWS
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -58,7 +59,7 @@ def archive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
         thread.join()
 
 
-def published(n_rows: int = download.N_ROWS) -> pd.DataFrame:
+def published(n_rows: int = N_ROWS) -> pd.DataFrame:
     """A table of the published form, its values made up."""
     rng = np.random.default_rng(1)
     frame = pd.DataFrame(np.round(rng.uniform(0, 100, (n_rows, 24)), 1), columns=list(COPUS_CODES))
@@ -149,7 +150,7 @@ def test_file_already_there_is_kept_without_force(
     assert_refused(archive, output, capsys, "is already there; --force replaces it")
     assert output.read_text() == "mine"
     assert run(archive, output, "--force") == 0
-    assert len(COPUSDataset(output)) == download.N_ROWS
+    assert len(COPUSDataset(output)) == N_ROWS
 
 
 def test_force_keeps_the_old_file_when_the_download_fails(archive: Archive, tmp_path: Path) -> None:

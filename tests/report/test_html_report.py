@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from commands import Run
 from documents import DEFAULTS, DRAWN, ENSEMBLE, KINDS, MODES, PNG, STUDY, html_of, make_document, make_mode
+from jinja2 import UndefinedError
 from markupsafe import escape
 
 from layersearch.report.html.page import TEMPLATES, html_report

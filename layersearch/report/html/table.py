@@ -14,7 +14,6 @@ from itertools import compress
 from typing import Any, NamedTuple
 
 from layersearch.space.naming import name_of
-from layersearch.verdict.verdict import Interval
 from layersearch.words import difference_text, figure, interval_text, percent, whole
 
 ROWS_SHOWN = 100  # without JavaScript, and at a time with it
@@ -81,7 +80,7 @@ def _row(entry: Document, document: Document) -> Row:
     best, share = document["all_results"][0]["final_test_loss"], entry["probability_best"]
     name, standing = name_of(entry), _standing(entry, document["verdict"])
     is_best = difference == 0 and interval == [0, 0]  # compared with itself
-    shown = interval_text(Interval(*interval), best) if interval and not is_best else "–"
+    shown = interval_text(interval, best) if interval and not is_best else "–"
     cells = [
         Cell(whole(entry["rank"]), entry["rank"]),
         Cell(name, name.replace("[", "").replace("]", "")),  # 16 before 16, 16

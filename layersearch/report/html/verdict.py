@@ -14,7 +14,6 @@ from typing import Any
 
 from layersearch.space.configurations import OPTIONS
 from layersearch.space.naming import name_of
-from layersearch.verdict.verdict import Interval
 from layersearch.words import (
     baseline_name,
     count_of,
@@ -193,7 +192,7 @@ def ensemble_view(document: Document) -> dict[str, Any] | None:
     best, loss = ensemble["best_single"], ensemble["test_loss"]
     gain = difference_text(ensemble["difference"], loss)
     if ensemble["difference_interval"]:
-        interval = interval_text(Interval(*ensemble["difference_interval"]), loss)
+        interval = interval_text(ensemble["difference_interval"], loss)
         gain += f" {interval} ({percent(document['args']['confidence'])})"
     return {
         "members": f"{whole(len(ensemble['members']))} models",
