@@ -325,7 +325,8 @@ def _outcome(document: Document, verdict: Document, n: int) -> str:
     first = document["all_results"][0]
     sd = "" if first["final_test_loss_sd"] is None else " (mean ± standard deviation over repeats)"
     loss = figure(first["final_test_loss"], first["final_test_loss_sd"])
-    best = f"{name_of(measured)} had {'the lowest loss,' if n > 1 else 'a loss of'} {loss}{sd}, with {count_of(measured['model_params'], 'parameter')}"
+    size = count_of(measured["model_params"], "parameter")
+    best = f"{name_of(measured)} had {'the lowest loss,' if n > 1 else 'a loss of'} {loss}{sd}, with {size}"
     if verdict["tied"] is None or n < 2:
         return f"{best}."
     if verdict["proven"]:
