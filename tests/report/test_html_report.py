@@ -1,4 +1,7 @@
-"""The report is complete, bounded, and safe whatever the table says. How it behaves: test_html_browser.py."""
+"""The HTML report is complete, bounded in size, and safe whatever the table holds.
+
+How it behaves in a browser is tested in test_html_browser.py.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +75,7 @@ class Page(HTMLParser):
             self.texts.append(data)
 
     def rows(self) -> list[Any]:
-        """The table's data."""
+        """The rows of the table as the script gets them."""
         rows: list[Any] = json.loads(self.scripts[0])["rows"]
         return rows
 
@@ -82,13 +85,13 @@ def page_of(document: dict[str, Any], names: Any = ()) -> Page:
 
 
 def with_flags(text: str) -> str:
-    """As the page shows a text that names flags."""
+    """The HTML of a text that names flags of the command."""
     shown = TEMPLATES.from_string("{% from 'macros.html.j2' import with_flags %}{{ with_flags(text) }}")
     return shown.render(text=text)
 
 
 def pictures_of(kind: str) -> list[str]:
-    """Those that such a search draws."""
+    """The pictures that such a search draws."""
     return [] if kind in ("failed", "nothing") else DRAWN
 
 
@@ -155,7 +158,7 @@ def test_synthetic_data_and_unbeaten_baselines_are_said() -> None:
 
 
 def texts_replaced(value: Any, text: str, *, keep: Any = ("config", "status", "timestamp", "kind", "strategy")) -> Any:
-    """The document with this in place of every text, but for those that the program itself chooses from a few."""
+    """The document with `text` in place of every text, except where the program chooses from a few."""
     if isinstance(value, dict):
         return {name: item if name in keep else texts_replaced(item, text) for name, item in value.items()}
     if isinstance(value, list):
@@ -255,7 +258,7 @@ def test_every_picture_that_is_written_is_shown() -> None:
 
 
 def many(n: int) -> dict[str, Any]:
-    """A search of so many configurations."""
+    """The document of a search of `n` configurations."""
     document = make_document()
     entries = document["all_results"]
     document["all_results"] = [

@@ -1,4 +1,4 @@
-"""The methods section says what was done, with numbers from the results alone."""
+"""The methods section says what was done, with numbers that all come from the results."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def leaves_of(value: Any) -> Iterator[Any]:
 
 
 def numbers_in(text: str) -> list[str]:
-    """All that are neither a citation's year nor part of a name."""
+    """All numbers but the years of citations and those in names."""
     return NUMBER.findall(CITED.sub("", text).replace("SHA-256", ""))
 
 
 def is_from(document: dict[str, Any], number: str) -> bool:
-    """Whether some value of the document reads so, rounded and without its sign, or as part of a text."""
+    """Whether a value of the document reads like this number, rounded and without its sign, or a text holds it."""
     plain = number.replace(",", "")
     decimals = len(plain.partition(".")[2].partition("e")[0])
     for leaf in leaves_of(document):
