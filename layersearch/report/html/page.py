@@ -123,8 +123,8 @@ def _about(document: Document) -> dict[str, str]:
 
 def _pictures_view(document: Document, pictures: Mapping[str, bytes]) -> list[dict[str, Any]]:
     """Returns what there is of each picture: its description, its size in pixels and its PNG as base64."""
-    return [_picture(pictures[name]) | describe(document)._asdict() for name, describe in PICTURES.items()
-            if name in pictures]  # fmt: skip
+    shown = ((pictures[name], describe(document)) for name, describe in PICTURES.items() if name in pictures)
+    return [_picture(png) | description._asdict() for png, description in shown]
 
 
 def _picture(png: bytes) -> dict[str, Any]:
