@@ -25,14 +25,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from layersearch.background import Aside, hurrying
-from layersearch.command.arguments import PROG, n_to_try, parse_arguments, read_space
+from layersearch.command.arguments import n_to_try, parse_arguments, read_space
 from layersearch.command.interruption import Interruption
 from layersearch.console import Console, Stopwatch, any_text
 from layersearch.engines.workers import is_out_of_memory
 from layersearch.errors import Interrupted, UsageError
 from layersearch.space.configurations import Space
 from layersearch.space.factors import CrossedSpace, count_options, factors_of
-from layersearch.words import count
+from layersearch.words import PROG, count
 
 if TYPE_CHECKING:
     from pathlib import Path

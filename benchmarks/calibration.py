@@ -31,11 +31,11 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from dataset import COPUS_CODES, COPUSDataset, fit_scaling  # noqa: E402
-from layersearch.files import SAMPLE_PATH
 from layersearch.engines.dispatch import try_out  # noqa: E402
 from layersearch.engines.settings import SplitTable, TrainingSettings  # noqa: E402
 from layersearch.engines.training import Training  # noqa: E402
 from layersearch.engines.workers import available_cores  # noqa: E402
+from layersearch.files import SAMPLE_PATH
 from layersearch.journal.identity import describe_environment  # noqa: E402
 from layersearch.space.configurations import Configuration, count_parameters, enumerate_configurations  # noqa: E402
 from layersearch.space.ranking import rank_configurations  # noqa: E402

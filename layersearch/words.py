@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 
 Interval = tuple[float, float]
 
+PROG = "hyperparam_optimizer.py"  # the program, in its own messages
 LEAST_DIGITS = 2  # significant digits of a change, of the largest among it and its bounds
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 

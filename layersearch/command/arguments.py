@@ -29,9 +29,8 @@ from layersearch.command.values import (
 )
 from layersearch.space.configurations import Space
 from layersearch.space.factors import CrossedSpace, factors_of
-from layersearch.words import quoted
+from layersearch.words import PROG, quoted
 
-PROG = "hyperparam_optimizer.py"
 NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
 
 

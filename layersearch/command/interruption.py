@@ -16,8 +16,8 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from layersearch.command.arguments import PROG
 from layersearch.errors import Interrupted
+from layersearch.words import PROG
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # Windows has no SIGHUP, others have no SIGBREAK
 READER_GONE = 141  # the exit status that shells give for SIGPIPE

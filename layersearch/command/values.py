@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 
-from layersearch.files import PROGRAM
 from layersearch.words import quoted
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".xlsx", ".parquet")

@@ -19,11 +19,11 @@ import torch
 
 from dataset import COPUSDataset, DataError, Scaling, fit_scaling
 from layersearch.command.values import DEFAULT_DATA_PATH, duplicate_widths
-from layersearch.files import SAMPLE_PATH
 from layersearch.console import Console
 from layersearch.engines.settings import SplitTable
 from layersearch.engines.weights import Source
 from layersearch.errors import UsageError
+from layersearch.files import SAMPLE_PATH
 from layersearch.loading.start import find_source, stored_scaling
 from layersearch.space.factors import factors_of
 from layersearch.table.scoring import ScoredPart, bundle_rows, scored_part

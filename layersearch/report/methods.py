@@ -1,27 +1,24 @@
-"""The methods section of a paper, from the results document.
+"""The methods section of a paper, written from the results.
 
     print("\\n\\n".join(methods_text(document)))
 
-`document`: what `report.results_document` makes and the JSON holds. Every number comes from there. Only what was done
-is said: a search without folds says nothing of folds. `sources.py` has the sources that it cites: those that the
-modules name which do the work.
+`document` is what `results.results_document` makes and the JSON file holds; every number comes from there. Only what
+was done is said: a search without folds says nothing of folds. `references.py` lists the publications that are cited.
 """
 
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from layersearch.command.arguments import PROG, build_parser
-from layersearch.command.values import DEFAULT_DATA_PATH
 from layersearch.space.factors import read_factors
 from layersearch.space.naming import name_of
-from layersearch.table.copus import N_ROWS
-from layersearch.verdict.uncertainty import Interval
+from layersearch.table.copus import N_ROWS, PUBLISHED_NAME
 from layersearch.words import (
+    PROG,
+    baseline_name,
     change_text,
     count_of,
     difference_text,
@@ -35,26 +32,37 @@ from layersearch.words import (
     whole,
 )
 
-COPUS = "copus"
-SHOWN = 12  # digits of a digest
+Document = Mapping[str, Any]
+Crossed = Mapping[str, Sequence[float | str]]  # the levels that a study crossed, by option
+
+DIGITS = 12  # of a digest
 DROPOUT = "Srivastava et al., 2014"
 DRAWN = "drawn at random (Bergstra & Bengio, 2012)"
 PROPOSED = "proposed by a tree-structured Parzen estimator (Bergstra et al., 2011; Optuna, Akiba et al., 2019)"
 SAMPLE = "The table is synthetic sample data, not real classes."
 
 
-def methods_text(document: Mapping[str, Any]) -> list[str]:
-    """Data, models and training, selection, study, what else was made, software: a paragraph each, plain text."""
-    models = _models(document) + _training(document)
-    more = [_effects(document), _ensemble(document) + _agreement(document) + _clusters(document)]
-    parts = [_data(document), models, _selection(document), *more, _software(document)]
+def methods_text(document: Document) -> list[str]:
+    """Returns the section as plain text, a string for each paragraph.
+
+    The paragraphs are about the data, the models and their training, the selection, a study, the ensemble and the
+    latent space, and the software; those that have nothing to say are left out.
+    """
+    parts = [
+        _data(document),
+        _models(document) + _training(document),
+        _selection(document),
+        _effects(document),
+        _ensemble(document) + _agreement(document) + _clusters(document),
+        _software(document),
+    ]
     return [" ".join(sentences) for sentences in parts if sentences]
 
 
-def _data(document: Mapping[str, Any]) -> list[str]:
+def _data(document: Document) -> list[str]:
     data, args = document["data"], document["args"]
-    kind = "COPUS codes (Smith et al., 2013)" if args["columns"] == COPUS else "variables"
-    table = f"{readable(PurePath(data['path']).name)}, SHA-256 {data['sha256'][:SHOWN]}…"
+    kind = "COPUS codes (Smith et al., 2013)" if args["columns"] == "copus" else "variables"
+    table = f"{readable(PurePath(data['path']).name)}, SHA-256 {data['sha256'][:DIGITS]}…"
     table += "; Stains et al., 2018" if _is_published(data) else ""
     sentences = [f"The data were {whole(data['rows'])} observations of {len(data['columns'])} {kind} ({table})."]
     sentences += [SAMPLE] if data["synthetic"] else []
@@ -74,12 +82,12 @@ def _data(document: Mapping[str, Any]) -> list[str]:
     return sentences + _scaling(data["scaling"], document.get("init_from"))
 
 
-def _is_published(data: Mapping[str, Any]) -> bool:
-    """Whether this is what `dataset.py --download` writes, as far as its name and its rows tell."""
-    return PurePath(data["path"]).name == PurePath(DEFAULT_DATA_PATH).name and data["rows"] == N_ROWS
+def _is_published(data: Document) -> bool:
+    """Returns whether the table is the published one, as far as the name of its file and its rows tell."""
+    return PurePath(data["path"]).name == PUBLISHED_NAME and data["rows"] == N_ROWS
 
 
-def _scaling(scaling: Mapping[str, Any], start: Mapping[str, Any] | None) -> list[str]:
+def _scaling(scaling: Document, start: Document | None) -> list[str]:
     if scaling["kind"] == "percent":
         sentence = f"Values were divided by {scaling['high'][0]:g}"
     elif scaling["kind"] == "none":
@@ -96,48 +104,45 @@ def _scaling(scaling: Mapping[str, Any], start: Mapping[str, Any] | None) -> lis
     return [f"{sentence}."]
 
 
-def _crossed(document: Mapping[str, Any]) -> dict[str, Sequence[float | str]]:
-    """By option the levels that a study crossed; what is not in there had one value for all that is ranked."""
+def _crossed(document: Document) -> dict[str, Sequence[float | str]]:
+    """Returns the levels that a study crossed; every other option had one value in all that is ranked."""
     study, args = document.get("study"), document["args"]
     if study:
         return {factor["name"]: factor["levels"] for factor in study["factors"]}
     has_variants = any(entry.get("options") for entry in document["all_results"])
-    if args.get("study") and (has_variants or not args.get("study_configs")):  # nothing of it finished
+    if args.get("study") and (has_variants or not args.get("study_configs")):  # a study of which nothing finished
         return {factor.name: factor.levels for factor in read_factors(args["study"])}
     return {}
 
 
-def _models(document: Mapping[str, Any]) -> list[str]:
+def _models(document: Document) -> list[str]:
     args, search, start = document["args"], document["search"], document.get("init_from")
-    frozen, n = start is not None and start["frozen"], args["max_layers"]
-    mirrored = "" if args["arrangement"] == "asymmetric" else "The decoder mirrored the encoder."
+    frozen, n, crossed = start is not None and start["frozen"], args["max_layers"], _crossed(document)
+    sentences = [_architecture(args, crossed, frozen=frozen)]
     if start and frozen:
-        mirrored = (
+        sentences.append(
             f"The encoder was that of the earlier model ({name_of(start)}) and stayed as it was; only decoders, of "
             "widths of their own, were trained behind it."
         )
+    elif args["arrangement"] != "asymmetric":
+        sentences.append("The decoder mirrored the encoder.")
     layers = f"up to {n} hidden layers" if n > 1 else f"{n} hidden layer"
+    tapering = "none wider than the one farther from the latent layer"
     order = {
-        "decreasing": ", none wider than the one farther from the latent layer"
-        if frozen
-        else ", none wider than the one before it",
-        "any": ", in any order",
-        "asymmetric": ", in the encoder and, independently, in the decoder, none wider than the one farther from the "
-        "latent layer",
+        "decreasing": tapering if frozen else "none wider than the one before it",
+        "any": "in any order",
+        "asymmetric": f"in the encoder and, independently, in the decoder, {tapering}",
     }[args["arrangement"]]
-    crossed = _crossed(document)
     size = "" if search is None or crossed else f" ({count_of(search['space_size'], 'configuration')})"
     considered = "decoders" if frozen else "encoders"
-    return [
-        _architecture(args, crossed, frozen=frozen),
-        *filter(None, [mirrored]),
-        f"The {considered} considered had {layers} of {_widths(args)}{order}{size}.",
-        *(_crossing(document, crossed) if crossed else [_strategy(args, search)] if search else []),
-    ]
+    sentences.append(f"The {considered} considered had {layers} of {_widths(args)}, {order}{size}.")
+    if crossed:
+        return sentences + _crossing(document, crossed)
+    return sentences + ([_strategy(args, search)] if search else [])
 
 
-def _architecture(args: Mapping[str, Any], crossed: Mapping[str, Sequence[float | str]], *, frozen: bool) -> str:
-    """What all models have in common, and which of it was crossed."""
+def _architecture(args: Document, crossed: Crossed, *, frozen: bool) -> str:
+    """Returns what all models have in common, and which of their options were crossed."""
     has_norm = {name: args.get(name, "layer") == "layer" for name in ("normalization", "input_normalization")}
     hidden = ["linear", *(["layer-normalised"] if has_norm["normalization"] else []), "rectified (ReLU)"]
     if "normalization" in crossed:
@@ -154,84 +159,84 @@ def _architecture(args: Mapping[str, Any], crossed: Mapping[str, Sequence[float 
     return sentence + ("; layer normalisation was that of Ba et al. (2016)." if is_normalised else ".")
 
 
-def _one_of(args: Mapping[str, Any], crossed: Mapping[str, Sequence[float | str]], name: str) -> str:
-    """`0.1`, or of an option that was crossed `0, 0.1 or 0.3, crossed`."""
+def _one_of(args: Document, crossed: Crossed, name: str) -> str:
+    """Returns an option's value, `0.1`, or the values that were crossed, `0, 0.1 or 0.3, crossed`."""
     return f"{listed(map(level_of, crossed[name]))}, crossed" if name in crossed else short(args[name])
 
 
-def _crossing(document: Mapping[str, Any], crossed: Mapping[str, Sequence[float | str]]) -> list[str]:
-    """What was crossed with what, and how that had been chosen."""
+def _crossing(document: Document, crossed: Crossed) -> list[str]:
+    """Returns what was crossed with what, and how the configurations had been chosen."""
     study, search = document.get("study"), document["search"]
-    options = listed(
-        (f"{_words(name)} ({listed(map(level_of, some), 'and')})" for name, some in crossed.items()), "and"
-    )
-    first = study["first_stage"] if study else None
+    levels = (f"{_option_name(name)} ({listed(map(level_of, some), 'and')})" for name, some in crossed.items())
+    design = f"crossed, in a full factorial design, with {listed(levels, 'and')}"
     if search is None:
-        return [f"They were crossed, in a full factorial design, with {options}."]
-    n, tried = search["space_size"], search["tried"]
-    trained = f"of these {count_of(n, 'variant')} {whole(tried)} were trained"
-    if tried == n:
-        trained = f"all of these {count_of(n, 'variant')} were trained"
+        return [f"They were {design}."]
+    n, first = search["space_size"], study["first_stage"] if study else None
+    variants = f"these {count_of(n, 'variant')}"
+    trained = f"all of {variants}" if search["tried"] == n else f"of {variants} {whole(search['tried'])}"
     if not first and not document["args"].get("study_configs"):
-        return [f"They were crossed, in a full factorial design, with {options}; {trained}."]
+        return [f"They were {design}; {trained} were trained."]
     n_best = n // math.prod(map(len, crossed.values()))
     best = f"The best {whole(n_best)} of them were" if n_best > 1 else "The best of them was"
-    sentences = [_first_stage(document["args"], first, crossed)] if first else []
     return [
-        *sentences,
-        f"{best} crossed, in a full factorial design, with {options}; {trained} anew, in other repeats than those that "
-        "had chosen them.",
+        *([_first_stage(document["args"], first, crossed)] if first else []),
+        f"{best} {design}; {trained} were trained anew, in other repeats than those that had chosen them.",
     ]
 
 
-def _first_stage(args: Mapping[str, Any], first: Mapping[str, Any], crossed: Iterable[str]) -> str:
-    """The search whose best were crossed."""
-    ranking, own = first["ranking"], listed((f"{_words(name)} {level_of(args[name])}" for name in crossed), "and")
-    n, finished = whole(len(ranking)), whole(sum(entry["status"] == "ok" for entry in ranking))
-    how = {
-        "grid": f"all {n} were trained",
-        "random": f"{n} were {DRAWN} and trained",
-        "halving": f"{n} were compared by {_halving(args, finished)}",
-        "bayesian": f"{n} were {PROPOSED} and trained",
-    }[first["strategy"]]
-    return f"In a first stage {how}, with {own}."
+def _first_stage(args: Document, first: Document, crossed: Iterable[str]) -> str:
+    """Returns how the configurations were searched whose best were crossed."""
+    ranking, own = first["ranking"], listed((f"{_option_name(name)} {level_of(args[name])}" for name in crossed), "and")
+    finished = sum(entry["status"] == "ok" for entry in ranking)
+    which = f"all {whole(len(ranking))}" if first["strategy"] == "grid" else whole(len(ranking))
+    return f"In a first stage {_searched(which, first['strategy'], args, finished)}, with {own}."
 
 
-def _words(name: str) -> str:
+def _option_name(name: str) -> str:
     return name.replace("_", " ")
 
 
 def level_of(level: float | str) -> str:
-    """`0.1`, `1e-6`, `none`."""
+    """Returns an option's value in running text: `0.1`, `1e-6`, `none`."""
     return level if isinstance(level, str) else short(level)
 
 
-def _widths(args: Mapping[str, Any]) -> str:
+def _widths(args: Document) -> str:
     if args["width_range"]:
         low, high, *step = args["width_range"].split(":")
         return f"{low.strip()} to {high.strip()} units" + (f" in steps of {step[0].strip()}" if step else "")
     return f"{listed(part.strip() for part in args['hidden_dims_search'].split(','))} units"
 
 
-def _strategy(args: Mapping[str, Any], search: Mapping[str, Any]) -> str:
-    tried = whole(search["tried"])
-    if search["strategy"] == "random":
-        return f"Of these, {tried} were {DRAWN} and trained."
+def _strategy(args: Document, search: Document) -> str:
+    """Returns how the configurations were searched."""
+    which = f"Of these, {whole(search['tried'])}"
     if search["strategy"] == "halving":
-        return f"They were compared by {_halving(args, whole(search['finished']))}."
-    if search["strategy"] == "bayesian":
-        return f"Of these, {tried} were {PROPOSED} and trained."
-    return f"Of these, {tried} were trained." if search["tried"] < search["space_size"] else "All were trained."
+        which = "They"
+    elif search["strategy"] == "grid" and search["tried"] == search["space_size"]:
+        which = "All"
+    return f"{_searched(which, search['strategy'], args, search['finished'])}."
 
 
-def _halving(args: Mapping[str, Any], finished: str) -> str:
-    return (
-        f"successive halving (Jamieson & Talwalkar, 2016), which let one in {args['halving_factor']} go on at each "
-        f"rung ({finished} trained to the end)"
-    )
+def _searched(which: str, strategy: str, args: Document, finished: int) -> str:
+    """Returns the clause on a search: `Of these, 5 were drawn at random … and trained`.
+
+    Args:
+        which: The configurations that were tried, as the subject of the clause.
+        strategy: The strategy of the search.
+        args: The arguments of the command.
+        finished: How many of the configurations were trained to the end.
+    """
+    if strategy == "halving":
+        return (
+            f"{which} were compared by successive halving (Jamieson & Talwalkar, 2016), which let one in "
+            f"{args['halving_factor']} go on at each rung ({whole(finished)} trained to the end)"
+        )
+    chosen = {"random": f" {DRAWN} and", "bayesian": f" {PROPOSED} and"}.get(strategy, "")
+    return f"{which} were{chosen} trained"
 
 
-def _training(document: Mapping[str, Any]) -> list[str]:
+def _training(document: Document) -> list[str]:
     args, weights, crossed = document["args"], document["loss"], _crossed(document)
     is_halving = (document["search"] or {}).get("strategy") == "halving"
     until = ", or until they were left behind," if is_halving else ""
@@ -252,11 +257,11 @@ def _training(document: Mapping[str, Any]) -> list[str]:
     return [*sentences, *_repeats(document, crossed)]
 
 
-def _initial_weights(document: Mapping[str, Any]) -> list[str]:
+def _initial_weights(document: Document) -> list[str]:
     start, best = document.get("init_from"), document["best_configuration"]
     if not start:
         return ["Initial weights were uniform, scaled as by Glorot & Bengio (2010)."]
-    file = f"{readable(PurePath(start['file']).name)}, SHA-256 {start['sha256'][:SHOWN]}…"
+    file = f"{readable(PurePath(start['file']).name)}, SHA-256 {start['sha256'][:DIGITS]}…"
     sentences = [
         f"Trainings started from the weights of an earlier model ({file}); weights without a counterpart there were "
         "drawn uniformly, scaled as by Glorot & Bengio (2010)."
@@ -266,8 +271,8 @@ def _initial_weights(document: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def _repeats(document: Mapping[str, Any], crossed: Mapping[str, Sequence[float | str]]) -> list[str]:
-    """How often each was trained, what differed, and what did not come to its end."""
+def _repeats(document: Document, crossed: Crossed) -> list[str]:
+    """Returns how often each configuration was trained, what differed between repeats, and what did not finish."""
     args, start = document["args"], document.get("init_from")
     folds, repeats = args["cv_folds"], args["repeats"]
     times = ["once" if repeats == 1 else f"{repeats} times"] + ([f"on each of {folds} folds"] if folds else [])
@@ -276,59 +281,65 @@ def _repeats(document: Mapping[str, Any], crossed: Mapping[str, Sequence[float |
     if start:
         differing = f", all from that start, with different {listed(differ, 'and')}"
         differing += " and different weights where these were drawn"
-    thing, was = "variant" if crossed else "configuration", "was" if document["complete"] else "was to be"
+    thing, was = _thing(document), "was" if document["complete"] else "was to be"
     sentences = [f"Each {thing} {was} trained {' '.join(times)}{differing if repeats > 1 else ''}."]
     failed = sum(entry["status"].startswith("failed") for entry in document["all_results"])
     sentences += [f"{count_of(failed, thing)} failed and {'is' if failed == 1 else 'are'} not ranked."] * (failed > 0)
     return sentences + ["The search was interrupted before its end."] * (not document["complete"])
 
 
-def _selection(document: Mapping[str, Any]) -> list[str]:
+def _selection(document: Document) -> list[str]:
     verdict, best, args = document["verdict"], document["best_configuration"], document["args"]
     if verdict is None or best is None:
         return []
     rows = "the folds of the training observations" if args["cv_folds"] else "the test observations"
     mean = "" if args["repeats"] * max(args["cv_folds"], 1) == 1 else "mean "
     n = sum(entry["status"] == "ok" for entry in document["all_results"])
-    thing = "variant" if _crossed(document) else "configuration"
     when = "of the weights kept" if args["patience"] else "after the last epoch"
     sentences = [f"What counts is the {mean}loss {when} on {rows}."]
     if verdict["tied"] is not None and n > 1:
         sentences.append(
-            f"Which {thing} may be the best was decided by multiple comparisons with the best (Hsu, 1984) with "
-            f"{percent(verdict['confidence'])} confidence, with critical values from a bootstrap over "
+            f"Which {_thing(document)} may be the best was decided by multiple comparisons with the best (Hsu, 1984) "
+            f"with {percent(verdict['confidence'])} confidence, with critical values from a bootstrap over "
             f"{whole(verdict['n_resampled'])} {verdict['resampled']} (Efron, 1979) and Student's t over trainings, "
             "whose variances were moderated (Smyth, 2004)."
         )
     sentences += [_outcome(document, verdict, n), *_honesty(document, verdict, best)]
     if verdict["baselines"]:
-        texts = [f"{_baseline(b)} reached {figure(b['loss'])}" for b in verdict["baselines"]]
+        texts = (
+            f"{'the ' if b['components'] is None else ''}{baseline_name(b['name'], b['components'])} reached "
+            f"{figure(b['loss'])}"
+            for b in verdict["baselines"]
+        )
         sentences.append(f"As baselines, scored alike, {listed(texts, 'and')}.")
     return sentences + _probe(verdict["probe"])
 
 
-def _outcome(document: Mapping[str, Any], verdict: Mapping[str, Any], n: int) -> str:
+def _thing(document: Document) -> str:
+    """Returns what was compared: variants are configurations with their options."""
+    return "variant" if _crossed(document) else "configuration"
+
+
+def _outcome(document: Document, verdict: Document, n: int) -> str:
     measured, recommended = verdict["best_measured"], verdict["recommended"]
     first = document["all_results"][0]
     sd = "" if first["final_test_loss_sd"] is None else " (mean ± standard deviation over repeats)"
-    best = f"{name_of(measured)} had {'the lowest' if n > 1 else 'a'} loss"
-    best += " of " if n == 1 else ", "
-    best += f"{figure(first['final_test_loss'], first['final_test_loss_sd'])}{sd}, "
-    best += f"with {count_of(measured['model_params'], 'parameter')}"
+    loss = figure(first["final_test_loss"], first["final_test_loss_sd"])
+    size = count_of(measured["model_params"], "parameter")
+    best = f"{name_of(measured)} had {'the lowest loss,' if n > 1 else 'a loss of'} {loss}{sd}, with {size}"
     if verdict["tied"] is None or n < 2:
         return f"{best}."
     if verdict["proven"]:
         return f"{best}, and was the only one not ruled out as the best."
-    thing = "variant" if _crossed(document) else "configuration"
-    tied = f"{len(verdict['tied'])} of {whole(n)} {thing}s were not ruled out as the best"
+    tied = f"{len(verdict['tied'])} of {whole(n)} {_thing(document)}s were not ruled out as the best"
     if name_of(recommended) == name_of(measured):
         return f"{best}; {tied}, of which it was the smallest."
     smallest = f"{name_of(recommended)} ({count_of(recommended['model_params'], 'parameter')}, loss "
     return f"{best}; {tied}, of which {smallest}{figure(recommended['final_test_loss'])}) was the smallest."
 
 
-def _honesty(document: Mapping[str, Any], verdict: Mapping[str, Any], best: Mapping[str, Any]) -> list[str]:
-    """What the loss of the chosen configuration is worth, as far as `statement.py` says it too."""
+def _honesty(document: Document, verdict: Document, best: Document) -> list[str]:
+    """Returns how far the chosen configuration's loss can be trusted."""
     if best["honest_test_loss"] is not None:
         low, high = best["honest_test_loss_interval"] or (None, None)
         in_it = " in this search, whatever the earlier model had seen" if document.get("init_from") else ""
@@ -340,8 +351,7 @@ def _honesty(document: Mapping[str, Any], verdict: Mapping[str, Any], best: Mapp
         ]
     if document["args"]["cv_folds"] or len(document["all_results"]) < 2:
         return []
-    known = verdict["optimism"] is not None and not (document["search"] or {}).get("dropped")
-    if not known:
+    if verdict["optimism"] is None or (document["search"] or {}).get("dropped"):
         return ["The same observations chose and scored it, so its loss is optimistic, by an unknown amount."]
     optimism = difference_text(max(verdict["optimism"], 0.0), verdict["best_measured"]["final_test_loss"], signed=False)
     if float(optimism) == 0:
@@ -349,7 +359,7 @@ def _honesty(document: Mapping[str, Any], verdict: Mapping[str, Any], best: Mapp
     return [f"The same observations chose and scored it, so its loss is optimistic, by about {optimism}."]
 
 
-def _probe(probe: Mapping[str, Any] | None) -> list[str]:
+def _probe(probe: Document | None) -> list[str]:
     if not probe:
         return []
     losses = [entry["loss"] for entry in probe["losses"]]
@@ -361,18 +371,15 @@ def _probe(probe: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def _baseline(baseline: Mapping[str, Any]) -> str:
-    components = baseline["components"]
-    return f"the {baseline['name']}" if components is None else f"PCA with {count_of(components, 'component')}"
-
-
-def _effects(document: Mapping[str, Any]) -> list[str]:
-    """What a study has shown, and how."""
+def _effects(document: Document) -> list[str]:
+    """Returns what a study has shown, and how."""
     study = document.get("study")
     if not study or not study["main_effects"]:
         return []
     n, loss = len(study["configurations"]), mean_loss(study)
-    names = (f"{_words(f['name'])} {level_of(f['reference'])}" for f in study["factors"] if f["reference"] is not None)
+    names = (
+        f"{_option_name(f['name'])} {level_of(f['reference'])}" for f in study["factors"] if f["reference"] is not None
+    )
     means = [count_of(n, "configuration")] * (n > 1) + ["the other options' values"] * (len(study["factors"]) > 1)
     over = f"the mean, over {listed(means, 'and')}, of " if means else ""
     sentences = [
@@ -390,7 +397,7 @@ def _effects(document: Mapping[str, Any]) -> list[str]:
             f"{percent(study['confidence'])} confidence{interactions} (balanced; Beran, 1988)."
         )
     changes = [
-        f"{_words(e['factor'])} {level_of(e['level'])} instead of {level_of(e['reference'])} "
+        f"{_option_name(e['factor'])} {level_of(e['level'])} instead of {level_of(e['reference'])} "
         f"{change_text(e['effect'], e['interval'], loss)}"
         for e in study["main_effects"]
     ]
@@ -399,15 +406,15 @@ def _effects(document: Mapping[str, Any]) -> list[str]:
     return sentences + [f"Left out were {'; '.join(study['left_out'])}."] * bool(study["left_out"])
 
 
-def mean_loss(study: Mapping[str, Any]) -> float:
-    """Over all that was compared; it says how many decimals effects have."""
+def mean_loss(study: Document) -> float:
+    """Returns the mean over all that a study compared; effects have as many decimals as it has."""
     known = [loss for factor in study["factors"] for loss in factor["mean_losses"] if loss is not None]
     return math.fsum(known) / len(known)
 
 
-def _interaction(interaction: Mapping[str, Any], loss: float) -> str:
+def _interaction(interaction: Document, loss: float) -> str:
     pairs = zip(interaction["factors"], interaction["levels"], strict=True)
-    names = " with ".join(f"{_words(name)} {level_of(level)}" for name, level in pairs)
+    names = " with ".join(f"{_option_name(name)} {level_of(level)}" for name, level in pairs)
     change = change_text(interaction["effect"], interaction["interval"], loss)
     text = f"{names}, {change} on top of what each does alone"
     if interaction["interval"] and not is_told(interaction["interval"]):
@@ -415,7 +422,7 @@ def _interaction(interaction: Mapping[str, Any], loss: float) -> str:
     return f"The strongest interaction was {text}."
 
 
-def _ensemble(document: Mapping[str, Any]) -> list[str]:
+def _ensemble(document: Document) -> list[str]:
     ensemble, data = document.get("ensemble"), document["data"]
     if not ensemble:
         return []
@@ -423,7 +430,7 @@ def _ensemble(document: Mapping[str, Any]) -> list[str]:
     best, loss, interval = ensemble["best_single"], ensemble["test_loss"], ensemble["difference_interval"]
     gain = f"a difference of {difference_text(ensemble['difference'], loss)}"
     if interval:
-        gain += f" ({percent(document['args']['confidence'])} interval {interval_text(Interval(*interval), loss)}"
+        gain += f" ({percent(document['args']['confidence'])} interval {interval_text(interval, loss)}"
         gain += f" over test {'groups' if data.get('group_column') else 'observations'}, both models taken as they are)"
     return [
         f"An ensemble of {whole(len(ensemble['members']))} trained models of "
@@ -436,8 +443,8 @@ def _ensemble(document: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _clusters(document: Mapping[str, Any]) -> list[str]:
-    """How many there are in the latent space, where no labels were compared with it."""
+def _clusters(document: Document) -> list[str]:
+    """Returns how many clusters the latent space has, where no labels were compared with it."""
     found = (document.get("latent_space") or {}).get("clusters")
     if not found:
         return []
@@ -450,8 +457,8 @@ def _clusters(document: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _agreement(document: Mapping[str, Any]) -> list[str]:
-    """How well labels agree with the latent space, where they were compared."""
+def _agreement(document: Document) -> list[str]:
+    """Returns how well labels agree with the latent space, where they were compared."""
     found = (document.get("latent_space") or {}).get("agreement")
     if not found:
         return []
@@ -472,7 +479,7 @@ def _agreement(document: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _software(document: Mapping[str, Any]) -> list[str]:
+def _software(document: Document) -> list[str]:
     environment = document["environment"]
     used = [
         f"PyTorch {environment['torch']} (Paszke et al., 2019)",
@@ -484,23 +491,9 @@ def _software(document: Mapping[str, Any]) -> list[str]:
         used.append(f"scikit-learn {environment['scikit-learn']} (Pedregosa et al., 2011)")
     machine = environment["device_name"] or environment["processor"]
     digest, dirty, _ = (environment["git_commit"] or "").partition("-")
-    commit = f", commit {digest[:SHOWN]}{' with changes' if dirty else ''}" if digest else ""
+    commit = f", commit {digest[:DIGITS]}{' with changes' if dirty else ''}" if digest else ""
     return [
         f"The search was run by {PROG}{commit}, with Python {environment['python']}, {listed(used, 'and')}, on "
         f"{readable(machine)} ({readable(environment['platform'])}, {environment['engine']} engine). "
         f"Everything random derives from the seed {document['args']['seed']}."
     ]
-
-
-def command_line(args: Mapping[str, Any]) -> str:
-    """The command that these arguments came from: those that differ from their defaults, ready for a shell."""
-    words = ["python", PROG]
-    for name, value in changed_arguments(args).items():
-        words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-    return shlex.join(words)
-
-
-def changed_arguments(args: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that are not what they are by default."""
-    defaults = {action.dest: action.default for action in build_parser()._actions}
-    return {name: value for name, value in args.items() if value != defaults.get(name)}

@@ -316,12 +316,15 @@ def write_picture(path: Path, png: bytes) -> None:
 
 def write_html(document: dict[str, Any], files: OutputFiles) -> None:
     """Writes the report, with those pictures that are among the files already."""
+    from layersearch.command.arguments import build_parser
     from layersearch.files import replacing
     from layersearch.report.html.page import html_report
     from layersearch.report.html.pictures import PICTURES
 
+    defaults = {action.dest: action.default for action in build_parser()._actions}
     paths = {name: getattr(files, name) for name in PICTURES}
-    text = html_report(document, {name: path.read_bytes() for name, path in paths.items() if path.exists()})
+    pictures = {name: path.read_bytes() for name, path in paths.items() if path.exists()}
+    text = html_report(document, pictures, defaults)
     with replacing(files.report) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 

@@ -78,7 +78,9 @@ class SearchPlan:
     def in_words(self, latent_dim: int) -> str:
         """Returns `Searching 19 configurations x 5 repeats of 20 epochs, latent dimension 3`."""
         n, options = self.n_to_try, count_options(self.factors)
-        what = count(n, "configuration") if n == self.space.size else f"{n} of {count(self.space.size, 'configuration')}"
+        what = (
+            count(n, "configuration") if n == self.space.size else f"{n} of {count(self.space.size, 'configuration')}"
+        )
         if isinstance(self.space, CrossedSpace):
             what = f"{count(n // options, 'configuration')} x {options} options"
         times = [what + MANNERS[self.options.search], count(self.options.repeats, "repeat")]

@@ -22,6 +22,7 @@ STUDENT_CODES = ("L", "Ind", "CG", "WG", "OG", "S_Anq", "SQ", "WC", "PRD", "SP",
 INSTRUCTOR_CODES = ("Lec", "RTW", "FUP", "T_PQ", "CQ", "T_ANQ", "MG", "ONE_O_ONE", "DV", "ADMIN", "T_W")
 COPUS_CODES = STUDENT_CODES + INSTRUCTOR_CODES
 N_ROWS = 2008  # classes in the published table
+PUBLISHED_NAME = "stains.csv"  # of the file that `dataset.py --download` writes
 PROFILE_COLUMN = "Cluster"  # the published profiles, 1 to 7
 NAMES = {
     "L": "Listening, taking notes",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from layersearch.command.arguments import PROG, build_parser, parse_arguments, read_space
+from layersearch.command.arguments import build_parser, parse_arguments, read_space
 from layersearch.command.values import (
     DEFAULT_DATA_PATH,
     duplicate_widths,
@@ -20,6 +20,7 @@ from layersearch.command.values import (
     read_widths,
 )
 from layersearch.space.configurations import Space
+from layersearch.words import PROG
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

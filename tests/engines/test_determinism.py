@@ -14,10 +14,9 @@ from commands import SMALL, Run, run
 from journals import journal_path
 from resumption import SEARCHES, outputs, run_until
 
-from layersearch.files import SAMPLE_PATH
 from layersearch.engines import compiled, lifecycle, reference
 from layersearch.engines.kernel import step as kernel
-from layersearch.files import DRAFTS
+from layersearch.files import DRAFTS, SAMPLE_PATH
 from layersearch.journal.checkpoints import Checkpoints
 from layersearch.search import running as searching
 from layersearch.space.trials import Trial, plan_trials

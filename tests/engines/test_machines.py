@@ -27,11 +27,11 @@ from nodes import ROOT, Nodes
 from resumption import N_TRIALS, SEARCHES, n_records, outputs
 from strategy_runs import arguments_for
 
-from layersearch.files import SAMPLE_PATH
 from layersearch.engines import machines
 from layersearch.engines.lifecycle import InMemory, first_state
 from layersearch.engines.machines import REMEDIES, Machines, Plan, batch_seconds, difference
 from layersearch.engines.settings import SplitTable, TrainingSettings
+from layersearch.files import SAMPLE_PATH
 from layersearch.journal import identity as environment
 from layersearch.journal.checkpoints import Checkpoints
 from layersearch.journal.identity import machine_identity

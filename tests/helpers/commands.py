@@ -18,11 +18,11 @@ import torch
 from builders import make_failed_trial
 
 import hyperparam_optimizer
-from layersearch.command.arguments import PROG
 from layersearch.engines import dispatch, training
 from layersearch.pictures.latent import drawing as latent_report
 from layersearch.report import publish as reporting
 from layersearch.space.trials import Trial, TrialResult
+from layersearch.words import PROG
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCHEMA = json.loads((ROOT / "docs" / "results_schema.json").read_text(encoding="utf-8"))

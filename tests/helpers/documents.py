@@ -1,6 +1,7 @@
-"""Made-up results documents, complete as the command writes them, for tests of what is made from them.
+"""Made-up results documents, as complete as the command writes them, for tests of the report.
 
 document = make_document("whole")
+html_of(document, ["verdict_plot"])  # its report
 PNG                                  # an empty picture of 1,400 x 1,000 pixels
 """
 
@@ -9,14 +10,15 @@ from __future__ import annotations
 import copy
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from builders import PROBE, halve, make_configuration, make_findings, make_history, make_ranking
 
-from layersearch.command.arguments import parse_arguments
+from layersearch.command.arguments import build_parser, parse_arguments
+from layersearch.report.html.page import html_report
 from layersearch.report.html.pictures import PICTURES
 from layersearch.report.results import Findings, results_document
 from layersearch.report.statement import state
@@ -35,7 +37,7 @@ def _measured(value: float) -> dict[str, Any]:
 
 _SPACES = {"latent": _measured(0.53), "pca": _measured(0.58), "columns": _measured(0.64)}
 _COMPARED = {**_SPACES, "latent_minus_pca": _measured(-0.05)}
-LATENT_SPACE = {  # with both, labels and clusters, of which a search has one
+LATENT_SPACE = {  # with labels and with clusters; a real search has only one of them
     "axes": {
         "dimensions": [1, 2, 3],
         "collapsed_dimensions": [3],
@@ -141,7 +143,7 @@ MODES = ("start", "frozen", "study", "best crossed", "ensemble")
 
 
 def make_mode(mode: str) -> dict[str, Any]:
-    """The whole document, and what one of `MODES` adds to it."""
+    """The document of a whole search with what one of `MODES` adds to it."""
     document = make_document()
     if mode in ("start", "frozen"):
         return {**document, "init_from": copy.deepcopy({**START, "frozen": mode == "frozen"})}
@@ -156,7 +158,7 @@ def make_mode(mode: str) -> dict[str, Any]:
 
 
 def make_document(kind: str = "whole", flags: Sequence[str] = ()) -> dict[str, Any]:
-    """The document of one of `KINDS`; `flags`: arguments of the command that it holds."""
+    """The document of a search of one of `KINDS`, with these flags among its arguments."""
     findings, own = _findings_of(kind)
     given = vars(parse_arguments([*own, *flags]))
     low, high = np.zeros(3, np.float32), np.full(3, 87.5, np.float32)
@@ -228,7 +230,7 @@ def _findings_of(kind: str) -> tuple[Findings, list[str]]:
 
 
 def _stated(findings: Findings, strategy: str = "grid") -> Findings:
-    """With a verdict, its words and a history."""
+    """These findings with a verdict, its statement and a history."""
     history: History = make_history(findings.ranking, strategy)
     found = replace(make_findings(findings.ranking), history=history, n_configurations=len(findings.ranking))
     found = replace(found, latent_space=LATENT_SPACE)
@@ -252,3 +254,11 @@ PNG = b"".join(
         _chunk(b"IEND", b""),
     )
 )
+
+
+DEFAULTS = {action.dest: action.default for action in build_parser()._actions}
+
+
+def html_of(document: dict[str, Any], names: Iterable[str] = ()) -> str:
+    """The report of a document, with an empty picture for each of these names."""
+    return html_report(document, dict.fromkeys(names, PNG), DEFAULTS)

@@ -16,8 +16,8 @@ from commands import ROOT, SCHEMA, SMALL, TINY, Run, assert_one_line, but_for_ti
 from faults import WAITING_SECONDS
 
 from dataset import COPUS_CODES
-from layersearch.files import SAMPLE_PATH
 from layersearch.console import Console
+from layersearch.files import SAMPLE_PATH
 from layersearch.latent import agreement
 from layersearch.latent import findings as latent_findings
 from layersearch.pictures.latent import scatter as latent_plots

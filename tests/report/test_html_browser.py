@@ -1,6 +1,6 @@
-"""The report in a browser: quiet, alone, sortable, by keyboard, at any width, in print and in the dark.
+"""How the HTML report behaves in a browser: sorting, filtering, keyboard, widths, print, dark mode, no requests.
 
-Headless Chromium, where there is one: Debian's `apt-get install chromium`.
+The tests use headless Chromium and are skipped where there is none (Debian: `apt-get install chromium`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from documents import DRAWN, PNG, make_document
+from documents import DRAWN, html_of, make_document
 from test_html_report import HOSTILE, many, texts_replaced
-
-from layersearch.report.html.page import html_report
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -26,7 +24,7 @@ ROWS = "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One for all tests; they are skipped where there is none."""
+    """One browser for all tests, which are skipped where none is installed."""
     programs = [found for name in NAMES if (found := shutil.which(name))]
     if not programs:
         pytest.skip("no Chromium here (on Debian: apt-get install chromium)")
@@ -42,15 +40,13 @@ Opener = Callable[..., "Page"]
 
 @pytest.fixture
 def opened(browser: Browser, tmp_path: Path) -> Iterator[Opener]:
-    """Opens a report from a file; checks at the end that the page asked for nothing else and complained of nothing."""
+    """Opens a report from a file; checks at the end that it requested nothing else and logged no message or error."""
     seen: list[str] = []
     contexts = []
 
     def open_report(document: dict[str, Any], **options: Any) -> Page:
         path = tmp_path / "report.html"
-        path.write_text(
-            html_report(document, dict.fromkeys(DRAWN if document["verdict"] else [], PNG)), encoding="utf-8"
-        )
+        path.write_text(html_of(document, DRAWN if document["verdict"] else []), encoding="utf-8")
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()
@@ -220,7 +216,7 @@ def test_nothing_is_wider_than_the_window(opened: Opener, width: int) -> None:
 
 
 def with_options(kind: str) -> dict[str, Any]:
-    """A search whose configurations have all the options that a study may cross."""
+    """The document of a search whose configurations have all options that a study may cross."""
     document = make_document(kind)
     options = {"dropout": 0.1, "weight_decay": 1e-06, "normalization": "none", "input_normalization": "layer"}
     verdict = document["verdict"]
@@ -267,7 +263,7 @@ def test_a_picture_opens_at_its_full_size_by_keyboard_and_escape_closes_it(opene
 
 
 def luminance(colour: str) -> float:
-    """Of `rgb(1, 2, 3)`, relative: WCAG 2.2."""
+    """Relative luminance of a colour such as `rgb(1, 2, 3)`, as WCAG 2.2 defines it."""
     channels = [int(part) / 255 for part in colour.removeprefix("rgb(").rstrip(")").split(",")]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

@@ -1,4 +1,4 @@
-"""The methods section says what was done, with numbers from the results alone."""
+"""The methods section says what was done, with numbers that all come from the results."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from documents import ENSEMBLE, FIRST_STAGE, KINDS, MODES, START, make_document, make_mode
+from documents import DEFAULTS, ENSEMBLE, FIRST_STAGE, KINDS, MODES, START, make_document, make_mode
 
-from layersearch.report.methods import changed_arguments, command_line, methods_text
-from layersearch.report.references import SOURCES, bibtex, cited
+from layersearch.report.html.run import changed_arguments, command_line
+from layersearch.report.methods import methods_text
+from layersearch.report.references import bibtex, cited, sources
 from layersearch.words import difference_text
 
 NUMBER = re.compile(r"[0-9][0-9,]*(?:\.[0-9]+)?(?:e-?[0-9]+)?")
-CITED = re.compile("|".join(re.escape(words) for source in SOURCES for words in (source.cited, source.named)))
+CITED = re.compile("|".join(re.escape(words) for source in sources() for words in (source.cited, source.named)))
 
 
 def text_of(document: dict[str, Any]) -> str:
@@ -35,12 +36,12 @@ def leaves_of(value: Any) -> Iterator[Any]:
 
 
 def numbers_in(text: str) -> list[str]:
-    """All that are neither a citation's year nor part of a name."""
+    """All numbers but the years of citations and those in names."""
     return NUMBER.findall(CITED.sub("", text).replace("SHA-256", ""))
 
 
 def is_from(document: dict[str, Any], number: str) -> bool:
-    """Whether some value of the document reads so, rounded and without its sign, or as part of a text."""
+    """Whether a value of the document reads like this number, rounded and without its sign, or a text holds it."""
     plain = number.replace(",", "")
     decimals = len(plain.partition(".")[2].partition("e")[0])
     for leaf in leaves_of(document):
@@ -184,13 +185,13 @@ def test_every_source_is_cited_by_some_search() -> None:
         texts += methods_text(make_mode(mode))
     document["data"]["path"] = "data/stains.csv"
     texts += methods_text(document)
-    assert {source.cited for source in cited(texts)} == {source.cited for source in SOURCES}
+    assert {source.cited for source in cited(texts)} == {source.cited for source in sources()}
 
 
 def test_the_bibtex_has_one_entry_for_each_source_and_balanced_braces() -> None:
-    text = bibtex(SOURCES)
+    text = bibtex(sources())
     keys = re.findall(r"^@\w+\{(\w+),$", text, re.MULTILINE)
-    assert len(keys) == len(set(keys)) == len(SOURCES)
+    assert len(keys) == len(set(keys)) == len(sources())
     for entry in text.split("\n\n"):
         assert entry.count("{") == entry.count("}")
         assert re.search(r"^  (doi|url|volume) = ", entry, re.MULTILINE)
@@ -198,8 +199,8 @@ def test_the_bibtex_has_one_entry_for_each_source_and_balanced_braces() -> None:
 
 def test_the_command_is_what_was_given() -> None:
     args = make_document("whole", ["--repeats", "3", "--group_column", "Instructor ID", "--no_probe"])["args"]
-    assert changed_arguments(args) == {"repeats": 3, "group_column": "Instructor ID", "no_probe": True}
-    assert command_line(args) == (
+    assert changed_arguments(args, DEFAULTS) == {"repeats": 3, "group_column": "Instructor ID", "no_probe": True}
+    assert command_line(args, DEFAULTS) == (
         "python hyperparam_optimizer.py --repeats 3 --no_probe --group_column 'Instructor ID'"
     )
 

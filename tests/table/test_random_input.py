@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from made_tables import copus_frame, write
 from openpyxl.utils.exceptions import IllegalCharacterError
 
-from layersearch.command.arguments import PROG
+from layersearch.words import PROG
 
 MINUTES = float(os.environ.get("HYPOTHESIS_MINUTES", "1"))
 REPRODUCIBLE = settings(

@@ -35,15 +35,14 @@ from commands import (
 from matplotlib.figure import Figure
 
 from dataset import COPUSDataset
-from layersearch.command.arguments import PROG
-from layersearch.files import SAMPLE_PATH
 from layersearch.engines import training
+from layersearch.files import SAMPLE_PATH
 from layersearch.loading import loaded as loading
 from layersearch.pictures import search_pictures
 from layersearch.pictures.latent import scatter as latent_plots
 from layersearch.space.naming import config_text
 from layersearch.space.ranking import rank_configurations
-from layersearch.words import loss_text
+from layersearch.words import PROG, loss_text
 from losses import sparse_aware_loss
 from models import load_best
 

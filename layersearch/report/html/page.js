@@ -1,5 +1,5 @@
-// The table of html_report.py: sorted, filtered, a page of rows at a time; pictures that open at their full size; and
-// the buttons that copy.
+// Behaviour of the HTML report: a table that can be sorted and filtered and shows a page of rows at a time, pictures
+// that open at their full size, and buttons that copy text.
 "use strict";
 
 const table = document.getElementById("configurations-table"); // null where nothing was trained
@@ -13,7 +13,7 @@ const filters = {
 };
 const view = { column: 0, descending: false, page: 0 };
 
-// As shown, or with numbers as people type them: 12491 finds 12,491.
+// Looks in the text as shown and in the text with numbers as people type them: 12491 finds 12,491.
 function holds(shown, text) {
   const lower = shown.toLowerCase();
   return lower.includes(text) || lower.replace(/(\d),(?=\d{3})/g, "$1").includes(text);
@@ -30,13 +30,13 @@ function isWanted([cells, tied, layers, status]) {
   );
 }
 
-// Numbers by size, words as people sort them, what is missing always last.
+// Numbers are sorted by size, words as people sort them.
 function compare(a, b) {
   if (a === null || b === null) return 0;
   return typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true });
 }
 
-// Equal rows stay in the order of the ranking, in either direction.
+// Missing values always come last; equal rows stay in the order of the ranking in both directions.
 function sorted(rows) {
   const key = ([cells]) => cells[view.column][1];
   const sign = view.descending ? -1 : 1;
@@ -117,7 +117,7 @@ function hintAtMore() {
   scroller.addEventListener("scroll", mark);
 }
 
-// A button around the picture opens it in a dialog, which Escape closes too, and is scrolled where it is too large.
+// A button around the picture opens it in a dialog. Escape closes the dialog too; a picture that is too large scrolls.
 function makeEnlargeable(image) {
   const dialog = document.getElementById("enlarged");
   const button = document.createElement("button");
@@ -132,7 +132,7 @@ function makeEnlargeable(image) {
   button.append(image);
 }
 
-// Where the clipboard is out of reach, as it may be for a local file, the text is at least selected.
+// Where the clipboard is out of reach, as it may be for a local file, the text is selected instead.
 async function copy(button) {
   const source = document.getElementById(button.dataset.copies);
   const told = button.parentElement.querySelector("[role=status]");
