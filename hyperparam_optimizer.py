@@ -3,10 +3,9 @@
 
     python hyperparam_optimizer.py --latent_dim 3 --hidden_dims_search "16,32,64" --max_layers 3 --epochs 20
 
-Reads the table, trains every non-increasing arrangement of the given widths several times, ranks them by
-their loss on held-out rows, and writes pictures, JSON, CSV and the best model into `--output_dir`. This
-file holds the command itself: the order of the stages, and the console. `README.md` says how to read
-what it writes. From Python:
+Reads the table, trains every non-increasing arrangement of the given widths several times, ranks them by their loss on
+held-out rows, and writes pictures, JSON, CSV and the best model into `--output_dir`. This file holds the stages in
+their order; docs/how_it_works.md draws the rooms of `layersearch/` in which they are. From Python:
 
     from hyperparam_optimizer import search
     results = search(data_path="my_classes.csv", latent_dim=3)
@@ -14,44 +13,50 @@ what it writes. From Python:
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from layersearch.background import Aside, hurrying
-from layersearch.command.arguments import n_to_try, parse_arguments, read_space
+from layersearch.background import Background, Task, hurrying
+from layersearch.command.arguments import parse_arguments
 from layersearch.command.interruption import Interruption
+from layersearch.command.request import Request, read_request
 from layersearch.console import Console, Stopwatch, any_text
-from layersearch.engines.workers import is_out_of_memory
+from layersearch.engines.workers import available_cores, is_out_of_memory
 from layersearch.errors import Interrupted, UsageError
-from layersearch.space.configurations import Space
-from layersearch.space.factors import CrossedSpace, count_options, factors_of
-from layersearch.words import PROG, count
+from layersearch.files import HeldError, drafting, exclusive, refuse_shadows
+from layersearch.search.plan import SearchPlan
+from layersearch.words import PROG, count, duration_text
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
 
     from layersearch.command.library import SearchResults
     from layersearch.engines.training import Training
+    from layersearch.latent.ensemble import EnsembleFindings
+    from layersearch.latent.findings import LatentFindings
     from layersearch.loading.loaded import Loaded
-    from layersearch.report.publish import Report
-    from layersearch.space.ranking import ConfigurationResult
-    from layersearch.space.trials import TrialResult
-
+    from layersearch.report.publish import Content, Published
+    from layersearch.report.results import Results
+    from layersearch.search.running import Searched
+    from layersearch.verdict.conclusion import Best
+    from layersearch.verdict.probe import Probe
+    from layersearch.verdict.verdict import Verdict
+    from models import DynamicAutoencoder
 
 NO_MEMORY = "out of memory; narrow the search, or give fewer --threads"
+KERNEL_NOTE = "Preparing the training kernel; the first run on a machine compiles it, a matter of seconds ..."
+KERNEL_SECONDS = 2.5  # after which that is said
+
+refuse_shadows(("dataset", "models", "losses"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status.
+    """Runs the command and returns its exit status.
 
     0 · 1 if every configuration failed or results could not be written · 2 for a fault of the user's (faulty
     arguments raise SystemExit(2)) · 129, 130 or 143 if it was stopped by SIGHUP, Ctrl-C or SIGTERM · 141 when whoever
@@ -60,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stopwatch = Stopwatch()
     with any_text(), Interruption() as interruption:
         try:
-            status = execute(parse_arguments(argv), stopwatch, interruption).status
+            status = execute(read_request(parse_arguments(argv)), stopwatch, interruption).status
         except UsageError as error:
             return _fail(str(error), 2)
         except Interrupted:
@@ -78,198 +83,318 @@ def main(argv: Sequence[str] | None = None) -> int:
 def search(**keywords: Any) -> SearchResults:
     """Does in a script or a notebook what the command does: its arguments as keywords, its results as an object.
 
-    Numbers, texts, paths, True for switches, and a list where the command takes several with commas between. Files are
-    written and lines printed as by the command, whose journal it goes on from. Ctrl-C ends the search and returns what
-    there is. Where every configuration failed, so do the results say. No global state is changed.
+    Keywords are numbers, texts, paths, True for switches, and a list where the command takes several values with commas
+    between. Files are written and lines are printed as by the command, and its journal is resumed. Ctrl-C ends the
+    search and returns what there is. If every configuration failed, the results say so. No global state is changed.
 
     Raises:
-        ValueError: faulty keywords, or a fault in the table: what the command would say, a line for each.
+        ValueError: keywords or the table are faulty; the message is what the command would say, one line for each.
         OSError: the results could not be written; what was there before is as it was.
-        MemoryError: the search does not fit.
+        MemoryError: the search does not fit into memory.
     """
     from layersearch.command.library import read_keywords, results_of
 
     stopwatch = Stopwatch()
-    arguments = read_keywords(keywords)
+    request = read_keywords(keywords)
     with any_text(), Interruption(is_guest=True) as interruption:
         try:
-            report = execute(arguments, stopwatch, interruption).report
+            published = execute(request, stopwatch, interruption).published
         except UsageError as error:
             raise ValueError(str(error)) from None
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             raise MemoryError(NO_MEMORY) from error
-    assert report is not None
-    return results_of(report)
-
-
-def _fail(message: str, status: int) -> int:
-    _tell(f"error: {message}")
-    return status
-
-
-def _tell(message: str) -> None:
-    with suppress(OSError, ValueError):  # the terminal may be gone
-        print(f"{PROG}: {message}", file=sys.stderr, flush=True)
+    assert published is not None
+    return results_of(published)
 
 
 class Outcome(NamedTuple):
     """How a run ended: the exit status, and what was written."""
 
     status: int
-    report: Report | None = None
+    published: Published | None = None
 
 
-def execute(arguments: argparse.Namespace, stopwatch: Stopwatch, interruption: Interruption) -> Outcome:
-    """Does what checked arguments ask for."""
-    console = Console(arguments.quiet, on_gone=interruption.request)
-    if arguments.encode is not None:
-        console.say(f"Encoding {Path(arguments.encode).name} with {Path(arguments.model).name}")
+def execute(request: Request, stopwatch: Stopwatch, interruption: Interruption) -> Outcome:
+    """Does what a checked request asks for."""
+    console = Console(request.output.quiet, on_gone=interruption.request)
+    table, model = request.encode.encode, request.encode.model
+    if table is not None and model is not None:
+        console.say(f"Encoding {Path(table).name} with {Path(model).name}")
         with hurrying():
             from layersearch.command.encode import encode
 
-        return Outcome(encode(arguments, console, interruption))
-    space = read_space(arguments)
-    if arguments.list_configurations:
-        return Outcome(print_configurations(arguments, space, console))
-    console.say(_title(arguments, space))
-    outcome = run(arguments, space, console, stopwatch, interruption)
+        encode(table, model, request.output.output_dir, console, interruption)
+        return Outcome(0)
+    if request.search.list_configurations:
+        from layersearch.command.listing import print_configurations
+
+        print_configurations(request, console)
+        return Outcome(0)
+    console.say(request.plan.in_words(request.sizes.latent_dim))
+    with prepared(request, console, stopwatch, interruption) as setting:
+        outcome = run_stages(request, setting, console, stopwatch)
     if console.error and not outcome.status:
         status = _fail(f"the console: {console.error.strerror}; the files are written all the same", 1)
         return outcome._replace(status=status)
     return outcome
 
 
-def _title(arguments: argparse.Namespace, space: Space) -> str:
-    """`Searching 19 configurations x 5 repeats of 20 epochs, latent dimension 3`."""
-    n = n_to_try(arguments, space)
-    manner = {"grid": "", "random": ", at random,", "halving": " by successive halving", "bayesian": ", bayesian,"}
-    what = count(n, "configuration") if n == space.size else f"{n} of {count(space.size, 'configuration')}"
-    options = count_options(factors_of(arguments))
-    if isinstance(space, CrossedSpace):
-        what = f"{count(n // options, 'configuration')} x {options} options"
-    times = [what + manner[arguments.search], count(arguments.repeats, "repeat")]
-    times += [count(arguments.cv_folds, "fold")] if arguments.cv_folds else []
-    epochs = count(arguments.epochs, "epoch")
-    then = f", then the best {arguments.study_configs} x {options} options" if arguments.study_configs else ""
-    return f"Searching {' x '.join(times)} of {epochs}{then}, latent dimension {arguments.latent_dim}"
+@dataclass(frozen=True)
+class Setting:
+    """What the stages work with."""
+
+    folder: Path  # `--output_dir`
+    drafts: Path  # for files that Matplotlib can keep nowhere else
+    plan: SearchPlan
+    loaded: Loaded
+    training: Training
+    device: torch.device
 
 
-def run(
-    arguments: argparse.Namespace,
-    space: Space,
-    console: Console,
-    stopwatch: Stopwatch,
-    interruption: Interruption,
-) -> Outcome:
-    """From checked arguments to results on disk."""
-    from layersearch.files import HeldError, drafting, exclusive
-
+@contextmanager
+def prepared(request: Request, console: Console, stopwatch: Stopwatch, interruption: Interruption) -> Iterator[Setting]:
+    """Reads the table, chooses the engine, and opens folder, journal and cluster for the duration of the block."""
     with hurrying():
-        from layersearch.engines.choice import choose_device, choose_engine, plan_training
+        from layersearch.command.announce import announce
+        from layersearch.engines.choice import choose_device, choose_engine
         from layersearch.engines.machines import connected
         from layersearch.journal.identity import machine_identity, search_identity
         from layersearch.journal.journal import open_journal
-        from layersearch.loading.loaded import announce, load
-        from layersearch.loading.start import behind_encoder
-        from layersearch.report.publish import make_folder
+        from layersearch.loading.loaded import load
+        from layersearch.loading.start import behind_encoder, find_source
+        from layersearch.report.output_files import make_folder
 
-        device = choose_device("cpu" if arguments.distributed else arguments.device)
+        device = choose_device("cpu" if request.run.distributed else request.run.device)
         stopwatch.lap("start_up")
-    loaded = load(arguments, device)  # before the kernel: a fault in the table need not wait for a compiler
-    space = behind_encoder(space, loaded.source)
+    latent_dim, seed = request.sizes.latent_dim, request.search.seed
+    source = find_source(request.start, request.training, latent_dim)
+    # Before the kernel, since a fault in the table need not wait for a compiler.
+    loaded = load(request.data, request.training, device, seed=seed, source=source)
+    plan = replace(request.plan, space=behind_encoder(request.plan.space, source))
     stopwatch.lap("load")
-    with hurrying():
-        engine, arithmetic = choose_engine(arguments.engine, device, loaded.notices, console)
-    init_from = f"weights {loaded.source.start.digest[:16]}" if loaded.source else None
-    identity = search_identity(
-        arguments, loaded.dataset.sha256, loaded.digest, arithmetic, device, engine, init_from=init_from
-    )
-    folder = make_folder(arguments)
-    ours, address = (
-        machine_identity(arithmetic, device, engine),
-        arguments.ray_address if arguments.distributed else None,
-    )
+    with hurrying(), console.saying_if_slow(KERNEL_SECONDS, KERNEL_NOTE):
+        engine, arithmetic = choose_engine(request.run.engine, device, loaded.notices)
+    machine = machine_identity(arithmetic, device, engine)
+    weights = f"weights {source.start.digest[:16]}" if source else None
+    sha256 = loaded.dataset.sha256
+    identity = search_identity(request.arguments, machine, sha256=sha256, data=loaded.digest, init_from=weights)
+    folder = make_folder(request.output.output_dir, latent_dim)
+    address = request.run.ray_address if request.run.distributed else None
     notices: list[str] = []
     interruption.is_deferred = True
     try:
         with (
             exclusive(folder),
-            connected(address, arguments.threads, ours, interruption.is_requested) as machines,
-            open_journal(folder, arguments.latent_dim, identity, fresh=arguments.fresh, notices=notices) as journal,
+            connected(address, request.run.threads, machine, interruption.is_requested) as machines,
+            open_journal(folder, latent_dim, identity, fresh=request.output.fresh, notices=notices) as journal,
         ):
-            announce(arguments, loaded, console)
+            announce(request, loaded, console)
             for notice in notices:
                 console.notice(notice)
-            training = plan_training(arguments, space, loaded, engine, device, console, machines)
-            training = replace(
-                training, journal=journal, stops=interruption.is_requested, on_fewer=_tell_fewer(console)
-            )
+            training = plan_training(request, plan, loaded, engine, device, machines, console)
+            stops, on_fewer = interruption.is_requested, _tell_fewer(console)
+            training = replace(training, journal=journal, stops=stops, on_fewer=on_fewer)
             stopwatch.lap("start_up")
             with drafting(folder) as drafts:
-                return train_and_report(arguments, space, loaded, training, device, console, stopwatch, drafts)
+                yield Setting(folder, drafts, plan, loaded, training, device)
     except HeldError as error:
-        raise UsageError(f"--output_dir {arguments.output_dir!r}: {error}") from None
+        raise UsageError(f"--output_dir {request.output.output_dir!r}: {error}") from None
 
 
-def train_and_report(
-    arguments: argparse.Namespace,
-    space: Space,
+def plan_training(
+    request: Request,
+    plan: SearchPlan,
     loaded: Loaded,
-    training: Training,
+    engine: str,
     device: torch.device,
+    machines: Any,
+    console: Console,
+) -> Training:
+    """Decides how trials are trained, and says so."""
+    from layersearch.engines import choice
+    from layersearch.engines.settings import TrainingSettings
+
+    start = loaded.source.start if loaded.source else None
+    settings = TrainingSettings.of(request.training, request.sizes.latent_dim, request.search.seed, start)
+    room = None
+    if engine == "stacked" and not machines:
+        n_trials = plan.largest_batch(available_cores()) * plan.options.repeats
+        room = choice.choose_room(plan.space, loaded.tables, settings, device, n_trials=n_trials)
+    asked = request.run.threads
+    training = choice.plan_training(settings, loaded.tables, engine, asked, room, machines)
+    if asked > training.threads and not machines:
+        how = "one at a time" if engine == "reference" else "one stack at a time"
+        console.notice(f"--threads {asked}: the {engine} engine trains {how}")
+    console.say(choice.engine_in_words(training, device))
+    return training
+
+
+def run_stages(request: Request, setting: Setting, console: Console, stopwatch: Stopwatch) -> Outcome:
+    """Searches, judges, examines and publishes. Once asked to stop it reports what there is."""
+    from layersearch.engines.lifecycle import trained_model
+    from layersearch.journal.identity import describe_environment
+    from layersearch.pictures.drawing import draw_latent, draw_search, import_late
+    from layersearch.search.progress import Progress
+    from layersearch.search.running import carry_out
+    from layersearch.verdict.conclusion import judge_search, train_best
+
+    plan, loaded, training, options = setting.plan, setting.loaded, setting.training, request.verdict
+    best = pictures = model = latent = latent_pictures = ensemble = probe = None
+    with Background(abandoned_on=Interrupted) as beside:
+        environment = beside.start(describe_environment, setting.device, training.engine, training.threads)
+        late = beside.start(import_late, setting.drafts, is_study=bool(plan.factors), has_repeats=plan.trials_each > 1)
+        reports = beside.start(import_reports, after=late)
+
+        searched = carry_out(plan, training, Progress(plan.n_trainings, console=console))
+        stopwatch.lap("train")
+        asked: dict[str, Any] = {"objectives": request.objectives, "factors": plan.factors}
+        verdict = judge_search(searched.ranking, loaded, options, training.settings, **asked)
+        stopwatch.lap("select")
+        if verdict:
+            about: dict[str, Any] = {"latent_dim": training.settings.latent_dim, "is_sample": loaded.is_sample}
+            pictures = beside.start(draw_search, searched, verdict, folder=setting.drafts, after=late, **about)
+            best = train_best(verdict, training, loaded, options)
+            if best.warning:
+                console.warn(best.warning)
+            stopwatch.lap("retrain")
+        if best and best.trained:
+            model = trained_model(best.trained, loaded.table, training.settings)
+            latent = beside.start(examine, loaded, model, request, after=late)
+            drawn: dict[str, Any] = {"folder": setting.drafts, "select": options.select, "after": pictures}
+            latent_pictures = beside.start(draw_latent, latent, loaded, best.configuration.config, **drawn)
+        if verdict and best and best.trained and options.ensemble:
+            ensemble = combine_models(request, setting, searched, verdict, best, console)
+            stopwatch.lap("ensemble")
+        if verdict:
+            probe = None if options.no_probe else probe_longer(searched, verdict, training, loaded, console)
+            stopwatch.lap("probe")
+
+        reports.wait()
+        from layersearch.report.publish import Content
+        from layersearch.report.results import Results
+
+        is_complete, n_test = not training.stops(), len(loaded.table.test)
+        results = Results(searched, verdict, best, ensemble, probe, is_complete=is_complete, n_test=n_test)
+        content = Content(results, loaded, model, environment.result())
+        published = publish_results(request, setting, content, [pictures, latent_pictures], latent, console, stopwatch)
+    if results.is_complete and training.journal:
+        training.journal.complete(best.trained if best else None, training.settings.epochs)
+    if results.is_complete and best is None:
+        return Outcome(_fail(f"every configuration failed; {_first_failure(results)}", 1), published)
+    return Outcome(0, published)
+
+
+def import_reports() -> None:
+    """Imports what writes the files, while trainings run. What fails here fails again where it is needed."""
+    with suppress(Exception):
+        import layersearch.report.publish  # noqa: F401
+
+
+def examine(loaded: Loaded, model: DynamicAutoencoder, request: Request) -> LatentFindings:
+    """Examines the latent space; scikit-learn, which that needs, is imported in the thread that calls this."""
+    from layersearch.latent import findings
+
+    return findings.examine(loaded, model, seed=request.search.seed, confidence=request.verdict.confidence)
+
+
+def combine_models(
+    request: Request, setting: Setting, searched: Searched, verdict: Verdict, best: Best, console: Console
+) -> EnsembleFindings | None:
+    """Combines the models that `--ensemble` asks for; None where there are fewer than two."""
+    from layersearch.latent.ensemble import assemble
+
+    assert request.verdict.ensemble is not None
+    assert best.trained is not None
+    ensemble, warnings = assemble(
+        "tied" if request.verdict.ensemble == "tied" else int(request.verdict.ensemble),
+        searched.ranking,
+        verdict,
+        best.trained,
+        setting.loaded,
+        setting.training,
+        repeats=request.search.repeats,
+        is_copus=request.data.columns == "copus",
+    )
+    for warning in warnings:
+        console.warn(warning)
+    return ensemble
+
+
+def probe_longer(
+    searched: Searched, verdict: Verdict, training: Training, loaded: Loaded, console: Console
+) -> Probe | None:
+    """Trains a few configurations longer, as far as that is cheap; None if it is not, or the run is to stop."""
+    from layersearch.verdict.conclusion import is_trained, plan_longer, train_longer
+
+    if training.stops():
+        return None
+    plan = plan_longer(verdict, searched.ranking, training)
+    if plan is None:
+        console.say("Longer training is not probed: even once would cost more than a tenth of the search")
+        return None
+    if not is_trained(plan, training):
+        console.say("Probing longer training ...")
+    return train_longer(plan, verdict, training, loaded)
+
+
+def publish_results(
+    request: Request,
+    setting: Setting,
+    content: Content,
+    pictures: Sequence[Task[dict[str, bytes]] | None],
+    latent: Task[LatentFindings] | None,
     console: Console,
     stopwatch: Stopwatch,
-    drafts: Path,
-) -> Outcome:
-    """What takes long. Once asked to stop it reports what there is.
+) -> Published:
+    """Prints the closing summary, waits for the pictures, and writes all files."""
+    from layersearch.command.announce import tell_changes
+    from layersearch.loading.start import describe_start
+    from layersearch.report.output_files import output_files, results_folder
+    from layersearch.report.publish import publish
+    from layersearch.report.results import closing_files, closing_summary, search_line
 
-    `drafts`: a folder for what Matplotlib cannot keep elsewhere.
-    """
-    from layersearch.journal.identity import describe_environment
-    from layersearch.loading.loaded import tell_changes
-    from layersearch.report.publish import draw_pictures, import_late, look_at_latent_space, write_report
-    from layersearch.search.running import carry_out
-    from layersearch.verdict.conclusion import conclude, reach_verdict
+    loaded, training, results = setting.loaded, setting.training, content.results
+    tell_changes(loaded, console)
+    latent_dim = training.settings.latent_dim
+    folder = results_folder(setting.folder, latent_dim, is_complete=results.is_complete)
+    saves_model = request.output.save_models and content.model is not None
+    if results.chosen:
+        saved = output_files(folder, latent_dim).model if saves_model else None
+        console.summarize(closing_summary(results, saved, time=_time_text(results, training)))
+    drawn = {name: png for task in pictures if task for name, png in task.result().items()}
+    found = latent.result() if latent else None
+    for notice in found.notices if found else ():
+        console.notice(notice)
+    chosen, input_dim = results.chosen, loaded.table.input_dim
+    start = describe_start(loaded.source, loaded.is_scaling_stored, chosen, input_dim, training.settings)
+    content = content._replace(pictures=drawn, latent=found, args=request.arguments, init_from=start)
+    published = publish(folder, content, stopwatch, saves_model=saves_model)
+    if chosen:
+        silent = set() if search_line(results) else {"history_plot"}
+        shown = {name: path for name, path in published.files.items() if name not in silent}
+        console.summarize(closing_files(shown))
+    if published.left:
+        console.notice(f"left from an earlier run, and not written by this one: {', '.join(published.left)}")
+    if not results.is_complete:
+        done = f"{len(results.ranking)} of {count(results.searched.n_configurations, 'configuration')} trained"
+        same = "the same command" + (" without --fresh" if request.output.fresh else "")
+        console.warn(f"interrupted, {done}; {same} goes on from here")
+    return published
 
-    described = Aside(partial(describe_environment, device, training.engine, training.threads))
-    imported = Aside(partial(import_late, arguments, drafts))
-    pictures, look, leaves = None, None, False
 
-    def begin_look(chosen: ConfigurationResult, trained: TrialResult) -> None:
-        nonlocal look
-        assert pictures
-        seen = partial(look_at_latent_space, arguments, loaded, training, chosen, trained, drafts=drafts)
-        look = Aside(partial(seen, after=imported, drawn=pictures))
-
-    try:
-        search = carry_out(arguments, space, loaded, training, console)
-        stopwatch.lap("train")
-        verdict = reach_verdict(arguments, loaded, search, stopwatch)
-        if verdict:
-            draw = partial(draw_pictures, arguments, loaded, search, drafts=drafts, after=imported)
-            pictures = Aside(partial(draw, verdict))
-        findings = conclude(arguments, loaded, training, search, verdict, stopwatch, console, begin_look)
-        tell_changes(loaded, console)
-        environment = described.result()
-        report = write_report(arguments, loaded, training, findings, pictures, look, environment, stopwatch, console)
-    except Interrupted:
-        leaves = True  # and the process takes with it what goes on beside
-        raise
-    finally:
-        for aside in (imported, pictures, look):  # else they would write to the drafts while these are removed
-            if aside and not leaves:
-                aside.wait()
-    if findings.is_complete and training.journal:
-        training.journal.complete(findings.trained, training.settings.epochs)
-    if findings.is_complete and findings.chosen is None:
-        return Outcome(_fail(f"every configuration failed; {_first_failure(findings.ranking)}", 1), report)
-    return Outcome(0, report)
+def _time_text(results: Results, training: Training) -> str:
+    """Returns how long the search would take with the epochs that the probe suggests; empty if it suggests none."""
+    if results.probe is None or results.probe.suggested_epochs is None:
+        return ""
+    trained = sum(result.seconds for configuration in results.ranking for result in configuration.trials)
+    seconds = trained / training.threads * results.probe.suggested_epochs / training.settings.epochs
+    return f"takes {duration_text(seconds)}"
 
 
 def _tell_fewer(console: Console) -> Callable[[int], None]:
-    """What says, once, that memory is short."""
+    """Returns a function that says, once, that memory is short."""
     told: list[int] = []
 
     def tell(threads: int) -> None:
@@ -280,48 +405,22 @@ def _tell_fewer(console: Console) -> Callable[[int], None]:
     return tell
 
 
-def print_configurations(arguments: argparse.Namespace, space: Space, console: Console) -> int:
-    """The space, with sizes and estimated times; returns the exit status."""
-    from layersearch.command.listing import list_configurations
-    from layersearch.engines.choice import choose_device, choose_room, threads_of, training_settings
-    from layersearch.engines.settings import nominal_seconds
-    from layersearch.loading.loaded import load
-    from layersearch.loading.start import behind_encoder
-
-    device = choose_device("cpu" if arguments.distributed else arguments.device)
-    loaded = load(arguments, device)
-    space = behind_encoder(space, loaded.source)
-    usual = "compiled" if device.type == "cpu" else "stacked"
-    engine = usual if arguments.engine == "auto" else arguments.engine
-    settings, table = training_settings(arguments), loaded.tables[loaded.folds[0]]
-    members = choose_room(arguments, space, loaded, device).members if engine == "stacked" else 1
-
-    def seconds(n_parameters: int) -> float:
-        return nominal_seconds(engine, n_parameters, len(table.train), settings) / members
-
-    lines = list_configurations(
-        space.configurations(),
-        input_dim=loaded.table.input_dim,
-        latent_dim=arguments.latent_dim,
-        repeats=arguments.repeats,
-        seconds=seconds,
-        folds=arguments.cv_folds,
-        threads=threads_of(arguments, engine),
-        **settings.normalizations,
-    )
-    for line in lines:
-        console.summarize(line)
-    if arguments.study_configs:
-        options = count_options(factors_of(arguments))
-        console.summarize(f"then the best {arguments.study_configs} x {options} options, as often")
-    return 0
-
-
-def _first_failure(ranking: Sequence[ConfigurationResult]) -> str:
+def _first_failure(results: Results) -> str:
     from layersearch.space.naming import config_text
 
-    remedy = "narrow the search" if ranking[0].trials[0].out_of_memory else "try a lower --initial_lr"
-    return f"{config_text(ranking[0].config)} {ranking[0].status}; {remedy}"
+    first = results.ranking[0]
+    remedy = "narrow the search" if first.trials[0].out_of_memory else "try a lower --initial_lr"
+    return f"{config_text(first.config)} {first.status}; {remedy}"
+
+
+def _fail(message: str, status: int) -> int:
+    _tell(f"error: {message}")
+    return status
+
+
+def _tell(message: str) -> None:
+    with suppress(OSError, ValueError):  # the terminal may be gone
+        print(f"{PROG}: {message}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from layersearch.space.configurations import NORMALIZATIONS
+from layersearch.options import NORMALIZATIONS
 from losses import squared_error_sums
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ from layersearch.engines.dispatch import try_out  # noqa: E402
 from layersearch.engines.settings import SplitTable, TrainingSettings  # noqa: E402
 from layersearch.engines.training import Training  # noqa: E402
 from layersearch.engines.workers import available_cores  # noqa: E402
-from layersearch.files import SAMPLE_PATH
+from layersearch.files import SAMPLE_PATH  # noqa: E402
 from layersearch.journal.identity import describe_environment  # noqa: E402
 from layersearch.space.configurations import Configuration, count_parameters, enumerate_configurations  # noqa: E402
 from layersearch.space.ranking import rank_configurations  # noqa: E402

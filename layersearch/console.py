@@ -12,6 +12,7 @@ import io
 import os
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -52,6 +53,17 @@ class Console:
         """The closing summary."""
         with self.printing(sys.stdout):
             print(fitted(text, sys.stdout), flush=True)
+
+    @contextmanager
+    def saying_if_slow(self, seconds: float, text: str) -> Iterator[None]:
+        """Prints the text as progress if what is done within takes longer than so many seconds."""
+        timer = threading.Timer(seconds, self.say, [text])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     @contextmanager
     def printing(self, stream: TextIO) -> Iterator[None]:

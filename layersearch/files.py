@@ -12,10 +12,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 LOCK, HOLDER = ".lock", ".running"
@@ -165,3 +167,24 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 SAMPLE_PATH = PROGRAM / "data" / "sample.csv"
+
+
+def refuse_shadows(names: Iterable[str]) -> None:
+    """Checks that these modules at the top level of the program are its own.
+
+    The program's folder is on Python's path together with others, such as that of a notebook.
+
+    Raises:
+        ImportError: a file with the name of such a module comes first there; the message names it.
+    """
+    for name in names:
+        loaded = sys.modules.get(name)
+        spec = getattr(loaded, "__spec__", None) if loaded else find_spec(name)
+        found = Path(spec.origin) if spec and spec.origin else None
+        if found and found.resolve() != PROGRAM / f"{name}.py":
+            raise ImportError(
+                f"{found} is in the way of {PROGRAM / f'{name}.py'}, since Python finds it first; "
+                "rename it, or move it out of the folder that you import from",
+                name=name,
+                path=str(found),
+            )

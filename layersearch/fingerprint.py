@@ -12,6 +12,7 @@ import ast
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def fingerprint(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+@cache
 def bare_code(source: str) -> str:
     """Returns the source without comments, docstrings, blank lines and trailing blanks.
 

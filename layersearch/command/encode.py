@@ -8,7 +8,6 @@ the numbers. Importing this module loads torch and pandas, so `hyperparam_optimi
 
 from __future__ import annotations
 
-import argparse
 import re
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -40,8 +39,8 @@ SPEAK_SECONDS = 10.0  # between two lines of progress
 MODEL = re.compile(r"(best_model|ensemble)_latent([1-9]\d*)\.pth")
 
 
-def encode(arguments: argparse.Namespace, console: Console, interruption: Interruption) -> int:
-    """Encodes the table `--encode` with `--model` and writes `encoded_TABLE.csv`; returns the exit status.
+def encode(table: str, model: str, output_dir: str, console: Console, interruption: Interruption) -> None:
+    """Encodes a table with a saved model and writes `encoded_TABLE.csv`.
 
     The file is written as a whole or not at all.
 
@@ -49,21 +48,20 @@ def encode(arguments: argparse.Namespace, console: Console, interruption: Interr
         UsageError: The model, the table or the folder cannot be used.
         Interrupted: The user asked to stop.
     """
-    path = Path(arguments.encode)
-    saved = load_saved(Path(arguments.model))
+    path = Path(table)
+    saved = load_saved(Path(model))
     tally, notices = Tally(len(saved.columns)), list[str]()
     try:
         with closing(encoded_frames(path, saved, notices, tally)) as frames:
             first = next(frames)  # a table that does not fit is refused before any file is made
             name = f"encoded_{path.stem}.csv"  # differs from the table's own name, which is never overwritten
-            folder = _make_folder(arguments.output_dir, name)
+            folder = _make_folder(output_dir, name)
             interruption.is_deferred = True
             _write(chain([first], frames), folder / name, tally, console, interruption)
     except DataError as error:
         raise UsageError(str(error)) from None
     _announce(path, saved, tally, notices, console)
     console.summarize(f"{_summary(saved, tally)}\nEncoded table: {folder / name}")
-    return 0
 
 
 def load_saved(path: Path) -> Saved:

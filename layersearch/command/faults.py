@@ -1,4 +1,4 @@
-"""All that can be wrong with the command line's arguments, one line each.
+"""Finds all that can be wrong with the arguments of the command line, one line each.
 
     faults = find_faults(arguments) + find_unused(arguments, given)
 
@@ -8,30 +8,26 @@ Each names the flag, the value, and what to give instead. No data is read, and n
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from layersearch.command.values import (
-    DEFAULT_DATA_PATH,
-    DEFAULT_SCALING,
+from layersearch.command.values import Unreadable, read_objectives, read_whole, read_width_range, read_widths
+from layersearch.options import (
+    ARRANGEMENTS,
+    DECLARED,
+    LARGEST,
+    LARGEST_ENSEMBLE,
     STRATEGIES,
     SUFFIXES,
-    Unreadable,
-    read_objectives,
-    read_whole,
-    read_width_range,
-    read_widths,
+    stated_value,
 )
-from layersearch.options import LARGEST_ENSEMBLE
-from layersearch.space.configurations import ARRANGEMENTS, NORMALIZATIONS, Space, count_parameters
-from layersearch.space.factors import NUMBERS, crossing, frozen_factor_faults, study_faults, unused_level_faults
-from layersearch.words import quoted
+from layersearch.space.configurations import Space, count_parameters
+from layersearch.space.factors import Factors, count_options, read_factors
+from layersearch.words import level_text, quoted, shortened
 
-ENCODING = ("--encode", "--model", "--output_dir", "--quiet")  # all that goes with --encode
-LARGEST = 2**31 - 1
+ENCODING = ("encode", "model", "output_dir", "quiet")  # all that goes with --encode
 LARGEST_MODEL = 100_000_000  # parameters; a training keeps 16 bytes for each
 LARGEST_SEARCH = 1_000_000  # trainings; each keeps its curves and its rows' errors
 NO_TEXT = re.compile("[\ud800-\udfff]")
@@ -39,79 +35,29 @@ ADDRESS = re.compile(r"[^\s:/]+:[0-9]{1,5}|\[[0-9a-fA-F:.]+\]:[0-9]{1,5}")
 
 
 def find_faults(arguments: argparse.Namespace) -> list[str]:
-    """Everything that is wrong with the arguments, one line each; reads no data."""
-    check = _Checker(arguments)
-    check.whole("latent_dim", 1, 10_000)
-    check.whole("max_layers", 1, 100)
-    check.whole("repeats", 1, 10_000)
-    check.whole("max_configurations", 1, LARGEST)
-    check.whole("seed", 0, 2**63 - 1)
-    check.whole("epochs", 1, 1_000_000)
-    check.whole("batch_size", 1, LARGEST)
-    check.whole("threads", 0, 4096)
-    check.number("initial_lr", "above 0 and up to 1e30", lambda x: 0 < x <= 1e30)
-    check.number("eta_min", "of at least 0", lambda x: x >= 0)
-    for name, (allowed, is_allowed) in NUMBERS.items():
-        check.number(name, allowed, is_allowed)
-    check.number("confidence", "above 0 and up to 0.9999", lambda x: 0 < x <= 0.9999)
-    check.whole("cv_folds", 0, 1000)
-    check.choice("search", STRATEGIES)
-    check.choice("arrangement", ARRANGEMENTS)
-    check.whole("trials", 0, LARGEST)
-    check.whole("patience", 0, 1_000_000)
-    check.number("min_delta", "of at least 0", lambda x: x >= 0)
-    check.number("validation_fraction", "above 0 and below 1", lambda x: 0 < x < 1)
-    check.whole("halving_factor", 2, 1000)
-    check.whole("min_epochs", 0, 1_000_000)
-    check.whole("batch_trials", 0, 10_000)
-    check.whole("study_configs", 0, LARGEST)
-    check.choice("normalization", NORMALIZATIONS)
-    check.choice("input_normalization", NORMALIZATIONS)
-    check.choice("select", ("best", "simplest"))
-    check.choice("scaling", ("robust", "percent", "none"))
-    check.choice("engine", ("auto", "compiled", "reference", "stacked"))
-    check.faults += _device_faults(arguments) + _cluster_faults(arguments) + _space_faults(arguments)
-    check.faults += _verdict_faults(arguments)
-    check.faults += _strategy_faults(arguments)
-    check.faults += study_faults(arguments)
-    check.faults += _ensemble_faults(arguments)
+    """Returns everything that is wrong with the arguments, one line each; reads no data."""
+    faults, faulty = _out_of_bounds(arguments)
+    faults += _device_faults(arguments) + _cluster_faults(arguments) + _space_faults(arguments)
+    faults += _verdict_faults(arguments) + _strategy_faults(arguments) + _study_faults(arguments)
+    faults += _ensemble_faults(arguments)
     if not any(name.strip() for name in arguments.columns.split(",")):
-        check.faults.append(f"--columns {quoted(arguments.columns)}: give copus, numeric, or column names")
-    if check.is_fine("initial_lr", "eta_min") and arguments.eta_min > arguments.initial_lr:
-        check.faults.append(f"--eta_min {arguments.eta_min} is above --initial_lr {arguments.initial_lr}; lower it")
-    return check.faults + _path_faults(arguments) + _text_faults(arguments)
+        faults.append(f"--columns {quoted(arguments.columns)}: give copus, numeric, or column names")
+    if faulty.isdisjoint(("initial_lr", "eta_min")) and arguments.eta_min > arguments.initial_lr:
+        faults.append(f"--eta_min {arguments.eta_min} is above --initial_lr {arguments.initial_lr}; lower it")
+    return faults + _path_faults(arguments) + _text_faults(arguments)
 
 
-class _Checker:
-    """Collects faults of single arguments."""
-
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self.arguments = arguments
-        self.faults: list[str] = []
-        self.faulty: set[str] = set()
-
-    def whole(self, name: str, low: int, high: int) -> None:
-        value = getattr(self.arguments, name)
-        if isinstance(value, Unreadable) or not low <= value <= high:
-            self._add(name, value, f"give a whole number from {low} to {high}")
-
-    def number(self, name: str, allowed: str, is_allowed: Callable[[float], bool]) -> None:
-        value = getattr(self.arguments, name)
-        if isinstance(value, Unreadable) or not (math.isfinite(value) and is_allowed(value)):
-            self._add(name, value, f"give a number {allowed}")
-
-    def choice(self, name: str, choices: Sequence[str]) -> None:
-        value = getattr(self.arguments, name)
-        if value not in choices:
-            self._add(name, value, f"give {', '.join(choices[:-1])} or {choices[-1]}")
-
-    def is_fine(self, *names: str) -> bool:
-        return self.faulty.isdisjoint(names)
-
-    def _add(self, name: str, value: object, remedy: str) -> None:
-        self.faulty.add(name)
-        shown = quoted(value) if isinstance(value, str) else str(value).removesuffix(".0")
-        self.faults.append(f"--{name} {shown}: {remedy}")
+def _out_of_bounds(arguments: argparse.Namespace) -> tuple[list[str], set[str]]:
+    """Returns a line for each value outside the bounds that its option declares, and the names of these options."""
+    faults, faulty = [], set()
+    for name, option in DECLARED.items():
+        value = getattr(arguments, name)
+        remedy = option.bounds.remedy(value) if option.bounds and value is not None else None
+        if remedy:
+            shown = quoted(value) if isinstance(value, str) else str(value).removesuffix(".0")
+            faults.append(f"{option.flag} {shown}: {remedy}")
+            faulty.add(name)
+    return faults, faulty
 
 
 def _strategy_faults(arguments: argparse.Namespace) -> list[str]:
@@ -124,39 +70,94 @@ def _strategy_faults(arguments: argparse.Namespace) -> list[str]:
             faults.append(f"--width_range {quoted(arguments.width_range)}: {error}")
     if samples and trials == 0:
         faults.append(f"--search {arguments.search} needs to know how many to try; give --trials 40, for example")
-    if arguments.search == "bayesian" and "time" in arguments.objectives.split(","):
+    if arguments.search == "bayesian" and "time" in (arguments.objectives or "").split(","):
         faults.append("--objectives: bayesian search does not weigh time, which is never twice the same; leave it out")
     return faults
 
 
 def find_unused(arguments: argparse.Namespace, given: Collection[str]) -> list[str]:
-    """Flags that were given and that what was chosen does not use."""
+    """Returns a line for each flag among `given` that what was chosen does not use."""
     if arguments.encode is not None:
-        flags = [f"--{name}" for name in vars(arguments) if f"--{name}" in given and f"--{name}" not in ENCODING]
+        flags = [option.flag for name, option in DECLARED.items() if option.flag in given and name not in ENCODING]
         return [f"{flag} does not go with --encode, which trains nothing; leave it out" for flag in flags]
-    search = arguments.search
-    users = {
-        "--trials": ("--search random or bayesian", search in ("random", "bayesian")),
-        "--batch_trials": ("--search bayesian", search == "bayesian"),
-        "--halving_factor": ("--search halving", search == "halving"),
-        "--min_epochs": ("--search halving", search == "halving"),
-        "--min_delta": ("--patience", arguments.patience != 0),
-        "--validation_fraction": ("--patience", arguments.patience != 0),
-        "--freeze_encoder": ("--init_from", arguments.init_from is not None),
-        "--ray_address": ("--distributed ray", arguments.distributed is not None),
-        "--study_configs": ("--study", arguments.study is not None),
-        "--model": ("--encode TABLE", False),
-    }
     faults = [
-        f"{flag} goes with {user}; leave it out" for flag, (user, uses) in users.items() if flag in given and not uses
+        f"{option.flag} goes with {option.goes_with.words}; leave it out"
+        for option in DECLARED.values()
+        if option.flag in given and option.goes_with and not option.goes_with.holds(vars(arguments))
     ]
-    if arguments.freeze_encoder and arguments.scaling is not DEFAULT_SCALING:
+    if arguments.freeze_encoder and arguments.scaling is not None:
         faults.append("--scaling: with --freeze_encoder values are scaled as they were for that encoder; leave it out")
     if arguments.freeze_encoder and arguments.arrangement == "asymmetric":
         faults.append("--arrangement asymmetric: with --freeze_encoder decoders have widths of their own; leave it out")
     if {"--width_range", "--hidden_dims_search"} <= set(given):
         faults.append("--width_range and --hidden_dims_search exclude each other; leave one out")
-    return faults + frozen_factor_faults(arguments) + unused_level_faults(arguments, given)
+    return faults + _frozen_factor_faults(arguments) + _unused_level_faults(arguments, given)
+
+
+def _factors(arguments: argparse.Namespace) -> Factors:
+    """Returns what `--study` crosses; nothing where it cannot be read, which `_study_faults` tells."""
+    try:
+        return read_factors(arguments.study)
+    except ValueError:
+        return ()
+
+
+def _study_faults(arguments: argparse.Namespace) -> list[str]:
+    """Returns what is wrong with `--study`, whatever the space."""
+    try:
+        factors = read_factors(arguments.study)
+    except ValueError as error:
+        return [f"--study {shortened(arguments.study, 40)!r}: {error}"]
+    if factors and arguments.study_configs == 0 and arguments.search in ("random", "halving", "bayesian"):
+        return [
+            f"--search {arguments.search} leaves gaps, and a study needs every combination; give --study_configs 3 to "
+            "cross the best it finds, or leave --search out"
+        ]
+    return []
+
+
+def _unused_level_faults(arguments: argparse.Namespace, given: Collection[str]) -> list[str]:
+    """Returns a line for each option among `given` that the study varies without the value that was given."""
+    if arguments.study_configs != 0 or _study_faults(arguments):
+        return []  # the search that comes first uses them; or it is told elsewhere
+    unused = [f for f in _factors(arguments) if f"--{f.name}" in given and getattr(arguments, f.name) not in f.levels]
+    return [
+        f"--{f.name} {getattr(arguments, f.name)}: --study has only {', '.join(map(level_text, f.levels))}; "
+        "add it there, or leave the flag out"
+        for f in unused
+    ]
+
+
+def _frozen_factor_faults(arguments: argparse.Namespace) -> list[str]:
+    """Returns a line for each factor that belongs to an encoder which `--freeze_encoder` keeps as it is."""
+    if not arguments.freeze_encoder or _study_faults(arguments):
+        return []
+    own = ("dropout", "normalization", "input_normalization")
+    return [
+        f"--study: with --freeze_encoder the encoder keeps its own {factor.name}; leave that factor out"
+        for factor in _factors(arguments)
+        if factor.name in own
+    ]
+
+
+def _crossing(arguments: argparse.Namespace, n_configurations: int, limit: int) -> tuple[list[str], int]:
+    """Returns what is wrong with the size of a study of so many configurations, and how many variants it has.
+
+    Without a study that is as many as there are configurations.
+    """
+    chosen, factors = arguments.study_configs, _factors(arguments)
+    if not factors or _study_faults(arguments) or isinstance(chosen, str) or chosen < 0:
+        return [], n_configurations
+    if chosen > n_configurations:
+        return [f"--study_configs {chosen}: there are only {n_configurations} to choose from; give fewer"], 0
+    crossed, options = chosen or n_configurations, count_options(factors)
+    if crossed * options <= limit:
+        return [], crossed * options
+    remedy = "name fewer values" if chosen else "cross only the best with --study_configs 3, name fewer values"
+    return [
+        f"--study: {crossed} configurations x {options} options are {crossed * options}, more than "
+        f"--max_configurations {limit}; {remedy}, or raise it to {crossed * options}"
+    ], crossed * options
 
 
 def _space_faults(arguments: argparse.Namespace) -> list[str]:
@@ -180,7 +181,7 @@ def _space_faults(arguments: argparse.Namespace) -> list[str]:
         count = min(count, max(arguments.trials, 1))
         if count > limit:
             return [f"--trials {count}: more than --max_configurations {limit}; give fewer, or raise it to {count}"]
-    too_many, crossed = crossing(arguments, count, limit)
+    too_many, crossed = _crossing(arguments, count, limit)
     if count > limit:
         fault = f"--max_layers {layers} with {len(widths)} widths gives {_at_most(count)} configurations, more than "
         fault += f"--max_configurations {limit}; narrow the search, or try some with --search bayesian --trials 40"
@@ -216,7 +217,7 @@ def _amount_faults(arguments: argparse.Namespace, configurations: int) -> list[s
 def _verdict_faults(arguments: argparse.Namespace) -> list[str]:
     faults = []
     try:
-        read_objectives(arguments.objectives)
+        read_objectives(stated_value("objectives", arguments.objectives))
     except ValueError as error:
         faults.append(f"--objectives {quoted(arguments.objectives)}: {error}")
     if arguments.cv_folds == 1:
@@ -282,7 +283,7 @@ def _cluster_faults(arguments: argparse.Namespace) -> list[str]:
 
 def _path_faults(arguments: argparse.Namespace) -> list[str]:
     faults = []
-    if arguments.data_path is not DEFAULT_DATA_PATH and not NO_TEXT.search(arguments.data_path):
+    if arguments.data_path is not None and not NO_TEXT.search(arguments.data_path):
         faults += _file_faults("--data_path", arguments.data_path, SUFFIXES)
     for flag, path, suffixes in (("--encode", arguments.encode, SUFFIXES), ("--model", arguments.model, (".pth",))):
         if path is not None and not NO_TEXT.search(path):

@@ -1,4 +1,4 @@
-"""The command from Python: keywords into arguments, and what a search reports as an object.
+"""The command from Python: reads keywords as arguments, and returns what a search found as an object.
 
     from hyperparam_optimizer import search
     results = search(data_path="my_classes.csv", latent_dim=3, epochs=200)
@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import argparse
 import html
 import os
 from collections.abc import Iterable, Mapping
@@ -18,27 +17,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layersearch.command.arguments import build_parser, read_arguments
+from layersearch.command.request import Request, read_request
+from layersearch.options import DECLARED
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from layersearch.report.publish import Report
+    from layersearch.report.publish import Published
     from models import SavedModel
 
 SHOWN_LINES = 8  # of the verdict, by `repr`
 
 
-def read_keywords(keywords: Mapping[str, Any]) -> argparse.Namespace:
-    """`{"epochs": 20, "hidden_dims_search": [16, 32]}` as the command's arguments; None leaves one at its default.
+def read_keywords(keywords: Mapping[str, Any]) -> Request:
+    """Reads keywords such as `{"epochs": 20, "hidden_dims_search": [16, 32]}`; None leaves an option at its default.
 
     Raises:
-        ValueError: what the command would print, a line for each fault.
+        ValueError: some are faulty; the message is what the command would print, one line for each.
     """
     parser = build_parser(add_help=False)
-    switches = {action.dest for action in parser._actions if action.nargs == 0}
     flags, faults = [], []
     for name, value in keywords.items():
-        if name not in switches:
+        if name not in DECLARED or DECLARED[name].kind is not bool:
             flags += [] if value is None else [f"--{name}={_text_of(value)}"]
         elif value in (True, False, None):
             flags += [f"--{name}"] * bool(value)
@@ -51,11 +51,11 @@ def read_keywords(keywords: Mapping[str, Any]) -> argparse.Namespace:
             faults.append(f"--{name} trains nothing; leave it out, or give it to the command")
     if faults:
         raise ValueError("\n".join(faults))
-    return arguments
+    return read_request(arguments)
 
 
 def _text_of(value: Any) -> str:
-    """As it would be typed: of several, with commas between; of a study, `{"dropout": [0, 0.1]}` is `dropout=0,0.1`."""
+    """Returns a value as it would be typed: `[16, 32]` is `16,32`, and `{"dropout": [0, 0.1]}` is `dropout=0,0.1`."""
     if isinstance(value, str | os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):  # the factors of a study
@@ -65,7 +65,7 @@ def _text_of(value: Any) -> str:
 
 @dataclass(frozen=True, repr=False)
 class SearchResults:
-    """What a search found. All of it is in `output_dir`, too."""
+    """What a search found. The files in `output_dir` hold all of it, too."""
 
     document: dict[str, Any]  # what the JSON holds; `results_schema.json` describes it
     output_dir: Path  # where the files are: `interrupted` in the given folder, if they did not replace complete ones
@@ -78,37 +78,37 @@ class SearchResults:
 
     @property
     def complete(self) -> bool:
-        """False if the search was interrupted: the same call goes on from there."""
+        """Whether the search came to its end. If it was interrupted, the same call resumes it."""
         return bool(self.document["complete"])
 
     @property
     def verdict(self) -> list[str]:
-        """The verdict in words, line by line; nothing if no configuration finished."""
+        """The verdict in words, line by line; empty if no configuration finished."""
         verdict = self.document["verdict"]
         return [] if verdict is None else [str(line) for line in verdict["statement"]]
 
     def __repr__(self) -> str:
-        """The verdict, and where the files are."""
+        """Returns the verdict, and where the files are."""
         lines = self.verdict or ["No configuration finished."]
         interrupted = [] if self.complete else ["Interrupted."]
         return "\n".join([*interrupted, *lines, f"Files: {self.output_dir}"])
 
     def _repr_html_(self) -> str:
-        """The same with the head of the table, for a notebook."""
+        """Returns the verdict and the head of the table, for a notebook."""
         head: Any = self.table.drop(columns=["standard_error", "pareto"]).head(SHOWN_LINES)
         return f"<pre>{html.escape(repr(self))}</pre>{head.to_html(index=False, escape=True)}"
 
 
-def results_of(report: Report) -> SearchResults:
-    """What was written, as an object."""
+def results_of(published: Published) -> SearchResults:
+    """Returns what was written, as an object."""
     from models import with_results
 
-    model = None if report.model is None else with_results(report.model, report.document)
-    return SearchResults(report.document, report.folder, model)
+    model = None if published.model is None else with_results(published.model, published.document)
+    return SearchResults(published.document, published.folder, model)
 
 
 def _table_of(document: Mapping[str, Any]) -> pd.DataFrame:
-    """The ranking; the same columns whatever came out, and of the same types."""
+    """Returns the ranking as a table, whose columns and types are the same whatever came out."""
     import pandas as pd
 
     from layersearch.space.naming import name_of

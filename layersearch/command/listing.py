@@ -1,43 +1,87 @@
 """The table of `--list_configurations`: what there is to try, how large it is, and about how long it takes.
 
-    for line in list_configurations(space.configurations(), input_dim=24, latent_dim=3, repeats=5, seconds=cost):
-        print(line)
+    print_configurations(request, console)
 
-A generator: the first lines of a large space are there at once. Configurations stand last on their lines, so that
-the longest of them moves no column.
+The lines of a large space come one by one, so that the first are there at once. Configurations stand last on their
+lines, so that the longest of them moves no column.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from layersearch.command.request import Request
+from layersearch.console import Console
 from layersearch.space.configurations import Configuration, ParameterCounts
+from layersearch.space.factors import count_options
 from layersearch.space.naming import config_text
 from layersearch.words import count, duration_text
 
 HEADINGS = ("parameters", "s/training", "s in total", "hidden layers")
 
 
+def print_configurations(request: Request, console: Console) -> None:
+    """Prints the table for everything that a request would try, and trains nothing.
+
+    Raises:
+        UsageError: the table or the saved model cannot be used.
+    """
+    from layersearch.engines.choice import choose_device, choose_room, threads_of
+    from layersearch.engines.settings import TrainingSettings, nominal_seconds
+    from layersearch.engines.workers import available_cores
+    from layersearch.loading.loaded import load
+    from layersearch.loading.start import behind_encoder, find_source
+
+    latent_dim, seed, plan = request.sizes.latent_dim, request.search.seed, request.plan
+    device = choose_device("cpu" if request.run.distributed else request.run.device)
+    source = find_source(request.start, request.training, latent_dim)
+    loaded = load(request.data, request.training, device, seed=seed, source=source)
+    space = behind_encoder(plan.space, source)
+    usual = "compiled" if device.type == "cpu" else "stacked"
+    engine = usual if request.run.engine == "auto" else request.run.engine
+    settings, table = TrainingSettings.of(request.training, latent_dim, seed), loaded.tables[loaded.folds[0]]
+    members = 1
+    if engine == "stacked":
+        n_trials = plan.largest_batch(available_cores()) * plan.options.repeats
+        members = choose_room(space, loaded.tables, settings, device, n_trials=n_trials).members
+
+    def seconds(n_parameters: int) -> float:
+        return nominal_seconds(engine, n_parameters, len(table.train), settings) / members
+
+    for line in list_configurations(
+        space.configurations(),
+        ParameterCounts(table.input_dim, latent_dim, **settings.normalizations),
+        seconds,
+        repeats=plan.options.repeats,
+        folds=plan.folds,
+        threads=threads_of(engine, request.run.threads),
+    ):
+        console.summarize(line)
+    if plan.study_configs:
+        options = count_options(plan.factors)
+        console.summarize(f"then the best {plan.study_configs} x {options} options, as often")
+
+
 def list_configurations(
     configurations: Iterable[Configuration],
-    *,
-    input_dim: int,
-    latent_dim: int,
-    repeats: int,
+    sizes: Mapping[Configuration, int],
     seconds: Callable[[int], float],
+    *,
+    repeats: int,
     folds: int = 0,
     threads: int = 1,
-    normalization: str = "layer",
-    input_normalization: str = "layer",
 ) -> Iterator[str]:
-    """A heading, a line for each configuration in the order in which they come, and a line of totals.
+    """Yields a heading, a line for each configuration in the order given, and a line of totals.
 
-    `seconds`: about how long one training of a model with so many parameters takes on one core
-    (`lifecycle.nominal_seconds`). Each configuration is trained `repeats` times (in each of so many `folds`), as many
-    at a time as there are `threads`.
+    Args:
+        configurations: what there is to try.
+        sizes: the number of parameters of each.
+        seconds: returns about how long one training of a model with so many parameters takes on one core.
+        repeats: trainings of each configuration, in each fold.
+        folds: 0 without cross-validation.
+        threads: trainings at a time.
     """
     yield "  ".join(HEADINGS)
-    sizes = ParameterCounts(input_dim, latent_dim, normalization=normalization, input_normalization=input_normalization)
     widths = [len(heading) for heading in HEADINGS]
     share = repeats * (folds or 1) / threads
     number, total = 0, 0.0

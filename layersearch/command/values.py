@@ -1,40 +1,30 @@
-"""The values of arguments: their defaults, and how their texts are read.
+"""Reads the texts of single arguments.
 
     read_widths("64, 32,64")           # [64, 32]
     read_width_range("4:256:4")        # range(4, 257, 4)
 
-`arguments.py` has the command line, `argument_faults.py` all that can be wrong with it.
+`layersearch/options.py` declares the arguments, `faults.py` finds all that can be wrong with them.
 """
 
 from __future__ import annotations
 
 import re
 
+from layersearch.options import OBJECTIVES
 from layersearch.words import quoted
-
-SUFFIXES = (".csv", ".tsv", ".tab", ".xlsx", ".parquet")
-STRATEGIES = ("grid", "random", "halving", "bayesian")
-OBJECTIVES = ("loss", "params", "time")
-
-
-class _Default(str):
-    """A default that can be told apart from the same text given by the user."""
-
-
-DEFAULT_DATA_PATH = _Default("data/stains.csv")
-DEFAULT_SCALING = _Default("robust")  # a saved model's own goes before it
-DEFAULT_OBJECTIVES = _Default("loss,params")  # of the front alone; given by the user, Bayesian search pursues them
 
 
 class Unreadable(str):
-    """A value that its argument's type could not read: kept, so that all faults are reported together."""
+    """The text of a value that could not be read. It is kept, so that all faults are reported together."""
 
 
 def read_whole(text: str) -> int | Unreadable:
+    """Reads a whole number of at most 30 digits."""
     return int(text) if re.fullmatch(r"[+-]?[0-9]{1,30}", text.strip()) else Unreadable(text)
 
 
 def read_number(text: str) -> float | Unreadable:
+    """Reads a number as Python writes it, without underscores; "nan" and "inf" are numbers here."""
     try:
         return float(text) if text.isascii() and "_" not in text else Unreadable(text)
     except ValueError:
@@ -42,10 +32,10 @@ def read_number(text: str) -> float | Unreadable:
 
 
 def read_widths(text: str) -> list[int]:
-    """`"64, 32,64"` -> [64, 32]: in the order given, without duplicates.
+    """Reads widths with commas between them, in the order given, without duplicates: `"64, 32,64"` is [64, 32].
 
     Raises:
-        ValueError: names the part that is no width.
+        ValueError: a part is no width; the message names it.
     """
     widths = []
     for part in text.split(","):
@@ -57,16 +47,16 @@ def read_widths(text: str) -> list[int]:
 
 
 def duplicate_widths(text: str) -> list[int]:
-    """The widths that the text names more than once."""
+    """Returns the widths that the text names more than once."""
     widths = [int(part) for part in text.split(",")]
     return sorted({width for width in widths if widths.count(width) > 1})
 
 
 def read_width_range(text: str) -> range:
-    """`"4:256:4"` -> range(4, 257, 4).
+    """Reads a range of widths, both ends included: `"4:256:4"` is range(4, 257, 4).
 
     Raises:
-        ValueError: says what is wrong with it.
+        ValueError: it is none; the message says what is wrong with it.
     """
     numbers = [number for number in map(read_whole, text.split(":")) if isinstance(number, int)]
     if len(numbers) not in (2, 3) or len(numbers) != text.count(":") + 1:
@@ -80,10 +70,10 @@ def read_width_range(text: str) -> range:
 
 
 def read_objectives(text: str) -> list[str]:
-    """`"params, loss"` -> ["params", "loss"].
+    """Reads objectives with commas between them: `"params, loss"` is ["params", "loss"].
 
     Raises:
-        ValueError: says what is wrong with them.
+        ValueError: some are unknown or missing; the message says which.
     """
     objectives = list(dict.fromkeys(part.strip() for part in text.split(",")))
     unknown = [quoted(objective) for objective in objectives if objective not in OBJECTIVES]

@@ -8,9 +8,9 @@ Learning-rate schedule: cosine annealing without restarts (Loshchilov & Hutter 2
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from layersearch.engines.stack.plan import Room
 from layersearch.engines.weights import Start
+from layersearch.options import TrainingOptions
 from layersearch.space.configurations import options_of
 from layersearch.space.trials import Trial
 from models import Normalizations
@@ -42,6 +43,13 @@ class TrainingSettings:
     start: Start | None = None  # saved weights to start from; says also whether their encoder is frozen
     pause_after: int | None = None  # pause after this many epochs of a schedule that covers all `epochs`
     room: Room | None = None  # size of every stack of the stacked engine; None: what its trials need
+
+    @classmethod
+    def of(cls, options: TrainingOptions, latent_dim: int, seed: int, start: Start | None = None) -> Self:
+        """Returns the settings that the options of the command ask for."""
+        names = {f.name for f in fields(cls)}
+        own = {name: value for name, value in vars(options).items() if name in names}
+        return cls(latent_dim=latent_dim, seed=seed, start=start, **own)
 
     @property
     def normalizations(self) -> Normalizations:

@@ -44,6 +44,11 @@ class Training:
     machines: Machines | None = None  # a cluster that trains instead of this machine's cores
     states: dict[int, InMemory] = field(default_factory=dict)  # checkpoints by epochs, where there is no journal
 
+    @property
+    def input_dim(self) -> int:
+        """F, the number of columns of the table."""
+        return next(iter(self.tables.values())).input_dim
+
     def settings_for(self, factor: int = 1, pause_after: int | None = None) -> TrainingSettings:
         """Returns the settings with `factor` times as many epochs, or with a pause after `pause_after` epochs."""
         return replace(self.settings, epochs=factor * self.settings.epochs, pause_after=pause_after)

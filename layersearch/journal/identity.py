@@ -1,10 +1,14 @@
-"""What a search ran on: the `environment` part of its results, and what must be the same for the same bits."""
+"""What a search runs on: the `environment` part of its results, and what must be the same for the same bits.
+
+A journal belongs to one identity. Where anything in it differs, trainings could have other bits, and the journal is not
+resumed.
+"""
 
 from __future__ import annotations
 
-import argparse
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,18 +18,10 @@ import torch
 from layersearch.files import PROGRAM
 from layersearch.fingerprint import fingerprint
 from layersearch.journal.journal import WORDING
+from layersearch.options import DATA, DECLARED, TRAINING, that_shape
 
 PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "matplotlib", "numba", "optuna", "ray")
 
-# What shapes a trial. Anything else may change and a search still goes on where it was.
-ARGUMENTS = (
-    "latent_dim", "epochs", "batch_size", "initial_lr", "eta_min", "dropout", "weight_decay", "seed", "patience",
-    "min_delta", "normalization", "input_normalization", "freeze_encoder",
-)  # fmt: skip
-DATA_ARGUMENTS = (
-    "columns", "label_column", "scaling", "seed", "cv_folds", "group_column", "stratify_column", "patience",
-    "validation_fraction",
-)  # fmt: skip
 VERSIONS = ("torch", "numpy")
 COMPILER_VERSIONS = ("numba", "llvmlite")
 # The code that a training's bits depend on: whole rooms, and the modules outside that these import.
@@ -40,9 +36,9 @@ CODE = (
 
 
 def describe_environment(device: torch.device, engine: str, threads: int) -> dict[str, Any]:
-    """Versions, machine and engine, ready for JSON; `git_commit` is None outside a checkout.
+    """Returns versions, machine and engine, ready for JSON.
 
-    It ends in "-dirty" where the checkout has changes of its own.
+    `git_commit` is None outside a checkout, and ends in "-dirty" where the checkout has changes.
     """
     return {
         "python": platform.python_version(),
@@ -58,32 +54,34 @@ def describe_environment(device: torch.device, engine: str, threads: int) -> dic
 
 
 def search_identity(
-    arguments: argparse.Namespace,
-    sha256: str,
-    data: str,
-    arithmetic: str,
-    device: torch.device,
-    engine: str,
-    *,
-    init_from: str | None = None,
+    arguments: Mapping[str, Any], machine: Mapping[str, Any], *, sha256: str, data: str, init_from: str | None = None
 ) -> dict[str, Any]:
-    """What two runs must share for the trials of one to be those of the other, bit for bit; ready for JSON.
+    """Returns what two runs must share so that each training of one has the bits of the other's; ready for JSON.
 
-    `data`: the digest of all that is trained on; `sha256` of the table's file and the arguments that choose from it
-    only say why it may differ. `arithmetic`: the digest of a small training here. `init_from`: names the weights that
-    trainings start from.
+    Args:
+        arguments: the value of each option by name.
+        machine: what `machine_identity` returns.
+        sha256: of the table's file. Like the options that shape the data, it only explains why `data` may differ.
+        data: the digest of everything that is trained and scored on.
+        init_from: names the weights that trainings start from.
     """
     return {
         "data": data,
-        **{f"--{name}": getattr(arguments, name) for name in ARGUMENTS},
+        **{DECLARED[name].flag: arguments[name] for name in that_shape(TRAINING)},
         "--init_from": init_from,
-        **machine_identity(arithmetic, device, engine),
-        WORDING: {"table": sha256} | {f"--{name}": getattr(arguments, name) for name in DATA_ARGUMENTS},
+        **machine,
+        WORDING: {"table": sha256} | {DECLARED[name].flag: arguments[name] for name in that_shape(DATA)},
     }
 
 
 def machine_identity(arithmetic: str, device: torch.device, engine: str) -> dict[str, str | None]:
-    """The part of it that is the machine's and the program's, not the search's: the same on all that share a search."""
+    """Returns the part of the identity that all machines of a search must share; ready for JSON.
+
+    Args:
+        arithmetic: the digest of a small training on this machine.
+        device: where trainings run.
+        engine: which of them trains.
+    """
     return {
         "program": _program_digest(),
         "engine": engine,
@@ -113,7 +111,7 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> str:
-    """The processor's name as its system gives it."""
+    """Returns the processor's name as its system gives it."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

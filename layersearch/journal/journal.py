@@ -79,14 +79,15 @@ def open_journal(folder: Path, latent_dim: int, identity: Identity, *, fresh: bo
     start = new if fresh and (path.exists() or new.exists()) else path
     records = Records(identity, secrets.token_hex(8))
     write_records(start, records)
-    return Journal(start, path, records)
+    return Journal(start, path, records, is_fresh=fresh)
 
 
 class Journal:
     """The trainings of one search, in memory and on disk. Only `checkpoints` may be used by several threads."""
 
-    def __init__(self, path: Path, final_path: Path, records: Records) -> None:
+    def __init__(self, path: Path, final_path: Path, records: Records, *, is_fresh: bool = False) -> None:
         self.path = path
+        self.is_fresh = is_fresh  # started anew although there may have been one
         self._final_path = final_path
         self._records = records
         if not records.is_sound:

@@ -1,7 +1,7 @@
 """Searches that start from a saved model (`--init_from`, `--freeze_encoder`): what they require of table and space.
 
-    source = find_source(arguments)
-    scaling, notices = stored_scaling(arguments, dataset, source)
+    source = find_source(start_options, training_options, latent_dim=3)
+    scaling, notices = stored_scaling(data_options, training_options, dataset, source, seed=42)
     space = behind_encoder(space, source)
 
 The weights of the saved model were learnt on values in the scaling of its own table. If this table has the same
@@ -11,7 +11,7 @@ columns, all folds use that scaling too. Nothing is then fitted on this table, s
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ from typing import Any
 import torch
 
 from dataset import COPUSDataset, Scaling
-from layersearch.command.values import DEFAULT_SCALING
 from layersearch.engines.lifecycle import build_model
 from layersearch.engines.settings import TrainingSettings
 from layersearch.engines.weights import Source, read_source
 from layersearch.errors import UsageError
+from layersearch.options import DataOptions, StartOptions, TrainingOptions
 from layersearch.space.configurations import Space
 from layersearch.space.naming import config_text
 from layersearch.space.ranking import ConfigurationResult
@@ -31,27 +31,27 @@ from layersearch.space.ranking import ConfigurationResult
 MANY_CLIPPED = 0.05  # share of clipped cells that is worth a notice; with a table's own scaling it is at most 0.02
 
 
-def find_source(arguments: argparse.Namespace) -> Source | None:
+def find_source(start: StartOptions, training: TrainingOptions, latent_dim: int) -> Source | None:
     """Reads the saved model that `--init_from` names; returns None without it.
 
     Raises:
-        UsageError: The model cannot be read, or its encoder is not the one that the arguments ask to freeze.
+        UsageError: The model cannot be read, or its encoder does not fit the options although it is to be frozen.
     """
-    if arguments.init_from is None:
+    if start.init_from is None:
         return None
     try:
-        source = read_source(arguments.init_from, freezes=arguments.freeze_encoder)
+        source = read_source(start.init_from, freezes=start.freeze_encoder)
     except (OSError, ValueError) as error:
-        fault = str(error).removeprefix(f"{Path(arguments.init_from)}: ")
-        raise UsageError(f"--init_from {arguments.init_from!r}: {fault}") from None
-    if arguments.freeze_encoder:
-        _check_frozen(arguments, source)
+        fault = str(error).removeprefix(f"{Path(start.init_from)}: ")
+        raise UsageError(f"--init_from {start.init_from!r}: {fault}") from None
+    if start.freeze_encoder:
+        _check_frozen({"latent_dim": latent_dim, **vars(training)}, source)
     return source
 
 
-def _check_frozen(arguments: argparse.Namespace, source: Source) -> None:
+def _check_frozen(options: Mapping[str, Any], source: Source) -> None:
     for name in ("latent_dim", "normalization", "input_normalization"):
-        ours, theirs = getattr(arguments, name), getattr(source.model, name)
+        ours, theirs = options[name], getattr(source.model, name)
         if ours != theirs:
             raise UsageError(
                 f"--{name} {ours}: the encoder that --freeze_encoder keeps has {theirs}; give --{name} {theirs}"
@@ -64,7 +64,7 @@ def _check_frozen(arguments: argparse.Namespace, source: Source) -> None:
 
 
 def stored_scaling(
-    arguments: argparse.Namespace, dataset: COPUSDataset, source: Source
+    data: DataOptions, training: TrainingOptions, dataset: COPUSDataset, source: Source, *, seed: int
 ) -> tuple[Scaling | None, list[str]]:
     """Returns the saved model's scaling, or None if this table gets its own, and notices about the start.
 
@@ -76,12 +76,12 @@ def stored_scaling(
     frozen = "its encoder stays as it is, and " if source.start.freezes else ""
     notices = [f"starting from {source.path}: {shape}; {frozen}the verdict holds for this start alone"]
     for name in ("normalization", "input_normalization"):
-        if getattr(arguments, name) != getattr(model, name):
+        if getattr(training, name) != getattr(model, name):
             notices.append(f"that model was trained with --{name} {getattr(model, name)}")
     own = "the scaling is fitted on this table, and weights are taken column by column as they come"
     if origin is None:
         return None, [*notices, f"no results beside {source.path} name it, so its columns are not known: {own}"]
-    if origin.has_other_split(dataset.sha256, vars(arguments)):
+    if origin.has_other_split(dataset.sha256, {"seed": seed, **vars(data)}):
         notices.append(
             "that model was trained on this very table, split in another way: it may have seen rows that test here, "
             "so losses may look better than they are"
@@ -91,8 +91,8 @@ def stored_scaling(
         if source.start.freezes:
             raise UsageError(f"--freeze_encoder: {which}; give a table with its columns, or name them with --columns")
         return None, [*notices, f"{which}: {own}"]
-    if arguments.scaling is not DEFAULT_SCALING:
-        return None, [*notices, f"--scaling {arguments.scaling} is used, not the scaling of that model"]
+    if data.scaling is not None:
+        return None, [*notices, f"--scaling {data.scaling} is used, not the scaling of that model"]
     scaling = Scaling.from_dict(origin.results["data"]["scaling"])
     notices.append("values are scaled as that model's were")
     share = _share_clipped(scaling, dataset.data)

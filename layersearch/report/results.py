@@ -1,16 +1,14 @@
-"""The JSON, the .pth and the closing summary, and the words that all reports share.
+"""All that a search found, as the JSON file and as the closing summary of the console.
 
-    document = results_document(findings, args=…, environment=…, data=…, timing=…)
+    document = results_document(results, args=…, environment=…, data=…, timing=…)
     write_json(output_dir / "hyperparam_results_latent3.json", document)
-    print(closing_summary(findings.chosen, saved_model, search=search_line(findings)))
+    print(closing_summary(results, saved_model))
 
-`results_schema.json` describes the JSON field by field. Importing this module is cheap: torch comes in only where a
-function needs it. Tables for a spreadsheet are in `tables.py`, pictures in `plots.py` and its siblings.
+`docs/results_schema.json` describes the JSON field by field. Tables for a spreadsheet are in `tables.py`.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,26 +16,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from layersearch.files import replacing
-from layersearch.search.history import FULL_GRID
+from layersearch.latent.ensemble import EnsembleFindings, ensemble_line
+from layersearch.report.statement import scope_of, state
+from layersearch.report.study import state_study, study_entry
+from layersearch.search.history import FULL_GRID, History
+from layersearch.search.running import Searched
 from layersearch.space.configurations import Configuration, decoder_dims, encoder_dims, layers_of, options_of
 from layersearch.space.naming import config_entry, config_text
 from layersearch.space.ranking import ConfigurationResult
-from layersearch.space.trials import TrialResult
+from layersearch.verdict.conclusion import Best
+from layersearch.verdict.probe import Probe
+from layersearch.verdict.verdict import Baseline, Standing, Verdict
 from layersearch.words import count, loss_text
-
-if TYPE_CHECKING:
-    import torch
-
-    from layersearch.latent.ensemble import EnsembleFindings
-    from layersearch.search.history import History
-    from layersearch.search.running import Search
-    from layersearch.verdict.probe import Probe
-    from layersearch.verdict.verdict import Baseline, Estimate, Standing, Verdict
+from losses import ALL_WEIGHT, NONZERO_WEIGHT
 
 FORMAT_VERSION = 1
 METHOD = (
@@ -46,7 +42,7 @@ METHOD = (
     "moderated (Smyth 2004, doi:10.2202/1544-6115.1027)"
 )
 RULE = "=" * 70
-ANNOUNCED = {  # files that the closing summary names, in its order: field of `reporting.OutputFiles` -> words
+ANNOUNCED = {  # files that the closing summary names, in its order: field of `output_files.OutputFiles` -> words
     "search_plot": "Performance plot",
     "configurations_plot": "Configuration scatter",
     "verdict_plot": "Verdict plot",
@@ -63,39 +59,64 @@ ANNOUNCED = {  # files that the closing summary names, in its order: field of `r
 }
 
 
-# Words shared by the summary and the pictures
-
-
-# JSON
-
-
 @dataclass(frozen=True)
-class Findings:
-    """All that a search found, for the files; nothing but the ranking if every configuration failed."""
+class Results:
+    """All that a search found; nothing but what was searched if every configuration failed."""
 
-    ranking: Sequence[ConfigurationResult]  # best first, failed ones last
+    searched: Searched
     verdict: Verdict | None = None
-    statement: Sequence[str] = ()  # the verdict in words
-    chosen: ConfigurationResult | None = None  # by --select
-    trained: TrialResult | None = None  # the training of it that is saved and drawn
-    honest: Estimate | None = None  # its loss on the test rows, where it was chosen on folds
-    probe: Probe | None = None
-    model_info: Mapping[str, Any] | None = None
-    saved_model_file: str | None = None
-    saved_model_sha256: str | None = None
-    training_errors: np.ndarray | None = None  # `codes.error_quantiles` of the training rows, by that model
-    test_errors: np.ndarray | None = None  # of the test rows
-    latent_space: Mapping[str, Any] | None = None  # what its model makes of the table (`latent_findings.py`)
-    is_complete: bool = True  # not interrupted
-    n_configurations: int = 0  # asked for; more than those of `ranking` if it was interrupted
+    best: Best | None = None
     ensemble: EnsembleFindings | None = None
-    ensemble_entry: Mapping[str, Any] | None = None  # `ensemble.ensemble_entry`
-    history: History | None = None  # which strategy found them, and how
-    first: Search | None = None  # the search that chose which configurations a study crosses
+    probe: Probe | None = None
+    is_complete: bool = True  # not interrupted
+    n_test: int = 0  # test rows
+
+    @property
+    def ranking(self) -> Sequence[ConfigurationResult]:
+        """The configurations that came to an end, best first, failed ones last."""
+        return self.searched.ranking
+
+    @property
+    def chosen(self) -> ConfigurationResult | None:
+        """The best configuration, as `--select` asks; None if every configuration failed."""
+        return self.best.configuration if self.best else None
+
+    def statement(self, time: str = "") -> list[str]:
+        """Returns the verdict in words, line by line; empty without a verdict.
+
+        Args:
+            time: how long the search would take with the suggested epochs, such as "takes about 25 s".
+        """
+        if self.verdict is None:
+            return []
+        lines = state(
+            self.verdict,
+            probe=self.probe,
+            honest=self.best.honest if self.best else None,
+            n_test=self.n_test,
+            time=time,
+            scope=scope_of(self.searched.history, self.ranking),
+        )
+        return [*lines, f"  {ensemble_line(self.ensemble)}"] if self.ensemble else lines
+
+
+class Written(NamedTuple):
+    """What the files say about the best model and the ensemble, for the results to repeat."""
+
+    model_file: str | None = None  # name of the .pth with --save_models, and its digest
+    model_sha256: str | None = None
+    training_errors: np.ndarray | None = None  # `latent.codes.error_quantiles` of the training rows
+    test_errors: np.ndarray | None = None  # of the test rows
+    latent_space: Mapping[str, Any] | None = None  # `LatentFindings.entry`
+    ensemble: Mapping[str, Any] | None = None  # `ensemble.ensemble_entry`
+
+
+NOTHING_WRITTEN = Written()
 
 
 def results_document(
-    findings: Findings,
+    results: Results,
+    written: Written = NOTHING_WRITTEN,
     *,
     args: Mapping[str, Any],
     environment: Mapping[str, Any],
@@ -104,17 +125,22 @@ def results_document(
     init_from: Mapping[str, Any] | None = None,
     timestamp: str | None = None,
 ) -> dict[str, Any]:
-    """The whole result as one plain document, in the form of `results_schema.json`.
+    """Returns the whole result as one plain document, in the form of `docs/results_schema.json`.
 
-    `timestamp` is ISO 8601 with an offset, now by default. But for `timestamp` and `timing` the same search gives the
-    same document (except that a Pareto front over time depends on time). If every configuration failed,
-    `best_configuration` and `verdict` are None.
+    But for `timestamp` and `timing` the same search gives the same document, except that a Pareto front over time
+    depends on time. If every configuration failed, `best_configuration` and `verdict` are None.
+
+    Args:
+        results: what the search found.
+        written: what the files say about the best model.
+        args: the value of each option by name.
+        environment: what the search ran on.
+        data: the table, its scaling and its split.
+        timing: seconds by stage.
+        init_from: the saved model that trainings started from.
+        timestamp: ISO 8601 with an offset; now by default.
     """
-    from layersearch.report.study import study_entry
-    from layersearch.verdict.verdict import Standing
-    from losses import ALL_WEIGHT, NONZERO_WEIGHT
-
-    verdict = findings.verdict
+    verdict, searched = results.verdict, results.searched
     study = verdict.study if verdict else None
     standings = verdict.standings if verdict else {}
     document = {
@@ -126,31 +152,31 @@ def results_document(
         "timing": timing,
         "init_from": init_from,
         "loss": {"nonzero": NONZERO_WEIGHT, "all": ALL_WEIGHT},
-        "complete": findings.is_complete,
-        "total_configurations": findings.n_configurations or len(findings.ranking),
-        "search": _search_entry(findings, findings.history) if findings.history else None,
-        "best_configuration": _best_configuration(findings),
-        "verdict": _verdict_entry(findings, verdict) if verdict else None,
-        "study": study_entry(study, findings.first) if study else None,
-        "latent_space": findings.latent_space,
-        "ensemble": findings.ensemble_entry,
+        "complete": results.is_complete,
+        "total_configurations": searched.n_configurations or len(results.ranking),
+        "search": _search_entry(results.ranking, searched.history),
+        "best_configuration": _best_configuration(results.best, written) if results.best else None,
+        "verdict": _verdict_entry(results, verdict) if verdict else None,
+        "study": study_entry(study, searched.first) if study else None,
+        "latent_space": written.latent_space,
+        "ensemble": written.ensemble,
         "pareto_front": [_brief(configuration) for configuration in verdict.front] if verdict else [],
         "all_results": [
             _configuration_entry(rank, configuration, standings.get(configuration.config, Standing()))
-            for rank, configuration in enumerate(findings.ranking, start=1)
+            for rank, configuration in enumerate(results.ranking, start=1)
         ],
     }
     plain: dict[str, Any] = to_plain(document)
     return plain
 
 
-def _search_entry(findings: Findings, history: History) -> dict[str, Any]:
-    """Without the seconds of the history: these differ from run to run."""
+def _search_entry(ranking: Sequence[ConfigurationResult], history: History) -> dict[str, Any]:
+    """Leaves out the seconds of the history, which differ from run to run."""
     return {
         "strategy": history.strategy,
         "space_size": history.space_size,
-        "tried": len(findings.ranking),
-        **_fates(findings.ranking),
+        "tried": len(ranking),
+        **_fates(ranking),
         "history": [
             {**config_entry(step.config), "trainings": step.trainings, "loss": step.loss, "best_loss": step.best_loss}
             for step in history.steps
@@ -165,16 +191,14 @@ def _fates(ranking: Sequence[ConfigurationResult]) -> dict[str, int]:
     return {"finished": finished, "dropped": dropped, "failed": len(ranking) - finished - dropped}
 
 
-def _best_configuration(findings: Findings) -> dict[str, Any] | None:
-    chosen, trained, honest = findings.chosen, findings.trained, findings.honest
-    if chosen is None:
-        return None
+def _best_configuration(best: Best, written: Written) -> dict[str, Any]:
+    chosen, trained, honest = best.configuration, best.trained, best.honest
     model = trained and {
         "repeat": trained.trial.repeat - chosen.first_repeat + 1,
         "train_loss": trained.final_train_loss,
         "test_loss": trained.final_test_loss,
     }
-    file = findings.saved_model_file
+    saved = {"file": written.model_file, "sha256": written.model_sha256}
     return {
         **config_entry(chosen.config),
         **_layer_counts(chosen.config),
@@ -183,11 +207,11 @@ def _best_configuration(findings: Findings) -> dict[str, Any] | None:
         "honest_test_loss": honest.loss if honest else None,
         "honest_test_loss_interval": honest.interval if honest else None,
         "model_params": chosen.model_params,
-        "model_info": findings.model_info,
+        "model_info": best.model_info,
         "model": model,
-        "saved_model": {"file": file, "sha256": findings.saved_model_sha256, **model} if file and model else None,
-        "training_errors": findings.training_errors,
-        "test_errors": findings.test_errors,
+        "saved_model": {**saved, **model} if written.model_file and model else None,
+        "training_errors": written.training_errors,
+        "test_errors": written.test_errors,
     }
 
 
@@ -203,10 +227,10 @@ def _brief(configuration: ConfigurationResult) -> dict[str, Any]:
     }
 
 
-def _verdict_entry(findings: Findings, verdict: Verdict) -> dict[str, Any]:
+def _verdict_entry(results: Results, verdict: Verdict) -> dict[str, Any]:
     known = verdict.is_known
     return {
-        "statement": findings.statement,
+        "statement": results.statement(),
         "method": METHOD,
         "confidence": verdict.confidence,
         "resampled": verdict.resampled,
@@ -220,7 +244,7 @@ def _verdict_entry(findings: Findings, verdict: Verdict) -> dict[str, Any]:
         "repeats_to_settle": verdict.repeats_to_settle,
         "objectives": verdict.objectives,
         "baselines": [_baseline_entry(baseline) for baseline in verdict.baselines],
-        "probe": _probe_entry(findings.probe) if findings.probe else None,
+        "probe": _probe_entry(results.probe) if results.probe else None,
     }
 
 
@@ -355,58 +379,45 @@ def _leaf(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-# The best model
-
-
-def save_state_dict(path: Path, state_dict: Mapping[str, torch.Tensor]) -> None:
-    """A plain state_dict, tensors on the CPU and nothing else: `torch.load(path, weights_only=True)`."""
-    import torch
-
-    buffer = io.BytesIO()  # torch.save puts a file's name into the file; a temporary one must not end up there
-    torch.save({name: tensor.detach().cpu().clone() for name, tensor in state_dict.items()}, buffer)
-    with replacing(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
-
-
 # The closing summary, in two parts: the pictures are drawn between them
 
 
-def closing_summary(
-    best: ConfigurationResult,
-    saved_model: Path | None = None,
-    statement: Sequence[str] = (),
-    *,
-    is_complete: bool = True,
-    search: str | None = None,
-) -> str:
-    """The result and the verdict in a few lines, up to "Generating visualizations...".
+def closing_summary(results: Results, saved_model: Path | None = None, *, time: str = "") -> str:
+    """Returns the result and the verdict in a few lines, up to "Generating visualizations...".
 
-    `best` is the chosen one, `search` what `search_line` says.
+    Args:
+        results: of a search in which a configuration finished.
+        saved_model: where the best model is going to be.
+        time: as for `Results.statement`.
     """
-    repeats = best.repeats
+    best, search = results.chosen, search_line(results)
+    assert best is not None
+    assert results.verdict is not None
+    study = results.verdict.study
     loss = loss_text(best.final_test_loss, best.final_test_loss_sd)
     lines = [
         RULE,
-        f"HYPERPARAMETER OPTIMIZATION {'COMPLETED' if is_complete else 'INTERRUPTED'}",
+        f"HYPERPARAMETER OPTIMIZATION {'COMPLETED' if results.is_complete else 'INTERRUPTED'}",
         RULE,
         *([search] if search else []),
         f"Best configuration: {config_text(best.config)}",
-        f"Best final test loss: {loss}" + _averaged_over(best.folds if best.is_cross_validated else 0, repeats),
+        f"Best final test loss: {loss}" + _averaged_over(best.folds if best.is_cross_validated else 0, best.repeats),
         f"Best model parameters: {best.model_params}",
+        *([] if saved_model is None else [f"Best model saved: {saved_model}"]),
+        "",
+        *results.statement(time),
+        *(["", *state_study(study)] if study else []),
     ]
-    if saved_model is not None:
-        lines.append(f"Best model saved: {saved_model}")
-    verdict = ["", *statement] if statement else []
-    return "\n".join([*lines, *verdict, "", "Generating visualizations..."])
+    return "\n".join([*lines, "", "Generating visualizations..."])
 
 
-def search_line(findings: Findings) -> str | None:
-    """`Search: halving, 125 of 125 configurations tried, 120 dropped early`; None for the full grid."""
-    history = findings.history
-    if history is None or history.strategy == FULL_GRID:
+def search_line(results: Results) -> str | None:
+    """Returns `Search: halving, 125 of 125 configurations tried, 120 dropped early`; None for the full grid."""
+    history = results.searched.history
+    if history.strategy == FULL_GRID:
         return None
-    fates = _fates(findings.ranking)
-    parts = [f"{len(findings.ranking)} of {count(history.space_size, 'configuration')} tried"]
+    fates = _fates(results.ranking)
+    parts = [f"{len(results.ranking)} of {count(history.space_size, 'configuration')} tried"]
     parts += [f"{fates['dropped']} dropped early"] * (fates["dropped"] > 0)
     parts += [f"{fates['failed']} failed"] * (fates["failed"] > 0)
     return f"Search: {', '.join([history.strategy, *parts])}"

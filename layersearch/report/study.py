@@ -21,7 +21,7 @@ from layersearch.verdict.study import Interaction, MainEffect, Study
 from layersearch.words import change_text, count, is_told, level_text, percent
 
 if TYPE_CHECKING:
-    from layersearch.search.running import Search
+    from layersearch.search.running import Searched
 
 METHOD = (
     "contrasts in a full factorial design; luck of the rows by bootstrap, luck in training by Student's t over the "
@@ -118,7 +118,7 @@ def advise(study: Study) -> list[str]:
 # JSON
 
 
-def study_entry(study: Study, first: Search | None) -> dict[str, Any]:
+def study_entry(study: Study, first: Searched | None) -> dict[str, Any]:
     """Returns the entry `study` of the results, as `results_schema.json` describes it.
 
     Args:
@@ -156,7 +156,7 @@ def _effect_entry(effect: MainEffect | Interaction) -> dict[str, Any]:
     return {"effect" if name == "estimate" else name: value for name, value in effect._asdict().items()}
 
 
-def _first_stage(first: Search) -> dict[str, Any]:
+def _first_stage(first: Searched) -> dict[str, Any]:
     ranking = [
         {"config": c.config, "model_params": c.model_params, "final_test_loss": c.final_test_loss, "status": c.status}
         for c in first.ranking

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 from layersearch.options import SearchOptions
 from layersearch.search.strategies import rungs
-from layersearch.space.configurations import Configuration, CrossedSpace, Space
-from layersearch.space.factors import Factors, count_options
+from layersearch.space.configurations import Configuration, Space
+from layersearch.space.factors import CrossedSpace, Factors, count_options
 from layersearch.space.trials import Trial, plan_trials
 from layersearch.words import count
 
@@ -42,6 +42,11 @@ class SearchPlan:
         """The number of configurations that the search sets out to try."""
         samples = self.options.search in ("random", "bayesian")
         return min(self.options.trials, self.space.size) if samples else self.space.size
+
+    @property
+    def n_trainings(self) -> int:
+        """The number of trainings in all batches of the search, a study of its best not counted."""
+        return self.trials_each * sum(self.batch_sizes)
 
     @property
     def first_rung(self) -> int:

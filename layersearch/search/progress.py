@@ -52,6 +52,10 @@ class Progress:
             bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} trainings, {remaining} left{postfix}",
         )
 
+    def another(self, total: int) -> Progress:
+        """Returns the progress of a second stage, with `total` trainings, on the same console."""
+        return Progress(total, console=self.console, stream=self.stream)
+
     def say(self, text: str) -> None:
         """Prints a line, above the bar if there is one."""
         if self.bar is None:
@@ -112,3 +116,4 @@ class Progress:
         if self.bar is not None:
             with self.console.printing(self.stream):
                 self.bar.close()
+            self.bar = None

@@ -22,8 +22,6 @@ from typing import Any
 
 Widths = tuple[int, ...]
 Layers = tuple[Any, ...]  # Widths, or a pair of Widths: encoder and decoder
-ARRANGEMENTS = ("decreasing", "any", "asymmetric")
-NORMALIZATIONS = ("layer", "none")  # LayerNorm or no normalization
 OPTIONS = ("dropout", "weight_decay", "normalization", "input_normalization")  # that a study can vary
 
 

@@ -1,190 +1,122 @@
-"""What follows from a finished search: the verdict, the chosen configuration's model, what longer training would do.
+"""What follows from a finished search: the verdict, the model of the chosen configuration, and longer training.
 
-    verdict = reach_verdict(arguments, loaded, search, stopwatch)
-    findings = conclude(arguments, loaded, training, search, verdict, stopwatch, console)
-    print("\\n".join(findings.statement))
+    verdict = judge_search(ranking, loaded, VerdictOptions(), seed=42, objectives=["loss", "params"])
+    best = train_best(verdict, training, loaded, VerdictOptions(), seed=42)
+    plan = plan_longer(verdict, ranking, training)
+    probe = train_longer(plan, verdict, training, loaded)
 
-The order of these steps and no more; each has a module of its own: `verdict.py`, `baselines.py`, `probe.py`,
-`statement.py`.
+Each step has a file of its own: `verdict.py`, `baselines.py`, `study.py` and `probe.py`.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from layersearch.command.values import read_objectives
-from layersearch.console import Console, Stopwatch
 from layersearch.engines.lifecycle import build_model
-from layersearch.engines.settings import nominal_seconds
+from layersearch.engines.settings import TrainingSettings, nominal_seconds
 from layersearch.engines.training import Training
 from layersearch.loading.loaded import Loaded
-from layersearch.report.results import Findings
-from layersearch.report.statement import scope_of, state
-from layersearch.search.running import Search
+from layersearch.options import VerdictOptions
 from layersearch.space.configurations import Variant
-from layersearch.space.factors import factors_of
+from layersearch.space.factors import Factors
 from layersearch.space.naming import config_text
 from layersearch.space.ranking import ConfigurationResult
 from layersearch.space.trials import Trial, TrialResult
-from layersearch.table.scoring import ScoredPart
 from layersearch.verdict.baselines import baseline_errors
-from layersearch.verdict.probe import Probe, plan_probe, read_probe
-from layersearch.verdict.verdict import Verdict, estimate_loss, judge
-
-if TYPE_CHECKING:
-    from layersearch.verdict.study import Study
+from layersearch.verdict.probe import Probe, ProbePlan, plan_probe, read_probe
+from layersearch.verdict.study import analyse
+from layersearch.verdict.verdict import Estimate, Verdict, estimate_loss, judge
 
 
-def reach_verdict(
-    arguments: argparse.Namespace, loaded: Loaded, search: Search, stopwatch: Stopwatch
+def judge_search(
+    ranking: Sequence[ConfigurationResult],
+    loaded: Loaded,
+    options: VerdictOptions,
+    settings: TrainingSettings,
+    *,
+    objectives: Sequence[str],
+    factors: Factors = (),
 ) -> Verdict | None:
-    """From the ranking to the verdict; None if no configuration finished."""
-    ranking = search.ranking
+    """Judges a search: which configuration is best, what is tied with it, and how it compares with the baselines.
+
+    Args:
+        ranking: the configurations that came to an end, best first.
+        loaded: the table that they were trained on.
+        options: the confidence.
+        settings: of the trainings.
+        objectives: what the Pareto front weighs.
+        factors: those of a study, whose effects become a part of the verdict.
+
+    Returns:
+        The verdict; None if no configuration finished.
+    """
     if not ranking or ranking[0].failure:
-        stopwatch.lap("select")
         return None
     parts = [loaded.part(fold) for fold in loaded.folds]
     tables = [loaded.tables[fold] for fold in loaded.folds]
-    by_fold = [baseline_errors(table, arguments.latent_dim) for table in tables]
+    by_fold = [baseline_errors(table, settings.latent_dim) for table in tables]
     verdict = judge(
         ranking,
         parts,
         {name: [t.bundled(e[name].numpy()) for t, e in zip(tables, by_fold, strict=True)] for name in by_fold[0]},
-        confidence=arguments.confidence,
-        seed=arguments.seed,
-        components=min(arguments.latent_dim, loaded.table.input_dim),
-        objectives=read_objectives(arguments.objectives),
+        confidence=options.confidence,
+        seed=settings.seed,
+        components=min(settings.latent_dim, loaded.table.input_dim),
+        objectives=objectives,
         grouped=loaded.dataset.groups is not None,
     )
-    if arguments.study is not None:
-        verdict = replace(verdict, study=reach_study(arguments, ranking, parts))
-    stopwatch.lap("select")
-    return verdict
-
-
-def reach_study(
-    arguments: argparse.Namespace, ranking: Sequence[ConfigurationResult], parts: Sequence[ScoredPart]
-) -> Study | None:
-    """What `--study` has shown; None if it was interrupted before its best were crossed."""
-    from layersearch.verdict.study import analyse
-
-    if not isinstance(ranking[0].config, Variant):
-        return None
-    factors = factors_of(arguments)
-    return analyse(
-        ranking,
-        parts,
-        factors,
-        own={factor.name: getattr(arguments, factor.name) for factor in factors},
-        epochs=arguments.epochs,
-        confidence=arguments.confidence,
-        seed=arguments.seed,
+    if not factors or not isinstance(ranking[0].config, Variant):  # interrupted before the best were crossed
+        return verdict
+    own = {factor.name: getattr(settings, factor.name) for factor in factors}
+    study = analyse(
+        ranking, parts, factors, own=own, epochs=settings.epochs, confidence=options.confidence, seed=settings.seed
     )
+    return replace(verdict, study=study)
 
 
-def conclude(
-    arguments: argparse.Namespace,
-    loaded: Loaded,
-    training: Training,
-    search: Search,
-    verdict: Verdict | None,
-    stopwatch: Stopwatch,
-    console: Console,
-    on_trained: Callable[[ConfigurationResult, TrialResult], None] = lambda chosen, trained: None,
-) -> Findings:
-    """From the verdict to the chosen configuration and its model, and what longer training would do.
+@dataclass(frozen=True)
+class Best:
+    """The chosen configuration and its model."""
 
-    `on_trained` is told the chosen configuration and its best training as soon as that has its weights: the probe is
-    yet to come. A search that was interrupted gets its verdict, and nothing more is trained.
+    configuration: ConfigurationResult  # the best measured or the recommended one, as --select asks
+    model_info: dict[str, Any]
+    trained: TrialResult | None = None  # the training with the lowest training loss, with its weights
+    honest: Estimate | None = None  # the loss on the test rows, where folds chose the configuration
+    warning: str | None = None  # that it failed when it was trained on all training rows
+
+
+def train_best(verdict: Verdict, training: Training, loaded: Loaded, options: VerdictOptions) -> Best:
+    """Chooses the best configuration and returns it with a model trained on all training rows.
+
+    After cross-validation this is a training anew, with as many repeats. Otherwise the search has trained the model,
+    and only weights that were not kept are made again: a training gives the same bits each time. If the run was asked
+    to stop, there is no model.
     """
-    findings = Findings(
-        search.ranking, history=search.history, n_configurations=search.n_configurations, first=search.first
-    )
-    if verdict is None:
-        return replace(findings, is_complete=not training.stops())
-    chosen = verdict.recommended if arguments.select == "simplest" else verdict.best
-    final = train_chosen(arguments, chosen, training)
-    honest = None
+    chosen = verdict.recommended if options.select == "simplest" else verdict.best
+    info = build_model(chosen.trials[0].trial, training.input_dim, training.settings).get_model_info()
+    best = Best(chosen, info)
+    final = _train_on_all_rows(chosen, training)
     if final is None:
-        pass
-    elif final.failure:
-        name = config_text(chosen.config)
+        return best
+    if final.failure:
         lacks = "it has no honest test loss" if chosen.is_cross_validated else "there is no model of it"
-        console.warn(f"{name} {final.failure} when trained on all training rows: {lacks}")
+        name = config_text(chosen.config)
+        best = replace(best, warning=f"{name} {final.failure} when trained on all training rows: {lacks}")
     elif chosen.is_cross_validated:
-        honest = estimate_loss(final, loaded.part(None), verdict, confidence=arguments.confidence, seed=arguments.seed)
-    stopwatch.lap("retrain")
-    trained = final.best_trained if final else None
-    trained = None if trained is None or trained.has_failed else trained
-    ensemble = None
-    if trained is not None:
-        on_trained(chosen, trained)
-        if arguments.ensemble is not None:
-            from layersearch.latent.ensemble import assemble
-
-            which = "tied" if arguments.ensemble == "tied" else int(arguments.ensemble)
-            ensemble, warnings = assemble(
-                which,
-                search.ranking,
-                verdict,
-                trained,
-                loaded,
-                training,
-                repeats=arguments.repeats,
-                is_copus=arguments.columns == "copus",
-            )
-            for warning in warnings:
-                console.warn(warning)
-            stopwatch.lap("ensemble")
-    part = loaded.part(loaded.folds[0])
-    probe = None if arguments.no_probe else probe_longer(verdict, search.ranking, training, part, console)
-    stopwatch.lap("probe")
-    findings = replace(
-        findings,
-        verdict=verdict,
-        chosen=chosen,
-        trained=trained,
-        ensemble=ensemble,
-        honest=honest,
-        probe=probe,
-        model_info=build_model(chosen.trials[0].trial, loaded.table.input_dim, training.settings).get_model_info(),
-        is_complete=not training.stops(),
-    )
-    return replace(findings, statement=state_findings(findings, loaded))
+        seed = training.settings.seed
+        honest = estimate_loss(final, loaded.part(None), verdict, confidence=options.confidence, seed=seed)
+        best = replace(best, honest=honest)
+    trained = final.best_trained
+    return best if trained.has_failed else replace(best, trained=trained)
 
 
-def state_findings(findings: Findings, loaded: Loaded, time: str = "") -> list[str]:
-    """The verdict in words; `time`: how long the suggested number of epochs takes."""
-    assert findings.verdict is not None
-    lines = state(
-        findings.verdict,
-        probe=findings.probe,
-        honest=findings.honest,
-        n_test=len(loaded.table.test),
-        time=time,
-        scope=scope_of(findings.history, findings.ranking),
-    )
-    if findings.ensemble:
-        from layersearch.latent.ensemble import ensemble_line
-
-        lines.append(f"  {ensemble_line(findings.ensemble)}")
-    return lines
-
-
-def train_chosen(
-    arguments: argparse.Namespace, chosen: ConfigurationResult, training: Training
-) -> ConfigurationResult | None:
-    """The chosen configuration with the weights of its best training, trained on all training rows.
-
-    After folds that is a training anew, with as many repeats. Otherwise the search has trained it, and only weights
-    that were not kept are made again: a trial gives the same bits each time. None if the run was asked to stop.
-    """
+def _train_on_all_rows(chosen: ConfigurationResult, training: Training) -> ConfigurationResult | None:
+    """Returns the configuration with the weights of its best training; None if the run was asked to stop."""
     if chosen.is_cross_validated:
         first = chosen.first_repeat
-        trials = [Trial(chosen.config, repeat) for repeat in range(first, first + arguments.repeats)]
+        trials = [Trial(chosen.config, repeat) for repeat in range(first, first + chosen.repeats)]
         results = list(training.run(trials))
         if len(results) < len(trials):
             return None
@@ -196,31 +128,30 @@ def train_chosen(
     return replace(chosen, trials=tuple(again if result is best else result for result in chosen.trials))
 
 
-def _full_trainings(configuration: ConfigurationResult, training: Training) -> float:
-    return sum(len(result.test_losses) for result in configuration.trials) / training.settings.epochs
-
-
-def probe_longer(
-    verdict: Verdict, ranking: list[ConfigurationResult], training: Training, part: ScoredPart, console: Console
-) -> Probe | None:
-    """Trains a few configurations longer, as far as that is cheap. None too if the run was asked to stop."""
+def plan_longer(verdict: Verdict, ranking: Sequence[ConfigurationResult], training: Training) -> ProbePlan | None:
+    """Plans the longer training of a few configurations; returns None if even that would cost too much."""
 
     def cost(configuration: ConfigurationResult) -> float:
         return nominal_seconds(training.engine, configuration.model_params, n_rows, training.settings)
 
-    if training.stops():
-        return None
+    def full_trainings(configuration: ConfigurationResult) -> float:
+        return sum(len(result.test_losses) for result in configuration.trials) / training.settings.epochs
+
     n_rows = len(training.tables[verdict.best.trials[0].trial.fold].train)
-    search_cost = sum(cost(configuration) * _full_trainings(configuration, training) for configuration in ranking)
-    search_cost /= training.members
-    plan = plan_probe(verdict, ranking, cost, search_cost)
-    if plan is None:
-        console.say("Longer training is not probed: even once would cost more than a tenth of the search")
-        return None
-    if any(len(training.kept(plan.trials, factor)) < len(plan.trials) for factor in plan.factors):
-        console.say("Probing longer training ...")
+    search_cost = sum(cost(configuration) * full_trainings(configuration) for configuration in ranking)
+    return plan_probe(verdict, ranking, cost, search_cost / training.members)
+
+
+def is_trained(plan: ProbePlan, training: Training) -> bool:
+    """Returns whether the journal holds all trainings of the plan already."""
+    return all(len(training.kept(plan.trials, factor)) == len(plan.trials) for factor in plan.factors)
+
+
+def train_longer(plan: ProbePlan, verdict: Verdict, training: Training, loaded: Loaded) -> Probe | None:
+    """Trains what was planned, and returns what it shows; None if the run was asked to stop."""
     results = {factor: list(training.run(plan.trials, factor)) for factor in plan.factors}
     if training.stops():
         return None
     relative_sd = verdict.relative_sd if verdict.training_df > 0 else None
+    part = loaded.part(loaded.folds[0])
     return read_probe(plan, results, epochs=training.settings.epochs, part=part, relative_sd=relative_sd)

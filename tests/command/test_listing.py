@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from layersearch.command.listing import list_configurations
-from layersearch.space.configurations import ARRANGEMENTS, Space, count_parameters
+from layersearch.options import ARRANGEMENTS
+from layersearch.space.configurations import Space, count_parameters
 from layersearch.space.naming import config_text
 
 

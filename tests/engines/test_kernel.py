@@ -23,8 +23,9 @@ from layersearch.engines.reference import (
     set_moments,
 )
 from layersearch.engines.settings import TrainingSettings
+from layersearch.options import NORMALIZATIONS
 from layersearch.randomness import dropout_threshold
-from layersearch.space.configurations import NORMALIZATIONS, Configuration, decoder_dims, encoder_dims
+from layersearch.space.configurations import Configuration, decoder_dims, encoder_dims
 from losses import sparse_aware_loss
 from models import DynamicAutoencoder, flatten, load_flat
 

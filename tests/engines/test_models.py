@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from layersearch.space.configurations import NORMALIZATIONS
+from layersearch.options import NORMALIZATIONS
 from models import DynamicAutoencoder, flatten, load_best, load_flat
 
 

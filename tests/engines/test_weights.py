@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from layersearch.engines import weights
 from layersearch.engines.weights import Source, partners, read_source, start_from
-from layersearch.space.configurations import NORMALIZATIONS, Configuration, decoder_dims, encoder_dims
+from layersearch.options import NORMALIZATIONS
+from layersearch.space.configurations import Configuration, decoder_dims, encoder_dims
 from models import DynamicAutoencoder, flatten
 
 

@@ -15,8 +15,8 @@ from scipy import stats
 from layersearch.engines.dispatch import make_trainer
 from layersearch.engines.lifecycle import build_model, trained_model
 from layersearch.engines.settings import SplitTable, TrainingSettings
+from layersearch.options import ARRANGEMENTS
 from layersearch.space.configurations import (
-    ARRANGEMENTS,
     Configuration,
     Space,
     Widths,

@@ -7,14 +7,8 @@ from typing import Any
 
 import pytest
 
-from layersearch.space.configurations import (
-    NORMALIZATIONS,
-    ParameterCounts,
-    Space,
-    Variant,
-    count_parameters,
-    enumerate_configurations,
-)
+from layersearch.options import NORMALIZATIONS
+from layersearch.space.configurations import ParameterCounts, Space, Variant, count_parameters, enumerate_configurations
 from layersearch.space.trials import Trial, plan_trials
 from models import DynamicAutoencoder
 
