@@ -25,7 +25,7 @@ from layersearch.space.ranking import ConfigurationResult
 from layersearch.words import duration_text, loss_text
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SCHEMA = json.loads((ROOT / "results_schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((ROOT / "docs" / "results_schema.json").read_text(encoding="utf-8"))
 FAILED = (16, 16)
 SEARCHED = enumerate_configurations([16, 32, 64], 2)
 

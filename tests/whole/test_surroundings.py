@@ -283,9 +283,10 @@ def read_only(program: Path, command: list[str]) -> list[str]:
 def copied_program(place: Path) -> Path:
     """The program without its tests, nothing compiled."""
     place.mkdir()
-    for path in (*ROOT.glob("*.py"), *ROOT.glob("html_report.*")):
+    for path in ROOT.glob("*.py"):
         shutil.copy(path, place)
-    shutil.copytree(ROOT / "data", place / "data", ignore=shutil.ignore_patterns("stains.csv", "__pycache__"))
+    for name in ("layersearch", "data"):
+        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("stains.csv", "__pycache__"))
     return place
 
 
