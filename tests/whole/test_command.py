@@ -150,7 +150,7 @@ def test_latent_codes_name_rows_as_a_spreadsheet_does_where_one_was_left_out(tab
     lines.insert(4, "," * lines[0].count(","))  # row 5 holds nothing
     gappy = tmp_path / "gappy.csv"
     gappy.write_text("\n".join(lines), encoding="utf-8")
-    done = run(tmp_path / "output", *TINY, "--data_path", gappy, pictures=True)
+    done = run(tmp_path / "output", *TINY, "--data_path", gappy)
     rows = list(pd.read_csv(done.folder / "latent_codes_latent3.csv")["row"])
     assert rows == [2, 3, 4, *range(6, ROWS + 3)]
 
