@@ -1,10 +1,14 @@
-"""What all tests share: fixed seeds, and the real table where it is at hand."""
+"""What all tests share: fixed seeds, the real table where it is at hand, and finished runs to look at.
+
+`finished`, `wholes` and `by_strategy` are runs of the command that many tests look at. Each is made once in a test
+session, whichever of pytest-xdist's workers needs it first; see `shared_runs.py`. Their folders are for reading: a
+test that runs the command in one copies it first.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,7 @@ import pytest
 import torch
 from commands import ROWS, SMALL, Run, run
 from resumption import SEARCHES
+from shared_runs import SharedRuns, open_shared_runs
 from strategy_runs import arguments_for
 
 from layersearch.files import SAMPLE_PATH
@@ -40,45 +45,61 @@ def real_table() -> Path:
 
 
 @pytest.fixture(scope="session")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedRuns]:
+    """The runs that all workers of this test session share."""
+    runs = open_shared_runs(tmp_path_factory)
+    yield runs
+    runs.assert_untouched()
+
+
+@pytest.fixture(scope="session")
+def table(shared_runs: SharedRuns) -> Path:
     """A user's own table: the bundled sample's rows with the fewest zeros, so that no column is constant.
 
     No ID is shared. There are 15 schools of 4 rows, one country, and two terms.
     """
-    path = tmp_path_factory.mktemp("table") / "mine.csv"
-    sample = pd.read_csv(SAMPLE_PATH)
-    fullest = (sample != 0).sum(axis=1).nlargest(ROWS).index
-    row = np.arange(ROWS)
-    mine = sample.loc[fullest].drop(columns="Course ID").assign(School=row // 4, Country="here", Term=row % 2)
-    mine["Instructor ID"] = row + 1
-    mine.to_csv(path, index=False)
-    return path
+
+    def write(folder: Path) -> Path:
+        folder.mkdir()
+        sample = pd.read_csv(SAMPLE_PATH)
+        fullest = (sample != 0).sum(axis=1).nlargest(ROWS).index
+        row = np.arange(ROWS)
+        mine = sample.loc[fullest].drop(columns="Course ID").assign(School=row // 4, Country="here", Term=row % 2)
+        mine["Instructor ID"] = row + 1
+        mine.to_csv(folder / "mine.csv", index=False)
+        return folder / "mine.csv"
+
+    return shared_runs.make_once("table", write)
 
 
 @pytest.fixture(scope="session")
-def finished(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def finished(table: Path, shared_runs: SharedRuns) -> Run:
     """A finished search with pictures and a saved model."""
-    folder = tmp_path_factory.mktemp("finished") / "new" / "out put é"
-    return run(folder, "--data_path", table, "--save_models", *SMALL, pictures=True)
+    arguments = ["--data_path", table, "--save_models", *SMALL]
+    return shared_runs.make_once("finished é", lambda folder: run(folder / "out put", *arguments, pictures=True))
 
 
 @pytest.fixture(scope="session")
-def wholes(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Run]:
-    """The searches of `resumption.py`, never interrupted."""
-    folder = tmp_path_factory.mktemp("wholes")
-    done = {title: run(folder / title, "--data_path", table, *flags) for title, flags in SEARCHES.items()}
+def wholes(table: Path, shared_runs: SharedRuns) -> Mapping[str, Run]:
+    """The searches of `resumption.py`, never interrupted, by their titles."""
+
+    def search(title: str) -> Run:
+        return shared_runs.make_once(
+            f"whole {title}", lambda folder: run(folder, "--data_path", table, *SEARCHES[title])
+        )
+
+    done = {title: search(title) for title in SEARCHES}
     assert all(run.status == 0 for run in done.values())
     return done
 
 
 @pytest.fixture(scope="session")
-def by_strategy(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
-    """The searches of `strategy_runs.py`, each run when a test first asks for it."""
-    folder = tmp_path_factory.mktemp("strategies")
+def by_strategy(table: Path, shared_runs: SharedRuns) -> Callable[[str], Run]:
+    """The searches of `strategy_runs.py` by their titles."""
 
-    @cache
     def searched(title: str) -> Run:
-        done = run(folder / title, "--data_path", table, *arguments_for(title))
+        arguments = ["--data_path", table, *arguments_for(title)]
+        done = shared_runs.make_once(f"strategy {title}", lambda folder: run(folder, *arguments))
         assert (done.status, done.err) == (0, "")
         return done
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
@@ -11,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from layersearch.command.arguments import build_parser, parse_arguments, read_space
+from layersearch.command.arguments import build_parser, parse_arguments
+from layersearch.command.request import read_request
 from layersearch.command.values import (
-    DEFAULT_DATA_PATH,
     duplicate_widths,
     read_objectives,
     read_width_range,
@@ -119,7 +120,7 @@ def faults_of(capsys: pytest.CaptureFixture[str]) -> Faults:
 
 
 def test_defaults_and_their_types_are_the_documented_ones() -> None:
-    given = {name: str(value) if isinstance(value, str) else value for name, value in vars(parse_arguments([])).items()}
+    given = read_request(parse_arguments([])).arguments
     expected = DEFAULTS | MORE_DEFAULTS
     assert given == expected
     assert {name: type(value) for name, value in given.items()} == {n: type(v) for n, v in expected.items()}
@@ -136,12 +137,17 @@ def test_a_number_keeps_its_type_when_it_is_given(name: str) -> None:
         assert type(value) is type(DEFAULTS[name])
 
 
+def space_of(arguments: argparse.Namespace) -> Space:
+    """Returns the space that these arguments span."""
+    return read_request(arguments).space
+
+
 def test_help_states_every_default_truly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "500")
     parser = build_parser()
     entries = re.split(r"^  --", parser.format_help(), flags=re.MULTILINE)[1:]
     stated = {entry.split()[0]: re.findall(r"\(default: (.*)\)", entry)[-1] for entry in entries}
-    real = vars(parser.parse_args([]))
+    real = read_request(parser.parse_args([])).arguments
     assert stated.keys() == real.keys()
     words = {
         "label_column": "Cluster or Bcluster, where there is one",
@@ -248,8 +254,8 @@ def test_widths_that_the_shell_took_apart_are_explained(faults_of: Faults) -> No
 
 
 def test_a_missing_data_file_is_a_fault_even_where_it_is_the_default(faults_of: Faults) -> None:
-    assert faults_of("--data_path", str(DEFAULT_DATA_PATH)) == ["--data_path 'data/stains.csv': there is no such file"]
-    assert parse_arguments([]).data_path is DEFAULT_DATA_PATH
+    assert faults_of("--data_path", "data/stains.csv") == ["--data_path 'data/stains.csv': there is no such file"]
+    assert parse_arguments([]).data_path is None
 
 
 def test_a_data_path_that_is_no_table_is_a_fault(faults_of: Faults, tmp_path: Path) -> None:
@@ -383,7 +389,7 @@ def test_a_width_range_has_both_its_ends() -> None:
     assert read_width_range("4:256:4") == range(4, 257, 4)
     assert read_width_range("8:8") == range(8, 9)
     assert list(read_width_range("4:9:3")) == [4, 7]
-    assert read_space(parse_arguments(["--width_range", "4:6", "--max_layers", "2"])) == Space(range(4, 7), 2)
+    assert space_of(parse_arguments(["--width_range", "4:6", "--max_layers", "2"])) == Space(range(4, 7), 2)
 
 
 def test_a_reversed_range_is_answered_with_the_right_one(faults_of: Faults) -> None:
@@ -393,7 +399,7 @@ def test_a_reversed_range_is_answered_with_the_right_one(faults_of: Faults) -> N
 def test_a_large_space_may_be_sampled_but_not_trained_or_listed_whole(faults_of: Faults) -> None:
     large = ["--width_range", "4:256", "--max_layers", "4"]
     sampled = [*large, "--search", "bayesian", "--trials", "40"]
-    assert read_space(parse_arguments(sampled)).size > 10**8
+    assert space_of(parse_arguments(sampled)).size > 10**8
     for argv in (large, [*large, "--search", "halving"], [*sampled, "--list_configurations"]):
         (fault,) = faults_of(*argv)
         assert "configurations, more than --max_configurations 10000" in fault
@@ -403,8 +409,8 @@ def test_a_large_space_may_be_sampled_but_not_trained_or_listed_whole(faults_of:
 
 def test_the_arrangement_counts_for_the_size_of_the_search(faults_of: Faults) -> None:
     argv = ["--hidden_dims_search", "8,16,32,64", "--max_layers", "4"]  # 69 halves
-    assert read_space(parse_arguments([*argv, "--arrangement", "any"])).size == 340
-    assert read_space(parse_arguments([*argv, "--arrangement", "asymmetric"])).size == 69**2
+    assert space_of(parse_arguments([*argv, "--arrangement", "any"])).size == 340
+    assert space_of(parse_arguments([*argv, "--arrangement", "asymmetric"])).size == 69**2
     (fault,) = faults_of(*argv, "--arrangement", "asymmetric", "--max_configurations", "4760")
     assert "4761 configurations" in fault
 

@@ -22,6 +22,7 @@ from faults import nothing_is_trained, raising, stopping_after_record
 
 from hyperparam_optimizer import search
 from layersearch.command.library import SearchResults, read_keywords
+from layersearch.pictures import drawing
 from layersearch.report import publish as reporting
 from layersearch.verdict import conclusion
 from models import load_best
@@ -38,7 +39,7 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporting, "draw_pictures", lambda *_, **__: {})
+    monkeypatch.setattr(drawing, "draw_search", lambda *_, **__: {})
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +136,7 @@ def test_the_second_call_goes_on_from_the_first(table: Path, tmp_path: Path, mon
 
 
 def test_keywords_are_the_commands_arguments_in_pythons_types() -> None:
-    arguments = read_keywords(
+    request = read_keywords(
         {
             "hidden_dims_search": (np.int64(16), 32),
             "columns": ["A b", "C"],
@@ -149,10 +150,11 @@ def test_keywords_are_the_commands_arguments_in_pythons_types() -> None:
             "save_models": False,
         }
     )
-    assert (arguments.hidden_dims_search, arguments.columns, arguments.objectives) == ("16,32", "A b,C", "loss,time")
-    assert (arguments.output_dir, arguments.initial_lr, arguments.dropout) == ("here", 1e-05, 0.25)
-    assert (arguments.label_column, arguments.group_column) == (None, "--odd name=1")
-    assert (arguments.no_probe, arguments.save_models, arguments.epochs) == (True, False, 20)
+    given = request.given
+    assert (given["hidden_dims_search"], given["columns"], given["objectives"]) == ("16,32", "A b,C", "loss,time")
+    assert (given["output_dir"], given["initial_lr"], given["dropout"]) == ("here", 1e-05, 0.25)
+    assert (given["label_column"], given["group_column"]) == (None, "--odd name=1")
+    assert (given["no_probe"], given["save_models"], given["epochs"]) == (True, False, 20)
 
 
 FAULTS = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from layersearch.command.listing import list_configurations
 from layersearch.options import ARRANGEMENTS
-from layersearch.space.configurations import Space, count_parameters
+from layersearch.space.configurations import ParameterCounts, Space, count_parameters
 from layersearch.space.naming import config_text
 
 
@@ -18,9 +19,11 @@ def cost(n_parameters: int) -> float:
     return n_parameters / 10_000
 
 
-def lines_of(space: Space, **given: Any) -> list[str]:
-    settings: dict[str, Any] = {"input_dim": 24, "latent_dim": 3, "repeats": 5, "seconds": cost, "threads": 2}
-    return list(list_configurations(space.configurations(), **settings | given))
+def lines_of(space: Space, seconds: Callable[[int], float] = cost, **given: Any) -> list[str]:
+    normalizations = {name: given.pop(name) for name in ("normalization", "input_normalization") if name in given}
+    sizes = ParameterCounts(24, 3, **normalizations)
+    settings: dict[str, Any] = {"repeats": 5, "threads": 2}
+    return list(list_configurations(space.configurations(), sizes, seconds, **settings | given))
 
 
 def test_a_space_is_listed_with_sizes_times_and_totals() -> None:
@@ -74,5 +77,5 @@ def test_lines_of_deep_pairs_fit_80_columns() -> None:
 
 def test_an_endless_space_starts_at_once() -> None:
     space = Space(range(4, 257), 6, "any")
-    lines = list_configurations(space.configurations(), input_dim=24, latent_dim=3, repeats=5, seconds=cost, threads=2)
+    lines = list_configurations(space.configurations(), ParameterCounts(24, 3), cost, repeats=5, threads=2)
     assert len(list(islice(lines, 3))) == 3

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from layersearch.command.arguments import build_parser
-from layersearch.report import publish as reporting
+from layersearch.pictures import drawing
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,7 +47,7 @@ def test_the_example_in_python_runs(
     (example,) = re.findall(r"^```python\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
     shutil.copy(table, tmp_path / "my_classes.csv")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(reporting, "draw_pictures", lambda *_, **__: {})
+    monkeypatch.setattr(drawing, "draw_search", lambda *_, **__: {})
     names: dict[str, Any] = {}
     exec(example, names)
     assert tuple(names["latent"].shape) == (len(names["my_classes"]), 3)

@@ -19,7 +19,6 @@ import pytest
 import torch
 from made_tables import low_rank_table
 
-from layersearch.console import Console
 from layersearch.engines import choice as engine_choice
 from layersearch.engines import lifecycle, training
 from layersearch.engines.choice import choose_engine
@@ -329,7 +328,7 @@ def on_a_gpu(name: str, found: Check | Exception, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(engine_choice, "check", fake)
     notices: list[str] = []
-    return *choose_engine(name, torch.device("cuda:1"), notices, Console(quiet=True)), notices
+    return *choose_engine(name, torch.device("cuda:1"), notices), notices
 
 
 def test_on_a_gpu_the_stacked_engine_is_chosen_if_its_check_passes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,9 @@ from zlib import crc32
 
 import numpy as np
 
-from layersearch.report.results import Findings
+from layersearch.report.results import Results, Written
 from layersearch.search.history import History
+from layersearch.search.running import Searched
 from layersearch.space.configurations import (
     Configuration,
     Layers,
@@ -35,6 +36,7 @@ from layersearch.space.factors import Factors, Level, cross
 from layersearch.space.ranking import ConfigurationResult, loss_so_far, rank_configurations
 from layersearch.space.trials import Trial, TrialResult
 from layersearch.table.scoring import ScoredPart, scored_part
+from layersearch.verdict.conclusion import Best
 from layersearch.verdict.probe import Probe
 from layersearch.verdict.uncertainty import Interval
 from layersearch.verdict.verdict import Estimate, Verdict, judge
@@ -317,20 +319,19 @@ PROBE = Probe(
 )
 
 
-def make_findings(ranking: Sequence[ConfigurationResult]) -> Findings:
-    """Returns the findings of a made-up ranking, with a saved model."""
-    if ranking[0].failure:
-        return Findings(ranking)
+WRITTEN = Written(model_file="best_model_latent3.pth", model_sha256="ab" * 32)
+
+
+def make_results(ranking: Sequence[ConfigurationResult], *, history: History | None = None) -> Results:
+    """Returns the results of a made-up ranking; of a grid search, without another history."""
+    searched = Searched(list(ranking), history or make_history(ranking), len(ranking))
+    if not ranking or ranking[0].failure:
+        return Results(searched)
     verdict = make_verdict(ranking)
-    return Findings(
-        ranking=ranking,
-        verdict=verdict,
-        statement=["Verdict: as it is."],
-        chosen=verdict.best,
+    best = Best(
+        verdict.best,
+        MODEL_INFO,
         trained=verdict.best.best_trained,
         honest=Estimate(0.041, 0.001, Interval(0.039, 0.043)) if verdict.best.is_cross_validated else None,
-        probe=PROBE,
-        model_info=MODEL_INFO,
-        saved_model_file="best_model_latent3.pth",
-        saved_model_sha256="ab" * 32,
     )
+    return Results(searched, verdict, best, probe=PROBE, n_test=401)

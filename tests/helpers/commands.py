@@ -19,8 +19,8 @@ from builders import make_failed_trial
 
 import hyperparam_optimizer
 from layersearch.engines import dispatch, training
+from layersearch.pictures import drawing
 from layersearch.pictures.latent import drawing as latent_report
-from layersearch.report import publish as reporting
 from layersearch.space.trials import Trial, TrialResult
 from layersearch.words import PROG
 
@@ -65,7 +65,7 @@ def run(folder: Path, *arguments: object, pictures: bool = False) -> Run:
         stack.enter_context(redirect_stdout(out))
         stack.enter_context(redirect_stderr(err))
         if not pictures:
-            stack.enter_context(mock.patch.object(reporting, "draw_pictures", return_value={}))
+            stack.enter_context(mock.patch.object(drawing, "draw_search", return_value={}))
             stack.enter_context(mock.patch.object(latent_report, "draw", return_value={}))
         try:
             status: object = hyperparam_optimizer.main([*map(str, arguments), "--output_dir", str(folder)])

@@ -15,14 +15,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from builders import PROBE, halve, make_configuration, make_findings, make_history, make_ranking
+from builders import WRITTEN, halve, make_configuration, make_history, make_ranking, make_results
 
-from layersearch.command.arguments import build_parser, parse_arguments
+from layersearch.command.arguments import parse_arguments
+from layersearch.command.request import read_request
+from layersearch.options import DECLARED, stated_value
 from layersearch.report.html.page import html_report
 from layersearch.report.html.pictures import PICTURES
-from layersearch.report.results import Findings, results_document
-from layersearch.report.statement import state
-from layersearch.search.history import History
+from layersearch.report.results import Results, Written, results_document
 from layersearch.space.configurations import enumerate_configurations
 
 SEARCHED = enumerate_configurations([16, 32, 64], 2)
@@ -159,11 +159,12 @@ def make_mode(mode: str) -> dict[str, Any]:
 
 def make_document(kind: str = "whole", flags: Sequence[str] = ()) -> dict[str, Any]:
     """The document of a search of one of `KINDS`, with these flags among its arguments."""
-    findings, own = _findings_of(kind)
-    given = vars(parse_arguments([*own, *flags]))
+    results, own = _results_of(kind)
+    given = read_request(parse_arguments([*own, *flags])).arguments
     low, high = np.zeros(3, np.float32), np.full(3, 87.5, np.float32)
     document = results_document(
-        findings,
+        results,
+        WRITTEN if results.best else Written(),
         args=given,
         environment={
             "python": "3.11.7",
@@ -202,41 +203,34 @@ def make_document(kind: str = "whole", flags: Sequence[str] = ()) -> dict[str, A
         timing={"train": 2.5, "total": 7.25},
         timestamp="2026-01-02T03:04:05+00:00",
     )
-    return {**document, "latent_space": LATENT_SPACE if findings.chosen else None}
+    return {**document, "latent_space": LATENT_SPACE if results.best else None}
 
 
-def _findings_of(kind: str) -> tuple[Findings, list[str]]:
+def _results_of(kind: str) -> tuple[Results, list[str]]:
     if kind in ("failed", "nothing"):
         ranking = make_ranking(SEARCHED, repeats=2, epochs=4, failed=SEARCHED) if kind == "failed" else []
-        return Findings(ranking, is_complete=kind == "failed", n_configurations=len(SEARCHED)), []
+        results = make_results(ranking)
+        searched = results.searched._replace(n_configurations=len(SEARCHED))
+        return replace(results, searched=searched, is_complete=kind == "failed"), []
     if kind == "one configuration":
-        return _stated(Findings(make_ranking([(64,)], repeats=3, epochs=4))), ["--hidden_dims_search", "64"]
+        return make_results(make_ranking([(64,)], repeats=3, epochs=4)), ["--hidden_dims_search", "64"]
     if kind == "one repeat":
-        return _stated(Findings(make_ranking(SEARCHED, repeats=1, epochs=4))), ["--repeats", "1"]
+        return make_results(make_ranking(SEARCHED, repeats=1, epochs=4)), ["--repeats", "1"]
     if kind == "proven":
         losses = {config: 0.08 if config != (64,) else 0.04 for config in SEARCHED}
         ranking = [make_configuration(config, [loss + 0.0001 * r for r in range(5)]) for config, loss in losses.items()]
-        return _stated(Findings(sorted(ranking, key=lambda c: (c.final_test_loss, c.model_params)))), []
+        return make_results(sorted(ranking, key=lambda c: (c.final_test_loss, c.model_params))), []
     if kind == "folds":
-        return _stated(Findings(make_ranking(SEARCHED, repeats=3, folds=2, epochs=4))), ["--cv_folds", "2"]
+        return make_results(make_ranking(SEARCHED, repeats=3, folds=2, epochs=4)), ["--cv_folds", "2"]
     if kind == "halving":
         ranking = halve(make_ranking(SEARCHED, repeats=3, epochs=4), rungs=[1, 2])
-        return _stated(Findings(ranking), "halving"), ["--search", "halving"]
-    whole = _stated(Findings(make_ranking(SEARCHED, repeats=5, epochs=4, failed=[FAILED], seed=4)))
+        return make_results(ranking, history=make_history(ranking, "halving")), ["--search", "halving"]
+    whole = make_results(make_ranking(SEARCHED, repeats=5, epochs=4, failed=[FAILED], seed=4))
     if kind == "interrupted":
         history = make_history(whole.ranking, space_size=34)
-        return replace(whole, is_complete=False, n_configurations=34, history=history, probe=None), []
+        searched = whole.searched._replace(n_configurations=34, history=history)
+        return replace(whole, searched=searched, is_complete=False, probe=None), []
     return whole, []
-
-
-def _stated(findings: Findings, strategy: str = "grid") -> Findings:
-    """These findings with a verdict, its statement and a history."""
-    history: History = make_history(findings.ranking, strategy)
-    found = replace(make_findings(findings.ranking), history=history, n_configurations=len(findings.ranking))
-    found = replace(found, latent_space=LATENT_SPACE)
-    assert found.verdict is not None
-    lines = state(found.verdict, probe=PROBE, honest=found.honest, n_test=401)
-    return replace(found, statement=lines)
 
 
 DRAWN = [name for name in PICTURES if name != "study_plot"]  # by a search that is no study
@@ -256,7 +250,7 @@ PNG = b"".join(
 )
 
 
-DEFAULTS = {action.dest: action.default for action in build_parser()._actions}
+DEFAULTS = {name: stated_value(name, option.default) for name, option in DECLARED.items()}
 
 
 def html_of(document: dict[str, Any], names: Iterable[str] = ()) -> str:

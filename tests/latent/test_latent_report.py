@@ -20,8 +20,8 @@ from layersearch.console import Console
 from layersearch.files import SAMPLE_PATH
 from layersearch.latent import agreement
 from layersearch.latent import findings as latent_findings
+from layersearch.pictures import drawing
 from layersearch.pictures.latent import scatter as latent_plots
-from layersearch.report import publish as reporting
 from layersearch.table.copus import PROFILES
 
 TEN = ["--hidden_dims_search", "4,8", "--max_layers", "1", "--repeats", "1", "--epochs", "2"]
@@ -31,7 +31,7 @@ ALWAYS = {"latent_axes_latent{}.png", "reconstruction_by_code_latent{}.png"}
 @pytest.fixture(autouse=True)
 def _no_pictures_of_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skips the pictures of the search, which take as long as those of the latent space."""
-    monkeypatch.setattr(reporting, "draw_pictures", lambda *_, **__: {})
+    monkeypatch.setattr(drawing, "draw_search", lambda *_, **__: {})
 
 
 def ten_rows(path: Path, **columns: Any) -> Path:
@@ -210,13 +210,13 @@ def test_the_numbers_do_not_wait_for_the_pictures_of_the_search(
         return {}
 
     monkeypatch.setattr(latent_findings, "measure", measure_and_tell)
-    monkeypatch.setattr(reporting, "draw_pictures", wait_and_draw)
+    monkeypatch.setattr(drawing, "draw_search", wait_and_draw)
     done = run(tmp_path, "--data_path", table, *SMALL, pictures=True)
     assert (done.status, was_measured) == (0, [True])
 
 
 @pytest.mark.parametrize(
-    ("imported", "absent"), [("layersearch.latent.findings", "matplotlib"), (", ".join(reporting.PICTURES), "sklearn")]
+    ("imported", "absent"), [("layersearch.latent.findings", "matplotlib"), (", ".join(drawing.LATE), "sklearn")]
 )
 def test_numbers_need_no_matplotlib_and_pictures_of_the_search_no_scikit_learn(imported: str, absent: str) -> None:
     code = f"import sys, {imported}; sys.exit('{absent}' in sys.modules)"

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from builders import make_findings, make_ranking
+from builders import make_ranking, make_results
 
 from layersearch.report import tables as csv_tables
-from layersearch.report.results import Findings
+from layersearch.report.results import Results
 from layersearch.space.configurations import enumerate_configurations
 from layersearch.space.naming import config_text
 
@@ -21,28 +21,28 @@ SEARCHED = enumerate_configurations([16, 32, 64], 2)
 
 
 @pytest.fixture
-def findings() -> Findings:
+def results() -> Results:
     """Nine configurations, of which three are tied and one failed."""
-    return make_findings(make_ranking(SEARCHED, repeats=3, epochs=4, failed=[FAILED], seed=4))
+    return make_results(make_ranking(SEARCHED, repeats=3, epochs=4, failed=[FAILED], seed=4))
 
 
 @pytest.fixture
-def in_folds() -> Findings:
+def in_folds() -> Results:
     """A search with two folds, in which one configuration failed."""
-    return make_findings(make_ranking(SEARCHED, repeats=3, folds=2, epochs=4, failed=[FAILED]))
+    return make_results(make_ranking(SEARCHED, repeats=3, folds=2, epochs=4, failed=[FAILED]))
 
 
-def csv_rows(path: Path, findings: Findings) -> list[dict[str, str]]:
+def csv_rows(path: Path, results: Results) -> list[dict[str, str]]:
     """Returns the rows that `write_csv` writes, as text."""
-    csv_tables.write_csv(path, findings.ranking, findings.verdict)
+    csv_tables.write_csv(path, results.ranking, results.verdict)
     with open(path, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def test_csv_holds_the_ranking(tmp_path: Path, findings: Findings) -> None:
-    rows, verdict = csv_rows(tmp_path / "x.csv", findings), findings.verdict
+def test_csv_holds_the_ranking(tmp_path: Path, results: Results) -> None:
+    rows, verdict = csv_rows(tmp_path / "x.csv", results), results.verdict
     assert verdict is not None
-    second = findings.ranking[1]
+    second = results.ranking[1]
     standing = verdict.standings[second.config]
     assert standing.difference_interval is not None
     assert rows[1] == {
@@ -69,16 +69,14 @@ def test_csv_holds_the_ranking(tmp_path: Path, findings: Findings) -> None:
     assert (failed["tied"], failed["difference_low"], failed["probability_best"]) == ("", "", "")
     assert (failed["test_loss_repeat_3"], failed["pareto"]) == ("", "False")
     assert failed["status"].startswith("failed")
-    ranked = [config_text(c.config) for c in findings.ranking]
+    ranked = [config_text(c.config) for c in results.ranking]
     assert [row["configuration"] for row in rows] == [*ranked, "column means", "PCA"]
 
 
-def test_a_baseline_stands_behind_the_ranking_with_its_difference_to_the_best(
-    tmp_path: Path, findings: Findings
-) -> None:
-    *_, pca = csv_rows(tmp_path / "x.csv", findings)
-    assert findings.verdict is not None
-    baseline = findings.verdict.baselines[1]
+def test_a_baseline_stands_behind_the_ranking_with_its_difference_to_the_best(tmp_path: Path, results: Results) -> None:
+    *_, pca = csv_rows(tmp_path / "x.csv", results)
+    assert results.verdict is not None
+    baseline = results.verdict.baselines[1]
     assert {name: cell for name, cell in pca.items() if cell} == {
         "configuration": "PCA",
         "final_test_loss": repr(baseline.loss),
@@ -89,19 +87,19 @@ def test_a_baseline_stands_behind_the_ranking_with_its_difference_to_the_best(
     }
     bounds = [float(pca[name]) for name in ("difference_low", "difference_to_best", "difference_high")]
     assert bounds == sorted(bounds)
-    assert bounds[1] == pytest.approx(baseline.loss - findings.ranking[0].final_test_loss)
+    assert bounds[1] == pytest.approx(baseline.loss - results.ranking[0].final_test_loss)
 
 
 def test_csv_of_one_repeat_or_of_failures_alone_claims_nothing(tmp_path: Path) -> None:
-    once = make_findings(make_ranking(SEARCHED, repeats=1, epochs=2))
-    failed = Findings(make_ranking(SEARCHED, epochs=2, failed=SEARCHED))
+    once = make_results(make_ranking(SEARCHED, repeats=1, epochs=2))
+    failed = make_results(make_ranking(SEARCHED, epochs=2, failed=SEARCHED))
     for name, expected in (("once", len(SEARCHED) + 2), ("failed", len(SEARCHED))):
         rows = csv_rows(tmp_path / f"{name}.csv", {"once": once, "failed": failed}[name])
         assert len(rows) == expected
         assert not any(row[column] for row in rows for column in ("tied", "difference_low", "probability_best"))
 
 
-def test_csv_of_folds_has_a_column_a_repeat(tmp_path: Path, in_folds: Findings) -> None:
+def test_csv_of_folds_has_a_column_a_repeat(tmp_path: Path, in_folds: Results) -> None:
     first = csv_rows(tmp_path / "x.csv", in_folds)[0]
     assert [name for name in first if name.startswith("test_loss")] == [f"test_loss_repeat_{n}" for n in (1, 2, 3)]
     assert float(first["test_loss_repeat_2"]) == in_folds.ranking[0].test_loss_per_repeat[1]
@@ -110,7 +108,7 @@ def test_csv_of_folds_has_a_column_a_repeat(tmp_path: Path, in_folds: Findings) 
 def test_csv_names_decoders_of_their_own_and_says_what_was_dropped(tmp_path: Path) -> None:
     pair = ((64, 64, 32), (16, 64))
     ranking = make_ranking([(64, 64), pair, (16,)], repeats=2, epochs=9, dropped=[(16,)])
-    rows = {row["configuration"]: row for row in csv_rows(tmp_path / "x.csv", make_findings(ranking))}
+    rows = {row["configuration"]: row for row in csv_rows(tmp_path / "x.csv", make_results(ranking))}
     assert (rows["[64, 64, 32] -> [16, 64]"]["num_layers"], rows["[64, 64]"]["num_layers"]) == ("3", "2")
     dropped = rows["[16]"]
     assert dropped["status"].startswith("dropped at epoch 3 (loss 0.")

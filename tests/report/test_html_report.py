@@ -23,7 +23,7 @@ from markupsafe import escape
 from layersearch.report.html.page import TEMPLATES, html_report
 from layersearch.report.html.pictures import PICTURES
 from layersearch.report.html.table import COLUMNS, ROWS_SHOWN
-from layersearch.report.publish import output_files
+from layersearch.report.output_files import output_files
 from layersearch.report.references import sources
 from layersearch.space.naming import name_of
 from layersearch.words import readable, short

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +13,16 @@ import jsonschema  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 import torch
-from builders import MODEL_INFO, halve, make_configuration, make_findings, make_history, make_ranking
+from builders import MODEL_INFO, WRITTEN, halve, make_configuration, make_history, make_ranking, make_results
 
 from layersearch.report import results as report
-from layersearch.report.results import Findings
+from layersearch.report.output_files import save_state_dict
+from layersearch.report.results import Results, Written
 from layersearch.space.configurations import Configuration, Variant, enumerate_configurations
 from layersearch.space.naming import config_text
 from layersearch.space.ranking import ConfigurationResult
 from layersearch.space.trials import Trial, no_memory_for
+from layersearch.verdict.conclusion import Best
 from layersearch.words import duration_text, loss_text
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -38,17 +38,17 @@ def ranking() -> list[ConfigurationResult]:
 
 
 @pytest.fixture
-def findings(ranking: list[ConfigurationResult]) -> Findings:
-    return make_findings(ranking)
+def results(ranking: list[ConfigurationResult]) -> Results:
+    return make_results(ranking)
 
 
 @pytest.fixture
-def in_folds() -> Findings:
+def in_folds() -> Results:
     """Of a search with two folds, in which one configuration failed."""
-    return make_findings(make_ranking(SEARCHED, repeats=3, folds=2, epochs=4, failed=[FAILED]))
+    return make_results(make_ranking(SEARCHED, repeats=3, folds=2, epochs=4, failed=[FAILED]))
 
 
-def document_of(findings: Findings, **changes: Any) -> dict[str, Any]:
+def document_of(results: Results, **changes: Any) -> dict[str, Any]:
     given: dict[str, Any] = {
         "args": {"latent_dim": 3, "data_path": Path("data/sample.csv")},
         "environment": {"python": "3.11"},
@@ -65,30 +65,31 @@ def document_of(findings: Findings, **changes: Any) -> dict[str, Any]:
         "timing": dict.fromkeys(["start_up", "load", "train", "select", "report", "total"], np.float64(0.5)),
         "timestamp": "2025-01-31T12:00:00+01:00",
     }
-    return report.results_document(findings, **(given | changes))
+    return report.results_document(results, WRITTEN if results.best else Written(), **(given | changes))
 
 
 # The document
 
 
-def test_document_matches_its_schema(findings: Findings, in_folds: Findings) -> None:
+def test_document_matches_its_schema(results: Results, in_folds: Results) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    jsonschema.validate(document_of(findings), SCHEMA)
+    jsonschema.validate(document_of(results), SCHEMA)
     jsonschema.validate(document_of(in_folds), SCHEMA)
-    jsonschema.validate(document_of(replace(findings, saved_model_file=None, probe=None), timestamp=None), SCHEMA)
-    jsonschema.validate(document_of(make_findings(make_ranking(SEARCHED, repeats=1, epochs=1))), SCHEMA)
-    jsonschema.validate(document_of(make_findings(make_ranking([(16,)], repeats=1, folds=2, epochs=1))), SCHEMA)
+    jsonschema.validate(document_of(replace(results, probe=None), timestamp=None), SCHEMA)
+    jsonschema.validate(document_of(make_results(make_ranking(SEARCHED, repeats=1, epochs=1))), SCHEMA)
+    jsonschema.validate(document_of(make_results(make_ranking([(16,)], repeats=1, folds=2, epochs=1))), SCHEMA)
 
 
 def test_document_of_a_search_in_which_all_failed_matches_the_schema() -> None:
-    document = document_of(make_findings(make_ranking(SEARCHED, epochs=2, failed=SEARCHED)))
+    document = document_of(make_results(make_ranking(SEARCHED, epochs=2, failed=SEARCHED)))
     jsonschema.validate(document, SCHEMA)
     assert (document["best_configuration"], document["verdict"], document["pareto_front"]) == (None, None, [])
     assert not any(entry["pareto"] or entry["tied"] for entry in document["all_results"])
 
 
-def test_without_a_model_of_the_chosen_configuration_it_is_named_all_the_same(in_folds: Findings) -> None:
-    document = document_of(replace(in_folds, trained=None, honest=None, saved_model_file=None))
+def test_without_a_model_of_the_chosen_configuration_it_is_named_all_the_same(in_folds: Results) -> None:
+    assert in_folds.best
+    document = document_of(replace(in_folds, best=replace(in_folds.best, trained=None, honest=None)))
     jsonschema.validate(document, SCHEMA)
     best = document["best_configuration"]
     assert in_folds.chosen
@@ -142,8 +143,8 @@ BREAKS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_broken_document_fails_the_schema(name: str, findings: Findings) -> None:
-    document = document_of(replace(findings, history=make_history(findings.ranking)))
+def test_broken_document_fails_the_schema(name: str, results: Results) -> None:
+    document = document_of(results)
     jsonschema.validate(document, SCHEMA)
     BREAKS[name](document)
     with pytest.raises(jsonschema.ValidationError):
@@ -166,8 +167,8 @@ def test_every_field_of_the_schema_is_described() -> None:
     assert undescribed({"properties": SCHEMA["$defs"]}, "$defs") == []
 
 
-def test_results_are_sorted_by_loss_with_failed_ones_last(findings: Findings) -> None:
-    entries = document_of(findings)["all_results"]
+def test_results_are_sorted_by_loss_with_failed_ones_last(results: Results) -> None:
+    entries = document_of(results)["all_results"]
     losses = [entry["final_test_loss"] for entry in entries[:-1]]
     assert losses == sorted(losses)
     assert [entry["rank"] for entry in entries] == [*range(1, len(SEARCHED)), None]
@@ -179,9 +180,9 @@ def test_results_are_sorted_by_loss_with_failed_ones_last(findings: Findings) ->
     assert [len(curve) for curve in failed["curves"]["test"]] == [4, 4, 2]
 
 
-def test_document_says_what_the_results_say(findings: Findings) -> None:
-    document = document_of(findings)
-    for entry, c in zip(document["all_results"][:-1], findings.ranking, strict=False):
+def test_document_says_what_the_results_say(results: Results) -> None:
+    document = document_of(results)
+    for entry, c in zip(document["all_results"][:-1], results.ranking, strict=False):
         assert entry["final_test_loss"] == np.mean([t.test_losses[-1] for t in c.trials])
         assert entry["final_test_loss_sd"] == np.std([t.test_losses[-1] for t in c.trials], ddof=1)
         assert entry["train_loss_per_repeat"] == [t.final_train_loss for t in c.trials]
@@ -192,8 +193,8 @@ def test_document_says_what_the_results_say(findings: Findings) -> None:
     assert (best["honest_test_loss"], best["honest_test_loss_interval"]) == (None, None)
 
 
-def test_document_says_what_the_verdict_says(findings: Findings) -> None:
-    document, verdict = document_of(findings), findings.verdict
+def test_document_says_what_the_verdict_says(results: Results) -> None:
+    document, verdict = document_of(results), results.verdict
     assert verdict is not None
     assert 1 < len(verdict.tied) < len(verdict.standings) > len(verdict.front)
     for entry in document["all_results"][:-1]:
@@ -205,7 +206,7 @@ def test_document_says_what_the_verdict_says(findings: Findings) -> None:
         assert entry["tied"] == standing.is_tied
         assert entry["pareto"] == standing.on_front
     said = document["verdict"]
-    assert said["statement"] == findings.statement
+    assert said["statement"] == results.statement()
     assert [tuple(config) for config in said["tied"]] == [c.config for c in verdict.tied]
     assert said["proven"] is False
     assert tuple(said["recommended"]["config"]) == verdict.recommended.config
@@ -229,9 +230,9 @@ def test_document_says_what_the_verdict_says(findings: Findings) -> None:
 UNKNOWN_STANDING = ("standard_error", "difference_to_best", "difference_interval", "probability_best", "tied")
 
 
-def test_what_failed_or_was_trained_once_has_no_standing(findings: Findings) -> None:
-    failed = document_of(findings)["all_results"][-1]
-    once = document_of(make_findings(make_ranking(SEARCHED, repeats=1, epochs=2)))
+def test_what_failed_or_was_trained_once_has_no_standing(results: Results) -> None:
+    failed = document_of(results)["all_results"][-1]
+    once = document_of(make_results(make_ranking(SEARCHED, repeats=1, epochs=2)))
     for entry in [failed, *once["all_results"]]:
         assert [entry[name] for name in UNKNOWN_STANDING] == [None] * len(UNKNOWN_STANDING)
     assert failed["pareto"] is False
@@ -241,7 +242,7 @@ def test_what_failed_or_was_trained_once_has_no_standing(findings: Findings) -> 
     assert once["pareto_front"]
 
 
-def test_losses_of_folds_are_listed_by_repeat_and_null_where_one_diverged(in_folds: Findings) -> None:
+def test_losses_of_folds_are_listed_by_repeat_and_null_where_one_diverged(in_folds: Results) -> None:
     document = document_of(in_folds)
     best, failed = in_folds.ranking[0], document["all_results"][-1]
     entry = document["all_results"][0]
@@ -254,9 +255,11 @@ def test_losses_of_folds_are_listed_by_repeat_and_null_where_one_diverged(in_fol
     assert document["verdict"]["optimism"] is None
 
 
-def test_the_chosen_configuration_is_the_best_of_the_document_whatever_its_rank(findings: Findings) -> None:
-    chosen = findings.ranking[2]
-    document = document_of(replace(findings, chosen=chosen, trained=chosen.trials[1]))
+def test_the_chosen_configuration_is_the_best_of_the_document_whatever_its_rank(results: Results) -> None:
+    chosen = results.ranking[2]
+    assert results.best
+    best_of_all = replace(results.best, configuration=chosen, trained=chosen.trials[1])
+    document = document_of(replace(results, best=best_of_all))
     best = document["best_configuration"]
     assert best["config"] == list(chosen.config)
     assert best["final_test_loss"] == document["all_results"][2]["final_test_loss"]
@@ -276,12 +279,12 @@ FREE: list[Configuration] = [(64, 64), PAIR, (16, 64), ((16,), (64,))]
 
 
 @pytest.fixture
-def free() -> Findings:
+def free() -> Results:
     """Of a search with decoders that are no mirror image."""
     ranking = make_ranking(FREE, repeats=2, epochs=3, failed=[FREE[-1]])
     pair = next(configuration for configuration in ranking if configuration.config == PAIR)
     info = {**MODEL_INFO, "hidden_dims": PAIR[0], "decoder_dims": PAIR[1]}
-    return replace(make_findings(ranking), chosen=pair, trained=pair.trials[0], model_info=info)
+    return replace(make_results(ranking), best=Best(pair, info, trained=pair.trials[0]))
 
 
 def test_a_decoder_of_its_own_is_named_behind_its_encoder() -> None:
@@ -290,10 +293,10 @@ def test_a_decoder_of_its_own_is_named_behind_its_encoder() -> None:
     assert config_text(PAIR) == "[64, 32] -> [16, 64, 64]"
     variant = Variant((64, 32), (("dropout", 0.3), ("normalization", "none")))
     assert config_text(variant) == "[64, 32] (dropout 0.3, normalization none)"
-    assert "Best configuration: [64, 32] -> [16, 64, 64]\n" in report.closing_summary(make_configuration(PAIR, [0.04]))
+    assert "Best configuration: [64, 32] -> [16, 64, 64]\n" in summary_of(make_configuration(PAIR, [0.04]))
 
 
-def test_a_pair_is_two_lists_in_the_document(free: Findings) -> None:
+def test_a_pair_is_two_lists_in_the_document(free: Results) -> None:
     document = document_of(free)
     jsonschema.validate(document, SCHEMA)
     best = document["best_configuration"]
@@ -314,18 +317,18 @@ def test_a_pair_is_two_lists_in_the_document(free: Findings) -> None:
 # Strategies
 
 
-def searched_with(strategy: str, ranking: list[ConfigurationResult], **given: Any) -> Findings:
-    return replace(make_findings(ranking), history=make_history(ranking, strategy, **given))
+def searched_with(strategy: str, ranking: list[ConfigurationResult], **given: Any) -> Results:
+    return make_results(ranking, history=make_history(ranking, strategy, **given))
 
 
 @pytest.fixture
-def halved() -> Findings:
+def halved() -> Results:
     """Of nine configurations one failed before the others were halved after 3 epochs: five were dropped."""
     ranking = halve(make_ranking(SEARCHED, repeats=2, folds=2, epochs=9, failed=[FAILED]), rungs=[3])
     return searched_with("halving", ranking, epochs=9)
 
 
-def test_what_was_dropped_says_where_and_at_what_loss(halved: Findings) -> None:
+def test_what_was_dropped_says_where_and_at_what_loss(halved: Results) -> None:
     document = document_of(halved)
     jsonschema.validate(document, SCHEMA)
     dropped = {str(c.config): c.drop for c in halved.ranking if c.drop}
@@ -342,10 +345,9 @@ def test_what_was_dropped_says_where_and_at_what_loss(halved: Findings) -> None:
         assert entry["stopped_epoch"] is entry["best_epoch"] is None
 
 
-def test_the_search_says_what_it_tried_and_what_became_of_it(halved: Findings) -> None:
+def test_the_search_says_what_it_tried_and_what_became_of_it(halved: Results) -> None:
     search = document_of(halved)["search"]
-    assert halved.history is not None
-    steps = halved.history.steps
+    steps = halved.searched.history.steps
     history = search.pop("history")
     assert search == {
         "strategy": "halving", "space_size": 9, "tried": 9, "finished": 3, "dropped": 5, "failed": 1,
@@ -356,16 +358,12 @@ def test_the_search_says_what_it_tried_and_what_became_of_it(halved: Findings) -
         assert entry == expected | {"best_loss": step.best_loss}
 
 
-def test_the_search_is_not_in_the_document_where_it_was_not_recorded(findings: Findings) -> None:
-    assert document_of(findings)["search"] is None
-
-
 def test_early_stopping_lists_its_epochs_and_curves_by_training() -> None:
     ranking = make_ranking(SEARCHED, repeats=2, folds=2, epochs=9, stopped=dict.fromkeys(SEARCHED, 6))
     first = ranking[0]
     broken = (replace(first.trials[0], final_test_loss=None, best_epoch=None, failed_epoch=7), *first.trials[1:])
     ranking = [*ranking[1:], replace(first, trials=broken)]
-    document = document_of(make_findings(ranking))
+    document = document_of(make_results(ranking))
     jsonschema.validate(document, SCHEMA)
     best, failed = document["all_results"][0], document["all_results"][-1]
     assert (best["stopped_epoch"], best["best_epoch"]) == ([6, 6, 7, 7], [3, 3, 4, 4])
@@ -377,26 +375,25 @@ def test_early_stopping_lists_its_epochs_and_curves_by_training() -> None:
 def test_early_stopping_of_what_never_fitted_into_memory_has_an_empty_curve() -> None:
     (configuration,) = make_ranking([(64,)], repeats=2, epochs=9, stopped={(64,): 6})
     configuration = replace(configuration, trials=(configuration.trials[0], no_memory_for(Trial((64,), 1))))
-    document = document_of(Findings([configuration]))
+    document = document_of(make_results([configuration]))
     jsonschema.validate(document, SCHEMA)
     (entry,) = document["all_results"]
     assert [len(curve) for curve in entry["curves"]["validation"]] == [6, 0]
     assert entry["stopped_epoch"] == [6, None]
 
 
-def test_the_summary_says_how_much_of_the_space_was_tried_unless_it_is_the_full_grid(halved: Findings) -> None:
+def test_the_summary_says_how_much_of_the_space_was_tried_unless_it_is_the_full_grid(halved: Results) -> None:
     ranking = make_ranking(SEARCHED, repeats=2)
     assert report.search_line(searched_with("grid", ranking)) is None
-    assert report.search_line(make_findings(ranking)) is None
     assert report.search_line(searched_with("random", ranking, space_size=125)) == (
         "Search: random, 9 of 125 configurations tried"
     )
     line = "Search: halving, 9 of 9 configurations tried, 5 dropped early, 1 failed"
     assert report.search_line(halved) == line
-    best = halved.ranking[0]
-    lines = report.closing_summary(best, search=line).splitlines()
-    assert lines[2:5] == [report.RULE, line, f"Best configuration: {config_text(best.config)}"]
-    assert [text for text in lines if text != line] == report.closing_summary(best).splitlines()
+    lines = report.closing_summary(halved).splitlines()
+    assert lines[2:5] == [report.RULE, line, f"Best configuration: {config_text(halved.ranking[0].config)}"]
+    grid = replace(halved, searched=halved.searched._replace(history=make_history(halved.ranking)))
+    assert "Search:" not in report.closing_summary(grid)
 
 
 @pytest.mark.parametrize(
@@ -410,8 +407,8 @@ def test_durations_are_rounded_to_what_can_be_planned_with(seconds: float, text:
 # JSON
 
 
-def test_json_is_strict_and_loses_nothing(tmp_path: Path, findings: Findings) -> None:
-    document = document_of(findings)
+def test_json_is_strict_and_loses_nothing(tmp_path: Path, results: Results) -> None:
+    document = document_of(results)
     report.write_json(tmp_path / "results.json", document)
     text = (tmp_path / "results.json").read_text(encoding="utf-8")
 
@@ -436,17 +433,17 @@ def test_numpy_values_become_plain_ones() -> None:
         report.to_plain({"x": object()})
 
 
-def test_each_curve_stands_on_one_line(tmp_path: Path, findings: Findings) -> None:
-    report.write_json(tmp_path / "x.json", document_of(findings))
+def test_each_curve_stands_on_one_line(tmp_path: Path, results: Results) -> None:
+    report.write_json(tmp_path / "x.json", document_of(results))
     lines = (tmp_path / "x.json").read_text(encoding="utf-8").splitlines()
-    curve = json.dumps(findings.ranking[0].trials[0].test_losses.tolist())
+    curve = json.dumps(results.ranking[0].trials[0].test_losses.tolist())
     assert f"          {curve}," in lines
     assert '      "config": [64, 64],' in lines
 
 
-def test_json_is_the_same_twice(tmp_path: Path, findings: Findings) -> None:
+def test_json_is_the_same_twice(tmp_path: Path, results: Results) -> None:
     for name in ("a.json", "b.json"):
-        report.write_json(tmp_path / name, document_of(findings))
+        report.write_json(tmp_path / name, document_of(results))
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
@@ -466,7 +463,7 @@ def test_saved_weights_load_as_tensors_only_and_are_the_same_bytes_twice(tmp_pat
     flat = torch.arange(10.0, requires_grad=True)
     weights = {"encoder.0.weight": flat[:6].view(2, 3), "encoder.0.bias": flat[6:]}
     for name in ("a.pth", "b.pth"):
-        report.save_state_dict(tmp_path / name, weights)
+        save_state_dict(tmp_path / name, weights)
     read = torch.load(tmp_path / "a.pth", weights_only=True)
     assert list(read) == list(weights)
     assert all(torch.equal(read[key], weights[key].detach()) and not read[key].requires_grad for key in weights)
@@ -476,10 +473,17 @@ def test_saved_weights_load_as_tensors_only_and_are_the_same_bytes_twice(tmp_pat
 # The summary
 
 
+def summary_of(best: ConfigurationResult, saved: Path | None = None, *, without_verdict: bool = False) -> str:
+    """Returns the closing summary of a search of a single configuration."""
+    results = make_results([best])
+    summary = report.closing_summary(results, saved)
+    return summary.replace("\n".join(["", *results.statement(), ""]), "") if without_verdict else summary
+
+
 def test_summary_has_the_promised_form() -> None:
     spread = [0.0379 + 0.0012 * z for z in (-1.0, 0.0, 1.0)]
     best = make_configuration((64, 64), spread)
-    first = report.closing_summary(best, Path("output/best_model_latent3.pth"))
+    first = summary_of(best, Path("output/best_model_latent3.pth"), without_verdict=True)
     second = report.closing_files(
         {
             "results": Path("output/hyperparam_results_latent3.json"),
@@ -521,19 +525,22 @@ Results saved: {paths[4]}
 
 def test_the_verdict_stands_between_the_result_and_the_pictures() -> None:
     best = make_configuration((64, 64), [0.0379, 0.0379])
-    lines = report.closing_summary(best, None, ["Verdict: proven.", "  Recommended: it"]).splitlines()
-    assert lines[-5:] == ["", "Verdict: proven.", "  Recommended: it", "", "Generating visualizations..."]
+    results = make_results([best])
+    lines = report.closing_summary(results).splitlines()
+    said = results.statement()
+    assert said[0].startswith("Verdict: ")
+    assert lines[-len(said) - 3 :] == ["", *said, "", "Generating visualizations..."]
 
 
 @pytest.mark.parametrize(("repeats", "over"), [(1, "(2 folds)"), (3, "(2 folds x 3 repeats)")])
 def test_summary_says_over_how_many_folds_the_loss_is_a_mean(repeats: int, over: str) -> None:
     (best,) = make_ranking([(16,)], repeats=repeats, folds=2)
-    (line,) = [line for line in report.closing_summary(best).splitlines() if line.startswith("Best final test loss")]
+    (line,) = [line for line in summary_of(best).splitlines() if line.startswith("Best final test loss")]
     assert line.endswith(f" {over}")
 
 
 def test_summary_of_one_repeat_claims_no_spread_and_no_file() -> None:
-    summary = report.closing_summary(make_configuration((64, 64), [0.0379]))
+    summary = summary_of(make_configuration((64, 64), [0.0379]))
     assert "Best final test loss: 0.0379\n" in summary
     assert "saved" not in summary
 
@@ -568,14 +575,7 @@ def test_losses_are_rounded_to_what_can_be_read(loss: float, sd: float | None, t
     assert loss_text(loss, sd) == text
 
 
-def test_importing_report_loads_neither_torch_nor_pandas() -> None:
-    code = (
-        "import layersearch.report.results, sys; sys.exit(bool({'torch', 'pandas', 'matplotlib'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
-
-
-def test_changing_the_document_leaves_the_results_alone(findings: Findings) -> None:
-    before = copy.deepcopy(findings.ranking[0].test_curves)
-    document_of(findings)["all_results"][0]["curves"]["test"][0][0] = -1.0
-    assert np.array_equal(findings.ranking[0].test_curves, before)
+def test_changing_the_document_leaves_the_results_alone(results: Results) -> None:
+    before = copy.deepcopy(results.ranking[0].test_curves)
+    document_of(results)["all_results"][0]["curves"]["test"][0][0] = -1.0
+    assert np.array_equal(results.ranking[0].test_curves, before)

@@ -6,7 +6,8 @@ from math import prod
 
 import pytest
 
-from layersearch.command.arguments import n_to_try, parse_arguments, read_space
+from layersearch.command.arguments import parse_arguments
+from layersearch.command.request import read_request
 from layersearch.space.configurations import OPTIONS, Variant, enumerate_configurations
 from layersearch.space.factors import CrossedSpace, Factor, count_options, cross, read_factors
 
@@ -51,10 +52,10 @@ def test_a_crossed_space_is_as_large_as_it_says(arrangement: str) -> None:
     ],
 )
 def test_all_is_crossed_unless_only_the_best_are(more: list[str], size: int, is_crossed: bool) -> None:
-    arguments = parse_arguments(["--hidden_dims_search", "8,16", "--max_layers", "2", "--study", ALL, *more])
-    space = read_space(arguments)
-    assert n_to_try(arguments, space) == space.size == size
-    assert isinstance(space, CrossedSpace) == is_crossed
+    argv = ["--hidden_dims_search", "8,16", "--max_layers", "2", "--study", ALL, *more]
+    plan = read_request(parse_arguments(argv)).plan
+    assert plan.n_to_try == plan.space.size == size
+    assert isinstance(plan.space, CrossedSpace) == is_crossed
 
 
 def test_a_given_option_is_fine_where_it_is_a_level_or_the_first_search_uses_it() -> None:

@@ -31,6 +31,8 @@ from faults import (
 from layersearch import files
 from layersearch.engines import compiled, lifecycle
 from layersearch.journal import checkpoints, journal
+from layersearch.pictures import drawing
+from layersearch.pictures.latent import drawing as latent_report
 
 pytest.importorskip("resource")  # Windows has no limits of this kind
 
@@ -68,6 +70,25 @@ def crossed(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return search_more_and_less(CROSSED, table, tmp_path_factory.mktemp("crossed") / "output")
 
 
+@pytest.fixture(scope="module")
+def drawn() -> dict[object, Any]:
+    """What was drawn so far; see `draw_once`."""
+    return {}
+
+
+def draw_once(monkeypatch: pytest.MonkeyPatch, drawn: dict[object, Any], search: str) -> None:
+    """Draws the pictures of each search once: it is their writing that fails here, and drawing takes 2 seconds."""
+    for module, name in ((drawing, "draw_search"), (latent_report, "draw")):
+        draw = getattr(module, name)
+
+        def draw_or_repeat(*arguments: Any, _key: object = (search, name), _draw: Any = draw, **named: Any) -> Any:
+            if _key not in drawn:
+                drawn[_key] = _draw(*arguments, **named)
+            return drawn[_key]
+
+        monkeypatch.setattr(module, name, draw_or_repeat)
+
+
 def search_more_and_less(arguments: list[object], table: Path, folder: Path) -> Path:
     for repeats in (3, 2):
         assert run(folder, "--data_path", table, *arguments, "--repeats", repeats, pictures=True).status == 0
@@ -82,9 +103,16 @@ def uninterrupted(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.mark.parametrize("name", FILES)
 def test_at_any_result_the_old_ones_stay_and_the_next_run_needs_no_training(
-    name: str, searched: Path, uninterrupted: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    searched: Path,
+    uninterrupted: Path,
+    drawn: dict[object, Any],
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "output"
+    draw_once(monkeypatch, drawn, "plain")
     shutil.copytree(searched, folder)
     assert_old_results_stay(folder, name, MORE, table, monkeypatch)
     nothing_is_trained(monkeypatch)
@@ -94,9 +122,15 @@ def test_at_any_result_the_old_ones_stay_and_the_next_run_needs_no_training(
 
 @pytest.mark.parametrize("name", CROSSED_FILES)
 def test_at_any_result_of_a_study_or_an_ensemble_the_old_ones_stay(
-    name: str, crossed: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    crossed: Path,
+    drawn: dict[object, Any],
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "output"
+    draw_once(monkeypatch, drawn, "crossed")
     shutil.copytree(crossed, folder)
     more = [*CROSSED, "--repeats", 3]
     assert_old_results_stay(folder, name, more, table, monkeypatch)

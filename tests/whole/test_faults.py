@@ -353,16 +353,20 @@ def test_a_clock_that_jumps_changes_no_result(
 
 # ----------------------------------------------------------------------------------------- two runs at once
 
-HOLD = (
-    "import sys, time; from layersearch.files import exclusive\n"
-    "with exclusive({folder!r}): print(flush=True); time.sleep(600)"
-)
+HOLD = """
+import time
+from pathlib import Path
+from layersearch.files import exclusive
+with exclusive(Path({folder!r})):
+    print(flush=True)
+    time.sleep(600)
+"""
 
 
 @contextmanager
 def another_run(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that holds the folder as a run does."""
-    code = f"from pathlib import Path; {HOLD.replace('{folder!r}', f'Path({str(folder)!r})')}"
+    code = HOLD.format(folder=str(folder))
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as other:
         try:
             assert other.stdout is not None

@@ -21,10 +21,11 @@ from faults import WAITING_SECONDS, before_call, impatient, snapshot
 
 from hyperparam_optimizer import search
 from layersearch import background as overhead
-from layersearch.background import Aside, Deferred, hurrying
+from layersearch.background import Background, Deferred, Task, hurrying
 from layersearch.console import Console
+from layersearch.errors import Interrupted
 from layersearch.files import DRAFTS
-from layersearch.pictures import search_pictures
+from layersearch.pictures import drawing, search_pictures
 from layersearch.pictures.curves import draw_curves
 from layersearch.report import publish as reporting
 from layersearch.search import running as searching
@@ -43,21 +44,21 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 # ------------------------------------------------------------------------------------ aside
 
 
-def test_aside_returns_what_the_call_returns_and_runs_beside() -> None:
+def test_a_task_returns_what_the_call_returns_and_runs_beside() -> None:
     go_on = threading.Event()
-    aside = Aside(lambda: go_on.wait(WAITING_SECONDS))
+    task = Task(lambda: go_on.wait(WAITING_SECONDS))
     go_on.set()
-    assert aside.result() is True
-    assert aside.result() is True
+    assert task.result() is True
+    assert task.result() is True
 
 
 @pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt, MemoryError])
-def test_aside_raises_what_the_call_raises(fault: type[BaseException]) -> None:
+def test_a_task_raises_what_the_call_raises(fault: type[BaseException]) -> None:
     def fail() -> None:
         raise fault("here")
 
     with pytest.raises(fault, match="here"):
-        Aside(fail).result()
+        Task(fail).result()
 
 
 def test_without_another_thread_it_is_done_in_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +66,54 @@ def test_without_another_thread_it_is_done_in_this_one(monkeypatch: pytest.Monke
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert Aside(threading.get_ident).result() == threading.get_ident()
+    assert Task(threading.get_ident).result() == threading.get_ident()
+
+
+def test_a_task_gets_the_results_of_the_tasks_among_its_arguments() -> None:
+    with Background(abandoned_on=Interrupted) as beside:
+        two, three = beside.start(lambda: 2), beside.start(lambda: 3)
+        power = beside.start(pow, two, exp=three)
+    assert power.result() == 8
+
+
+def test_a_task_waits_for_another_however_that_ends() -> None:
+    done: list[str] = []
+
+    def fail() -> None:
+        time.sleep(0.05)
+        done.append("first")
+        raise ValueError
+
+    with Background(abandoned_on=Interrupted) as beside:
+        first = beside.start(fail)
+        beside.start(done.append, "second", after=first)
+    assert done == ["first", "second"]
+
+
+def test_a_task_whose_argument_failed_fails_with_its_fault() -> None:
+    def fail() -> int:
+        raise ValueError("here")
+
+    with Background(abandoned_on=Interrupted) as beside:
+        both = beside.start(abs, beside.start(fail))
+    with pytest.raises(ValueError, match="here"):
+        both.result()
+
+
+@pytest.mark.parametrize(("fault", "is_waited_for"), [(KeyboardInterrupt, True), (Interrupted, False)])
+def test_tasks_are_waited_for_unless_the_process_ends(fault: type[BaseException], is_waited_for: bool) -> None:
+    go_on, done, tasks = threading.Event(), list[bool](), list[Task[None]]()
+
+    def start_and_fail() -> None:
+        with Background(abandoned_on=Interrupted) as beside:
+            tasks.append(beside.start(lambda: done.append(go_on.wait(0.2))))
+            raise fault
+
+    with pytest.raises(fault):
+        start_and_fail()
+    assert bool(done) == is_waited_for
+    go_on.set()
+    tasks[0].wait()
 
 
 # ------------------------------------------------------------------------------------ imports
@@ -142,7 +190,7 @@ def test_a_grid_search_imports_nothing_heavy_that_it_does_not_use(table: Path, t
 @pytest.fixture
 def nothing_that_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a new process: what draws is yet to be imported."""
-    for name in reporting.PICTURES:
+    for name in drawing.LATE:
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -150,8 +198,8 @@ def nothing_that_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_draws_is_imported_beside_the_trainings(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def carry_out(*arguments: Any) -> searching.Search:
-        wait_until(lambda: sys.modules.keys() >= set(reporting.PICTURES))
+    def carry_out(*arguments: Any) -> searching.Searched:
+        wait_until(lambda: sys.modules.keys() >= set(drawing.LATE))
         return carry_out_really(*arguments)
 
     carry_out_really = searching.carry_out
@@ -167,7 +215,7 @@ def test_what_could_not_be_imported_then_is_imported_later(
     def fail(name: str) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(reporting, "import_module", fail)
+    monkeypatch.setattr(drawing, "import_module", fail)
     done = run(tmp_path, "--data_path", table, *TINY, pictures=True)
     assert (done.status, done.err) == (0, "")
     assert len(list(tmp_path.glob("*.png"))) == 8
@@ -194,9 +242,9 @@ def test_what_cannot_be_imported_is_told_where_it_is_needed(
 def test_ctrl_c_meanwhile_ends_the_search_with_what_there_is(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before_call(monkeypatch, reporting, "import_module", lambda: os.kill(os.getpid(), signal.SIGINT))
+    before_call(monkeypatch, drawing, "import_module", lambda: os.kill(os.getpid(), signal.SIGINT))
     impatient(monkeypatch)
-    monkeypatch.setattr(reporting, "PICTURES", ["layersearch.pictures.search_pictures"])  # one signal
+    monkeypatch.setattr(drawing, "LATE", ["layersearch.pictures.search_pictures"])  # one signal
     done = run(tmp_path, "--data_path", table, *TINY, "--epochs", 2000, pictures=True)
     assert done.status == 130
     assert done.results()["complete"] is False
@@ -209,10 +257,10 @@ def test_a_second_ctrl_c_does_not_wait_for_the_pictures(
     has_left, was_left = threading.Event(), list[bool]()
     impatient(monkeypatch)
     before_call(monkeypatch, search_pictures, "draw_curves", lambda: was_left.append(has_left.wait(WAITING_SECONDS)))
-    before_call(monkeypatch, reporting, "write_report", press_twice)
+    before_call(monkeypatch, reporting, "publish", press_twice)
     done = run(tmp_path, "--data_path", table, *SMALL, pictures=True)
     has_left.set()
-    wait_until(lambda: bool(was_left) and not is_drawing_aside())
+    wait_until(lambda: bool(was_left) and not is_drawing_beside())
     assert (done.status, was_left) == (130, [True])
     assert done.err.endswith("hyperparam_optimizer.py: interrupted\n")
     assert not list(tmp_path.glob("*.json"))
@@ -221,10 +269,10 @@ def test_a_second_ctrl_c_does_not_wait_for_the_pictures(
 def test_a_second_ctrl_c_in_a_notebook_does(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     impatient(monkeypatch)
     before_call(monkeypatch, search_pictures, "draw_curves", lambda: time.sleep(0.2))
-    before_call(monkeypatch, reporting, "write_report", press_twice)
+    before_call(monkeypatch, reporting, "publish", press_twice)
     with pytest.raises(KeyboardInterrupt):
         search(data_path=table, output_dir=tmp_path, hidden_dims_search=[8], max_layers=1, epochs=2, quiet=True)
-    assert not is_drawing_aside()
+    assert not is_drawing_beside()
     assert not list(tmp_path.glob(f"{DRAFTS}*"))
 
 
@@ -234,8 +282,8 @@ def press_twice() -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-def is_drawing_aside() -> bool:
-    return any(thread.name == "aside" for thread in threading.enumerate())
+def is_drawing_beside() -> bool:
+    return any(thread.name == "background" for thread in threading.enumerate())
 
 
 def test_the_verdict_does_not_wait_for_the_pictures(

@@ -39,6 +39,12 @@ def whole(wholes: Mapping[str, Run]) -> Run:
     return wholes["plain"]
 
 
+@pytest.fixture
+def copied(finished: Run, tmp_path: Path) -> Path:
+    """A copy of the finished search's folder, to run the command in."""
+    return Path(shutil.copytree(finished.folder, tmp_path / "copied"))
+
+
 def snapshot(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -140,10 +146,9 @@ def test_a_run_from_scratch_speaks_of_no_other(whole: Run) -> None:
 
 
 def test_a_finished_search_trains_nothing_and_writes_its_reports_anew(
-    finished: Run, table: Path, tmp_path: Path, trained: list[Trial]
+    finished: Run, copied: Path, table: Path, trained: list[Trial]
 ) -> None:
-    folder = tmp_path / "moved"
-    shutil.copytree(finished.folder, folder)
+    folder = copied
     for path in folder.glob("*latent3.*"):
         if not path.name.startswith("journal"):
             path.unlink()
@@ -221,23 +226,23 @@ def test_a_larger_search_takes_over_what_is_trained_and_equals_one_from_scratch(
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_what_would_change_a_training_is_refused_by_one_line_and_nothing_is_touched(
-    finished: Run, table: Path, flags: list[str], said: str
+    copied: Path, table: Path, flags: list[str], said: str
 ) -> None:
-    before = snapshot(finished.folder)
-    line = assert_one_line(run(finished.folder, "--data_path", table, *SMALL, "--quiet", *flags), 2)
+    before = snapshot(copied)
+    line = assert_one_line(run(copied, "--data_path", table, *SMALL, "--quiet", *flags), 2)
     assert f"belongs to another search ({said}" in line
     assert "journal_latent3.jsonl belongs to another search" in line
     assert "give another --output_dir, or --fresh" in line
-    assert snapshot(finished.folder) == before
+    assert snapshot(copied) == before
 
 
 def test_another_table_or_program_or_version_is_refused_too(
-    finished: Run, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    copied: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = snapshot(finished.folder)
+    before = snapshot(copied)
     other = tmp_path / "mine.csv"
     pd.read_csv(table).iloc[:-1].to_csv(other, index=False)
-    line = assert_one_line(run(finished.folder, "--data_path", other, *SMALL, "--quiet"), 2)
+    line = assert_one_line(run(copied, "--data_path", other, *SMALL, "--quiet"), 2)
     assert "(another table)" in line
     same = tmp_path / "moved.csv"
     same.write_bytes(table.read_bytes())
@@ -248,8 +253,8 @@ def test_another_table_or_program_or_version_is_refused_too(
     ]:
         with monkeypatch.context() as patch:
             patch.setattr(environment, name, value)
-            assert said in assert_one_line(run(finished.folder, "--data_path", same, *SMALL, "--quiet"), 2)
-    assert snapshot(finished.folder) == before
+            assert said in assert_one_line(run(copied, "--data_path", same, *SMALL, "--quiet"), 2)
+    assert snapshot(copied) == before
 
 
 # --------------------------------------------------------------------------------------------- fresh

@@ -17,7 +17,7 @@ from commands import ROOT, SMALL, Run, run
 from faults import after_record, assert_nothing_is_left_over, assert_same_results, can_mount, stopping_after_record
 
 import hyperparam_optimizer
-from layersearch.report import publish as reporting
+from layersearch.pictures import drawing
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="terminals, pipes and mounts are others there")
 
@@ -30,7 +30,7 @@ PATIENCE = 120.0  # seconds, for what takes a few
 
 def main_without_pictures(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: object) -> int:
     """Runs the command with whatever `sys.stdout` and `sys.stderr` are."""
-    monkeypatch.setattr(reporting, "draw_pictures", lambda *_, **__: {})
+    monkeypatch.setattr(drawing, "draw_search", lambda *_, **__: {})
     return hyperparam_optimizer.main([*map(str, arguments), "--output_dir", str(folder)])
 
 
@@ -283,8 +283,8 @@ def copied_program(place: Path) -> Path:
     place.mkdir()
     for path in ROOT.glob("*.py"):
         shutil.copy(path, place)
-    for folder in ("data", "layersearch"):
-        shutil.copytree(ROOT / folder, place / folder, ignore=shutil.ignore_patterns("stains.csv", "__pycache__"))
+    for name in ("layersearch", "data"):
+        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("stains.csv", "__pycache__"))
     return place
 
 

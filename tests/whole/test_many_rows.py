@@ -16,12 +16,12 @@ from made_tables import copus_frame, low_rank_table, write
 from row_errors import draw_row_errors, made_cells, made_configuration
 from test_verdict import EQUALS, PARAMS
 
-from layersearch.command.arguments import parse_arguments
 from layersearch.engines import reference
 from layersearch.engines.dispatch import make_trainer
 from layersearch.engines.reference import reference_trainer
 from layersearch.engines.settings import SplitTable, TrainingSettings
 from layersearch.loading.loaded import load
+from layersearch.options import DataOptions, TrainingOptions
 from layersearch.space.ranking import rank_configurations
 from layersearch.space.trials import Trial, TrialResult
 from layersearch.table import scoring
@@ -187,7 +187,7 @@ def test_the_command_on_many_rows(tmp_path: Path, flags: list[str], monkeypatch:
 def test_other_bundles_are_other_data(tmp_path: Path) -> None:
     """What a journal holds of one bundling is not taken for that of another."""
     table = write(copus_frame(), tmp_path / "table.csv")
-    loaded = load(parse_arguments(["--data_path", str(table)]), torch.device("cpu"))
+    loaded = load(DataOptions(data_path=str(table)), TrainingOptions(), torch.device("cpu"), seed=42)
     bundlings = [None, np.arange(4) % 2, np.arange(4) // 2]
     digests = {loaded._replace(tables={None: replace(loaded.table, bundles=b)}).digest for b in bundlings}
     assert len(digests) == 3

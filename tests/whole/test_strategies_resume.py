@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import signal
 import threading
 from collections import Counter
@@ -236,9 +237,9 @@ def test_an_interrupted_search_reports_what_it_has_and_goes_on(
     ],
 )
 def test_what_would_stop_trainings_elsewhere_is_another_search(
-    by_strategy: ByStrategy, table: Path, flags: list[str], said: str
+    by_strategy: ByStrategy, table: Path, tmp_path: Path, flags: list[str], said: str
 ) -> None:
-    folder = by_strategy("stopping").folder
+    folder = Path(shutil.copytree(by_strategy("stopping").folder, tmp_path / "copied"))
     before = outputs(folder)
     line = assert_one_line(run(folder, "--data_path", table, *arguments_for("stopping"), *flags, "--quiet"), 2)
     assert f"journal_latent3.jsonl belongs to another search ({said})" in line

@@ -16,7 +16,9 @@ from made_tables import copus_frame, write
 
 from dataset import COPUS_CODES
 from layersearch.command.arguments import parse_arguments
+from layersearch.command.request import read_request
 from layersearch.loading.loaded import load
+from layersearch.loading.start import find_source
 from layersearch.space.configurations import Configuration, encoder_dims
 from models import load_best
 
@@ -83,7 +85,9 @@ def test_the_same_command_gives_the_same_results(places: Places) -> None:
 
 def test_folds_have_the_stored_scaling_too(places: Places) -> None:
     arguments = ["--data_path", str(places.second), "--init_from", str(places.model), "--cv_folds", "2"]
-    loaded = load(parse_arguments(arguments), torch.device("cpu"))
+    request = read_request(parse_arguments(arguments))
+    source = find_source(request.start, request.training, request.sizes.latent_dim)
+    loaded = load(request.data, request.training, torch.device("cpu"), seed=request.search.seed, source=source)
     expected = load_best(places.pretrained, 3).scaling.apply(loaded.dataset.data)
     assert list(loaded.tables) == [None, 0, 1]
     assert all(torch.equal(table.values, expected) for table in loaded.tables.values())

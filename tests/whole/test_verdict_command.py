@@ -23,11 +23,11 @@ from commands import (
 
 from dataset import COPUSDataset, fit_scaling
 from layersearch.command.arguments import parse_arguments
-from layersearch.engines import choice as engine_choice
+from layersearch.command.request import read_request
 from layersearch.engines import training
+from layersearch.engines.settings import TrainingSettings
 from layersearch.engines.training import Training
-from layersearch.loading import loaded as loading
-from layersearch.loading.loaded import Loaded
+from layersearch.loading.loaded import Loaded, load
 from layersearch.space.naming import config_text
 from layersearch.space.trials import Trial
 from layersearch.verdict import probe
@@ -39,9 +39,9 @@ from models import flatten, load_best
 
 def as_trained(table: Path, *arguments: object) -> tuple[Training, Loaded]:
     """What a command with these arguments trains with, to do it again by hand."""
-    parsed = parse_arguments([*map(str, arguments), "--data_path", str(table)])
-    loaded = loading.load(parsed, torch.device("cpu"))
-    settings = engine_choice.training_settings(parsed)
+    request = read_request(parse_arguments([*map(str, arguments), "--data_path", str(table)]))
+    loaded = load(request.data, request.training, torch.device("cpu"), seed=request.search.seed)
+    settings = TrainingSettings.of(request.training, request.sizes.latent_dim, request.search.seed)
     return Training(settings, loaded.tables, "compiled", threads=2), loaded
 
 
