@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from layersearch.options import SearchOptions
-from layersearch.search.strategies import rungs
 from layersearch.space.configurations import Configuration, Space
 from layersearch.space.factors import CrossedSpace, Factors, count_options
 from layersearch.space.trials import Trial, plan_trials
@@ -93,3 +92,12 @@ class SearchPlan:
         then = f", then the best {self.study_configs} x {options} options" if self.study_configs else ""
         epochs = count(self.epochs, "epoch")
         return f"Searching {' x '.join(times)} of {epochs}{then}, latent dimension {latent_dim}"
+
+
+def rungs(epochs: int, min_epochs: int, factor: int) -> list[int]:
+    """Returns the epochs after which the worse part is dropped: `min_epochs`, then `factor` times as many each time."""
+    after = []
+    while min_epochs < epochs:
+        after.append(min_epochs)
+        min_epochs *= factor
+    return after

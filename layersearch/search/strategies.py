@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from layersearch.randomness import stream_key
 from layersearch.search.history import History
+from layersearch.search.plan import rungs
 from layersearch.space.configurations import Configuration, Space
 from layersearch.space.ranking import ConfigurationResult, ResultCollector, loss_so_far
 from layersearch.space.trials import Trial, TrialResult
@@ -118,15 +119,6 @@ def draw_distinct(space: Space, n: int, seed: int) -> list[Configuration]:
     while len(drawn) < min(n, space.size):
         drawn[space.sample(generator)] = None
     return list(drawn)
-
-
-def rungs(epochs: int, min_epochs: int, factor: int) -> list[int]:
-    """Returns the epochs after which the worse part is dropped: `min_epochs`, then `factor` times as many each time."""
-    after = []
-    while min_epochs < epochs:
-        after.append(min_epochs)
-        min_epochs *= factor
-    return after
 
 
 def halving(configurations: Iterable[Configuration], *, epochs: int, min_epochs: int, factor: int) -> Plan:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from faults import nothing_is_trained, raising, stopping_after_record
 from hyperparam_optimizer import search
 from layersearch.command.library import SearchResults, read_keywords
 from layersearch.pictures import drawing
-from layersearch.report import publish as reporting
+from layersearch.report import output_files
 from layersearch.verdict import conclusion
 from models import load_best
 
@@ -204,10 +205,10 @@ def test_where_every_configuration_failed_the_results_say_so(
 def test_too_little_memory_is_a_memory_error_with_the_remedy(
     error: Exception, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(conclusion, "reach_verdict", fail)
+    monkeypatch.setattr(conclusion, "judge_search", fail)
     with pytest.raises(MemoryError, match="fewer --threads"):
         search(**SMALL, data_path=table, output_dir=tmp_path)
 
@@ -278,6 +279,46 @@ def test_importing_it_is_light() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+COMMON_NAMES = (
+    *(
+        "search",
+        "files",
+        "report",
+        "history",
+        "training",
+        "console",
+        "journal",
+        "verdict",
+        "kernel",
+        "tables",
+        "options",
+    ),
+    *("labels", "methods", "plots", "statement", "words", "engines", "latent", "pictures", "command", "loading"),
+)
+
+
+def import_beside(names: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Imports the program in a folder with modules of these names, as a notebook there would."""
+    for name in names:
+        (folder / f"{name}.py").write_text("raise SystemExit('a user's own module was imported')\n", encoding="utf-8")
+    code = f"import sys; sys.path.append({str(ROOT)!r}); from hyperparam_optimizer import search; import models"
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_users_own_modules_are_in_nobodys_way(tmp_path: Path) -> None:
+    done = import_beside(COMMON_NAMES, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["dataset", "models", "losses"])
+def test_a_module_with_a_name_of_the_design_card_is_named(name: str, tmp_path: Path) -> None:
+    done = import_beside([name], tmp_path)
+    assert done.returncode == 1
+    assert f"ImportError: {tmp_path / name}.py is in the way of {ROOT / name}.py" in done.stderr
+    assert "rename it" in done.stderr.splitlines()[-1]
+
+
 def test_a_script_needs_no_guard_and_keeps_its_own_pictures(table: Path, tmp_path: Path) -> None:
     text = f"""
 from hyperparam_optimizer import search
@@ -302,6 +343,6 @@ def test_before_there_is_anything_to_lose_ctrl_c_is_pythons_own(
         signal.raise_signal(signal.SIGINT)
         raise AssertionError("it went on")
 
-    monkeypatch.setattr(reporting, "make_folder", press)
+    monkeypatch.setattr(output_files, "make_folder", press)
     with pytest.raises(KeyboardInterrupt):
         search(**SMALL, data_path=table, output_dir=tmp_path)

@@ -18,7 +18,7 @@ from layersearch.engines import compiled, lifecycle, reference
 from layersearch.engines.kernel import step as kernel
 from layersearch.files import DRAFTS, SAMPLE_PATH
 from layersearch.journal.checkpoints import Checkpoints
-from layersearch.search import running as searching
+from layersearch.search import plan as search_plan
 from layersearch.space.trials import Trial, plan_trials
 
 # --------------------------------------------------------------------------- threads, order, interruption
@@ -41,7 +41,7 @@ def test_threads_order_and_interruption_change_no_bit(
         trials = plan_trials(*arguments, **options)[::-1]
         return trials if order is None else random.Random(order).sample(trials, len(trials))
 
-    monkeypatch.setattr(searching, "plan_trials", plan)
+    monkeypatch.setattr(search_plan, "plan_trials", plan)
     arguments = ["--data_path", table, *SEARCHES[title], "--threads", threads]
     expected = outputs(wholes[title].folder)
     assert run(tmp_path / "at_once", *arguments).status == 0

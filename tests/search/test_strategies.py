@@ -11,7 +11,8 @@ import pytest
 from builders import make_failed_trial, make_trial
 
 from layersearch.search.history import History
-from layersearch.search.strategies import Plan, draw_distinct, everything, follow, halving, rungs
+from layersearch.search.plan import rungs
+from layersearch.search.strategies import Plan, draw_distinct, everything, follow, halving
 from layersearch.space.configurations import Configuration, ParameterCounts, Space, count_parameters
 from layersearch.space.ranking import ConfigurationResult, ResultCollector, loss_so_far
 from layersearch.space.trials import Trial, TrialResult

@@ -36,11 +36,10 @@ from faults import (
 from layersearch import files
 from layersearch.engines import compiled, dispatch, lifecycle, training
 from layersearch.journal import checkpoints, journal
-from layersearch.loading import loaded as loading
 from layersearch.pictures import search_pictures
 from layersearch.pictures.style import png
+from layersearch.report import publish
 from layersearch.report import results as report
-from layersearch.report import tables as csv_tables
 from layersearch.search import running as searching
 from layersearch.space.trials import Trial, TrialResult
 
@@ -218,7 +217,7 @@ def test_a_table_that_is_changed_or_removed_in_the_meantime_is_noted(
 ) -> None:
     mine = tmp_path / "mine.csv"
     shutil.copy(table, mine)
-    monkeypatch.setattr(loading, "describe_data", lambda _: finished.results()["data"])  # but for the path
+    monkeypatch.setattr(publish, "describe_data", lambda _: finished.results()["data"])  # but for the path
     after_record(monkeypatch, 3, lambda: change(mine))
     done = run(tmp_path / "output", "--data_path", mine, *SAVED)
     assert done.status == 0
@@ -319,7 +318,7 @@ def test_memory_that_runs_out_elsewhere_is_one_line(
     def run_out() -> None:
         raise fault
 
-    before_call(monkeypatch, csv_tables, "write_csv", run_out)
+    before_call(monkeypatch, publish, "write_csv", run_out)
     assert "out of memory" in assert_one_line(run(tmp_path, "--data_path", table, *SAVED), 1)
     assert snapshot(tmp_path) == {}
     assert_nothing_is_left_over(tmp_path)

@@ -29,7 +29,7 @@ from layersearch.engines import choice as engine_choice
 from layersearch.engines import workers
 from layersearch.loading import loaded as loading
 from layersearch.pictures import search_pictures
-from layersearch.report import tables as csv_tables
+from layersearch.report import publish
 from layersearch.space.trials import Trial, TrialResult
 from layersearch.verdict import conclusion
 
@@ -224,7 +224,7 @@ def test_after_the_folds_the_refit_is_left_to_the_next_run(
 def test_during_the_report_the_first_signal_waits_for_it(
     finished: Run, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before_call(monkeypatch, csv_tables, "write_csv", raising(signal.SIGINT))
+    before_call(monkeypatch, publish, "write_csv", raising(signal.SIGINT))
     done = run(tmp_path, "--data_path", table, "--save_models", *SMALL)
     assert (done.status, done.err) == (130, "")
     assert done.results()["complete"] is True
