@@ -100,6 +100,11 @@ def shrunk(argv: list[str]) -> list[str]:
     return [*argv, *SMALL, "--data_path", "table.csv", *widths]
 
 
+def is_run(line: Line) -> bool:
+    """Whether a test runs this command; never one that would use a cluster which happens to run on this machine."""
+    return not line.is_marked and "--distributed" not in line.argv
+
+
 def programs() -> list[Path]:
     """The Python files of the repository."""
     return [path for path in ROOT.rglob("*.py") if not path.relative_to(ROOT).parts[0].startswith((".", "output"))]
@@ -167,6 +172,10 @@ def test_every_command_has_only_arguments_of_the_program(line: Line) -> None:
     assert not [fault for fault in faults if UNKNOWN.search(fault)]
 
 
+def test_every_command_that_needs_a_cluster_is_marked() -> None:
+    assert not [line for line in COMMANDS if not is_run(line) and not line.is_marked]
+
+
 @pytest.fixture(scope="module")
 def workplace(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the models that commands of the documents start from."""
@@ -178,7 +187,7 @@ def workplace(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("text", sorted({shlex.join(shrunk(line.argv)) for line in COMMANDS if not line.is_marked}))
+@pytest.mark.parametrize("text", sorted({shlex.join(shrunk(line.argv)) for line in COMMANDS if is_run(line)}))
 def test_every_command_that_is_not_marked_runs(
     text: str, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
