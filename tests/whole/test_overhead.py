@@ -22,12 +22,12 @@ from faults import WAITING_SECONDS, before_call, impatient, snapshot
 from hyperparam_optimizer import search
 from layersearch import background as overhead
 from layersearch.background import Background, Deferred, Task, hurrying
+from layersearch.command import announce
 from layersearch.console import Console
 from layersearch.errors import Interrupted
 from layersearch.files import DRAFTS
 from layersearch.pictures import drawing, search_pictures
 from layersearch.pictures.curves import draw_curves
-from layersearch.report import publish as reporting
 from layersearch.search import running as searching
 from layersearch.verdict import conclusion
 
@@ -257,7 +257,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_pictures(
     has_left, was_left = threading.Event(), list[bool]()
     impatient(monkeypatch)
     before_call(monkeypatch, search_pictures, "draw_curves", lambda: was_left.append(has_left.wait(WAITING_SECONDS)))
-    before_call(monkeypatch, reporting, "publish", press_twice)
+    before_call(monkeypatch, announce, "tell_changes", press_twice)
     done = run(tmp_path, "--data_path", table, *SMALL, pictures=True)
     has_left.set()
     wait_until(lambda: bool(was_left) and not is_drawing_beside())
@@ -269,7 +269,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_pictures(
 def test_a_second_ctrl_c_in_a_notebook_does(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     impatient(monkeypatch)
     before_call(monkeypatch, search_pictures, "draw_curves", lambda: time.sleep(0.2))
-    before_call(monkeypatch, reporting, "publish", press_twice)
+    before_call(monkeypatch, announce, "tell_changes", press_twice)
     with pytest.raises(KeyboardInterrupt):
         search(data_path=table, output_dir=tmp_path, hidden_dims_search=[8], max_layers=1, epochs=2, quiet=True)
     assert not is_drawing_beside()
