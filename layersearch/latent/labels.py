@@ -9,10 +9,12 @@ Used by `agreement.py` and the pictures of the latent space.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CATEGORIES = 8  # that a picture can tell apart
 UNLABELLED, OTHER = "no label", "other"

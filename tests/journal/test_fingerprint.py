@@ -17,7 +17,7 @@ from layersearch.journal import identity
 # nothing that a bit of a result depends on. The rows themselves are part of the identity.
 WITHOUT_BITS = {"dataset.py"}
 WITHOUT_BITS |= {
-    f"layersearch/{name}.py" for name in ("console", "errors", "files", "fingerprint", "words", "background")
+    f"layersearch/{name}.py" for name in ("console", "errors", "files", "fingerprint", "options", "words", "background")
 }
 SOURCE = '''"""Doc."""
 import os  # why

@@ -201,7 +201,7 @@ def test_the_command_is_what_was_given() -> None:
     args = make_document("whole", ["--repeats", "3", "--group_column", "Instructor ID", "--no_probe"])["args"]
     assert changed_arguments(args, DEFAULTS) == {"repeats": 3, "group_column": "Instructor ID", "no_probe": True}
     assert command_line(args, DEFAULTS) == (
-        "python hyperparam_optimizer.py --repeats 3 --no_probe --group_column 'Instructor ID'"
+        "python hyperparam_optimizer.py --repeats 3 --group_column 'Instructor ID' --no_probe"
     )
 
 
