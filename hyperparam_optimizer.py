@@ -232,7 +232,10 @@ def plan_training(
 
 
 def run_stages(request: Request, setting: Setting, console: Console, stopwatch: Stopwatch) -> Outcome:
-    """Searches, judges, examines and publishes. Once asked to stop it reports what there is."""
+    """Runs the stages: search, verdict, best model, latent space, probe, report.
+
+    Once the run is asked to stop, nothing more is trained, and the results so far are reported.
+    """
     from layersearch.engines.lifecycle import trained_model
     from layersearch.journal.identity import describe_environment
     from layersearch.pictures.drawing import draw_latent, draw_search, import_late
@@ -287,7 +290,7 @@ def run_stages(request: Request, setting: Setting, console: Console, stopwatch: 
 
 
 def import_reports() -> None:
-    """Imports what writes the files, while trainings run. What fails here fails again where it is needed."""
+    """Imports what writes the files, while trainings run. An import that fails here fails again where it is needed."""
     with suppress(Exception):
         import layersearch.report.publish  # noqa: F401
 

@@ -1,4 +1,4 @@
-"""What the command prints, and how long its stages take.
+"""Prints what the command says, and measures how long its stages take.
 
 console = Console(quiet=False)
 console.say("Engine: compiled")
@@ -23,10 +23,10 @@ READER_IS_GONE = (errno.EPIPE, errno.EIO, errno.ENXIO)  # a pipe, a terminal
 
 
 class Console:
-    """Prints to stdout unless quiet; the closing summary is printed even then.
+    """Prints the progress, unless it is quiet, and the closing summary.
 
-    What cannot be printed is no reason to fail: the rest of the output is dropped. `on_gone` is called where whoever
-    read it is gone; any other reason, such as a full disk, is kept in `error`.
+    Output that cannot be printed does not make the command fail; the rest of it is dropped. If the reader of the output
+    has gone, `on_gone` is called. Any other reason, such as a full disk, is kept in `error`.
     """
 
     def __init__(self, quiet: bool, on_gone: Callable[[], None] = lambda: None) -> None:
@@ -35,22 +35,22 @@ class Console:
         self._on_gone = on_gone
 
     def say(self, text: str) -> None:
-        """Progress: not for `--quiet`."""
+        """Prints progress, unless quiet."""
         if not self.quiet:
             self.summarize(text)
 
     def notice(self, text: str) -> None:
-        """Something the user should know about: on stderr, so that it is not lost in a pipe."""
+        """Prints something the user should know to stderr, where a pipe does not swallow it; nothing if quiet."""
         if not self.quiet:
             self.warn(text)
 
     def warn(self, text: str) -> None:
-        """What the user must know even when quiet."""
+        """Prints something the user must know to stderr, even if quiet."""
         with self.printing(sys.stderr):
             print(fitted(f"Note: {text}", sys.stderr), file=sys.stderr, flush=True)
 
     def summarize(self, text: str) -> None:
-        """The closing summary."""
+        """Prints a part of the closing summary, even if quiet."""
         with self.printing(sys.stdout):
             print(fitted(text, sys.stdout), flush=True)
 
@@ -67,7 +67,7 @@ class Console:
 
     @contextmanager
     def printing(self, stream: TextIO) -> Iterator[None]:
-        """For code that prints to `stream`."""
+        """Guards code that prints to `stream`: if that fails, the stream is redirected to the null device."""
         try:
             yield
         except OSError as error:
@@ -80,7 +80,7 @@ class Console:
 
 
 def fitted(text: str, stream: TextIO) -> str:
-    """For a terminal, lines that are too long for it broken between words; as it is for a file or a pipe."""
+    """Returns the text with long lines broken between words for a terminal; unchanged for a file or a pipe."""
     try:
         width = os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError, AttributeError):  # no terminal, closed, or none at all
@@ -98,7 +98,7 @@ def _broken(line: str, width: int) -> str:
 
 
 class Stopwatch:
-    """Seconds spent in each stage, the parts of the results' `timing`."""
+    """Measures the seconds spent in each stage, which become the `timing` of the results."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -111,13 +111,13 @@ class Stopwatch:
         self._last = now
 
     def timing(self) -> dict[str, float]:
-        """All stages and their total."""
+        """Returns the seconds of all stages and their total."""
         return {**self.seconds, "total": sum(self.seconds.values())}
 
 
 @contextmanager
 def any_text() -> Iterator[None]:
-    """Within, stdout takes any character: a console without ± is no reason to fail."""
+    """Makes stdout take any character within the block, so that a console without ± is no reason to fail."""
     stream = sys.stdout
     if not isinstance(stream, io.TextIOWrapper):
         yield

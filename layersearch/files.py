@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever half there, and keeping a folder to oneself.
+"""Writes files as a whole or not at all, and keeps a folder for one process.
 
 with exclusive(folder):                     # no second process
     with replacing(path) as temporary:      # on any fault the old file stays as it was
@@ -28,7 +28,7 @@ LEFTOVER = re.compile(r"\.(journal|checkpoint)_latent\d+\S*\.\d+\.tmp\.\w+")  # 
 
 
 class HeldError(Exception):
-    """The folder cannot be had alone; the message says why, and what to do."""
+    """Another process uses the folder; the message says which, and what to do."""
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Brings the names in it to the disk, where the system can."""
+    """Writes the folder's entries to the disk, on systems that can."""
     with suppress(OSError, AttributeError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -67,7 +67,7 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def drafting(folder: Path) -> Iterator[Path]:
-    """Yields an empty folder in `folder`, which is made if need be; it is removed with all that is in it."""
+    """Yields an empty folder in `folder`, and removes it with its contents at the end of the block."""
     folder.mkdir(parents=True, exist_ok=True)
     drafts = Path(tempfile.mkdtemp(prefix=DRAFTS, dir=folder))
     try:

@@ -351,7 +351,7 @@ class EncodeOptions:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Where results go, and what is told on the way."""
+    """Where results go, and what the console shows."""
 
     output_dir: str = option("output", "folder for all results, made if need be")
     save_models: bool = option(False, "save the best model's weights")

@@ -1,4 +1,4 @@
-"""Being asked to stop: Ctrl-C, a terminal that closes, a system that shuts down.
+"""Handles requests to stop: Ctrl-C, a terminal that closes, a system that shuts down.
 
 with Interruption() as interruption:
     ...                             # a signal ends the process at once: there is nothing to lose yet
@@ -21,7 +21,7 @@ from layersearch.words import PROG
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # Windows has no SIGHUP, others have no SIGBREAK
 READER_GONE = 141  # the exit status that shells give for SIGPIPE
-ONCE_SECONDS = 0.3  # in which a second signal is the first: `timeout` and shells send it twice; a person is slower
+ONCE_SECONDS = 0.3  # a second signal within this time is the same request, since `timeout` and shells send it twice
 RETRY_SECONDS = 0.05
 WORDS = f"{PROG}: interrupted\n"
 
@@ -30,7 +30,11 @@ class Interruption:
     """Whether the run was asked to stop, and with which exit status it then ends: 128 and the signal's number."""
 
     def __init__(self, *, is_guest: bool = False) -> None:
-        """`is_guest`: in somebody else's process, which is to go on: only Ctrl-C is taken."""
+        """Prepares the handlers, which the `with` block installs.
+
+        Args:
+            is_guest: whether this is another program's process, which must go on. Then only Ctrl-C is handled.
+        """
         self._is_guest = is_guest
         self.status: int | None = None
         self.is_deferred = False
@@ -43,7 +47,7 @@ class Interruption:
             names = ("SIGINT",) if self._is_guest else SIGNALS
             for number in [getattr(signal, name) for name in names if hasattr(signal, name)]:
                 former = signal.getsignal(number)
-                if former not in (signal.SIG_IGN, None):  # as under nohup; None: somebody else's, not Python's
+                if former not in (signal.SIG_IGN, None):  # ignored, as under nohup; None: not a handler of Python
                     self._former[number] = former
                     signal.signal(number, self._handle)
         return self
@@ -57,7 +61,7 @@ class Interruption:
             signal.signal(number, former)
 
     def is_requested(self) -> bool:
-        """Whether the run is to come to an end."""
+        """Returns whether the run was asked to stop."""
         return self.status is not None
 
     def request(self, status: int = READER_GONE) -> None:

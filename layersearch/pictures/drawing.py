@@ -33,7 +33,7 @@ def import_late(folder: Path, *, is_study: bool, has_repeats: bool) -> None:
     """Imports what is needed after the trainings, while these run.
 
     scikit-learn, which the latent space needs, is not among it: that takes longer, and the verdict would wait for it.
-    What fails here fails again, and is told, where it is needed.
+    An import that fails here fails again where it is needed, and is reported there.
 
     Args:
         folder: for files that Matplotlib can keep nowhere else.

@@ -185,7 +185,7 @@ def _search_entry(ranking: Sequence[ConfigurationResult], history: History) -> d
 
 
 def _fates(ranking: Sequence[ConfigurationResult]) -> dict[str, int]:
-    """How many finished, were dropped, and failed."""
+    """Returns how many configurations finished, were dropped, and failed."""
     dropped = sum(configuration.drop is not None for configuration in ranking)
     finished = sum(configuration.failure is None for configuration in ranking)
     return {"finished": finished, "dropped": dropped, "failed": len(ranking) - finished - dropped}
@@ -306,7 +306,7 @@ def _configuration_entry(rank: int, configuration: ConfigurationResult, standing
 
 
 def _stopping_entry(configuration: ConfigurationResult) -> dict[str, Any]:
-    """By training, where each stopped and which weights it kept; None without early stopping."""
+    """Returns the epoch at which each training stopped and that of the weights it kept; None without early stopping."""
     trials = configuration.trials
     if not _stops_early(configuration):
         return {"stopped_epoch": None, "best_epoch": None}
@@ -329,9 +329,10 @@ def _stops_early(configuration: ConfigurationResult) -> bool:
 
 
 def to_plain(value: Any) -> Any:
-    """The same value in what JSON knows: NumPy becomes numbers and lists, NaN and infinity become None.
+    """Returns a value in the types of JSON: NumPy becomes numbers and lists, NaN and infinity become None.
 
-    Raises TypeError, naming the type, for anything that has no place in a JSON file.
+    Raises:
+        TypeError: a value has no place in a JSON file; the message names its type.
     """
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -351,14 +352,14 @@ def to_plain(value: Any) -> Any:
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Strict JSON (no NaN, no Infinity), indented by 2, a list of numbers or words on one line."""
+    """Writes strict JSON (no NaN, no Infinity), indented by 2, with a list of numbers or words on one line."""
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         file.writelines(_json_pieces(to_plain(document), indent=""))
         file.write("\n")
 
 
 def _json_pieces(value: Any, indent: str) -> Iterator[str]:
-    """A plain value as JSON text, piece by piece: curves stay on one line each, all else is spread out."""
+    """Yields a plain value as JSON text, piece by piece. Each curve stays on one line."""
     deeper = indent + "  "
     if isinstance(value, dict) and value:
         opening, closing = "{", "}"
@@ -429,8 +430,9 @@ def _averaged_over(folds: int, repeats: int) -> str:
 
 
 def closing_files(written: Mapping[str, Path]) -> str:
-    """Where the pictures and the results lie: the lines below "Generating visualizations...".
+    """Returns the lines below "Generating visualizations...", which say where the files are.
 
-    `written`: by a name of `ANNOUNCED`; others are not spoken of.
+    Args:
+        written: paths by the field of `OutputFiles`; those that `ANNOUNCED` does not name are left out.
     """
     return "\n".join(f"{words}: {written[name]}" for name, words in ANNOUNCED.items() if name in written)

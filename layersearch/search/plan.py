@@ -62,7 +62,7 @@ class SearchPlan:
         return sizes
 
     def proposed_at_a_time(self, cores: int) -> int:
-        """Returns how many configurations Bayesian search proposes before it is told of their results."""
+        """Returns how many configurations Bayesian search proposes before it learns their results."""
         return self.options.batch_trials or -(-cores // self.trials_each)
 
     def largest_batch(self, cores: int) -> int:

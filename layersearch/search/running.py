@@ -44,7 +44,7 @@ def carry_out(plan: SearchPlan, training: Training, progress: Progress) -> Searc
 
     Args:
         plan: what the search sets out to do.
-        training: trains the trials. Once it is told to stop, the search ends with what there is.
+        training: trains the trials. Once it is asked to stop, the search ends with the results so far.
         progress: shows how far the search is, of `plan.n_trainings`.
 
     Raises:
