@@ -59,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status.
 
     0 · 1 if every configuration failed or results could not be written · 2 for a fault of the user's (faulty
-    arguments raise SystemExit(2)) · 129, 130 or 143 if it was stopped by SIGHUP, Ctrl-C or SIGTERM · 141 when whoever
-    read the output is gone.
+    arguments raise SystemExit(2)) · 129, 130 or 143 if it was stopped by SIGHUP, Ctrl-C or SIGTERM · 141 when the
+    reader of a pipe has closed it.
     """
     stopwatch = Stopwatch()
     with any_text(), Interruption() as interruption:
@@ -146,7 +146,7 @@ class Setting:
     """What the stages work with."""
 
     folder: Path  # `--output_dir`
-    drafts: Path  # for files that Matplotlib can keep nowhere else
+    drafts: Path  # a folder for temporary files
     plan: SearchPlan
     loaded: Loaded
     training: Training
@@ -434,4 +434,6 @@ if __name__ == "__main__":
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, AttributeError):  # it may be gone, or never have been there
             stream.flush()
-    os._exit(status)  # everything is written: taking torch apart costs 0.7 s more, waiting for cut-off trainings longer
+    os._exit(
+        status
+    )  # everything is written: shutting torch down costs 0.7 s more, waiting for cut-off trainings longer

@@ -119,7 +119,9 @@ def _strategy(plan: SearchPlan, training: Training) -> Plan:
             raise UsageError(
                 f"--search bayesian needs Optuna ({error}); pip install optuna, or give --search random"
             ) from None
-    return everything(space.configurations())
+    if options.search == "grid":
+        return everything(space.configurations())
+    raise ValueError(f"there is no strategy {options.search!r}")
 
 
 def _bayesian_strategy(plan: SearchPlan, training: Training) -> Plan:

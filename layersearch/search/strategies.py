@@ -7,7 +7,7 @@
 A strategy is a generator. It yields a `Batch` of configurations to train, is sent their results, one a configuration
 and in the same order, and ends when the search is over. It sees nothing but the results of what it asked for, so that
 the same results always give the same search. A new strategy is a new generator here, and a line in
-`running.make_plan`; `bayesian.py` holds the one that needs Optuna.
+`running._strategy`; `bayesian.py` holds the one that needs Optuna.
 
 Sources: random search, Bergstra & Bengio 2012, https://jmlr.org/papers/v13/bergstra12a.html; successive halving,
 Jamieson & Talwalkar 2016, arXiv:1502.07943.
