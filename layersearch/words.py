@@ -16,6 +16,9 @@ from collections.abc import Iterable, Sequence
 Interval = tuple[float, float]
 
 PROG = "hyperparam_optimizer.py"  # the program, in its own messages
+COLUMN_MEANS, BEST_CONSTANT = "column means", "best constant"  # the baselines, as the results file names them
+PRINCIPAL, LINEAR = "PCA", "linear autoencoder"
+NOT_YET_WORTH = "these networks are not yet worth their hidden layers; more --epochs or another --initial_lr may help"
 LEAST_DIGITS = 2  # significant digits of a change, of the largest among it and its bounds
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
@@ -117,13 +120,16 @@ def listed(words: Iterable[str], last: str = "or") -> str:
 
 
 def baseline_name(name: str, components: int | None) -> str:
-    """Returns `column means` or `PCA with 3 components`: a baseline in running text."""
+    """Returns a baseline in running text: `best constant`, `PCA with 3 components`."""
+    if name == LINEAR:
+        return f"{name} with the same loss"
     return name if components is None else f"{name} with {count(components, 'component')}"
 
 
 def baseline_label(name: str, components: int | None) -> str:
-    """Returns `Column means` or `PCA, 3 components`: a baseline in a picture."""
-    return name[:1].upper() + name[1:] if components is None else f"{name}, {count(components, 'component')}"
+    """Returns a baseline in a picture: `Best constant`, `PCA, 3 components`."""
+    named = name[:1].upper() + name[1:]
+    return named if components is None or name == LINEAR else f"{named}, {count(components, 'component')}"
 
 
 def quoted_list(names: Iterable[str], *, limit: int = 8, quote: str = "'") -> str:

@@ -24,7 +24,7 @@ from layersearch.latent.agreement import Agreement, Clusters, LabelError, choose
 from layersearch.latent.space import Axes, Reconstruction, correlate, reconstruction_by_column
 from layersearch.loading.loaded import Loaded
 from layersearch.table.copus import in_words
-from layersearch.verdict.baselines import PCA, fit_pca
+from layersearch.verdict.pca import PCA, fit_pca
 from layersearch.words import one_line
 from models import DynamicAutoencoder
 

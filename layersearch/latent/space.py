@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from layersearch.engines.settings import SplitTable
-from layersearch.verdict.baselines import PCA, column_means
+from layersearch.verdict.pca import PCA, column_means
 from models import DynamicAutoencoder
 
 MOST_DIMENSIONS = 24  # of more latent dimensions, those that vary most are kept

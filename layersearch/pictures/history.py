@@ -47,6 +47,7 @@ HEIGHT = 4.4  # inches
 STRIP = 0.08  # share of the axes' height for losses off the scale
 TICK_GAP = 0.09  # the least distance of two ticks above, as a share of the axes' width
 UNITS = {"Hours": 3600, "Minutes": 60, "Seconds": 1, "Milliseconds": 1e-3, "Microseconds": 1e-6}  # in seconds
+LOSS_WEIGHT = 20  # a label should rather cover this many points along a line than one loss
 ENOUGH_TICKS = 5
 ROOM_BELOW = 0.16  # share of the axes' height for the name of the best
 
@@ -304,7 +305,8 @@ def _name_the_best(axes: Axes, history: History, course: Course, verdict: Verdic
     to_pixels = axes.transData.transform
     line = np.concatenate([_corners(course.leads), [[course.end, course.leads[-1, 1]]]])
     lines = [points_along(to_pixels(line)), points_across(axes, verdict)]
-    drawn = np.concatenate([to_pixels(course.losses), to_pixels(course.paused), *lines])
+    losses = np.concatenate([course.losses, course.paused])
+    drawn = np.concatenate([to_pixels(losses).repeat(LOSS_WEIGHT, axis=0), *lines])
     words = f"Best: {short_name(best.config)}\n{loss_text(y)} after {_number(x)}"
     place_label(axes, to_pixels((x, y)), words, drawn, np.empty((0, 4)), required=True)
 

@@ -13,20 +13,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from layersearch.space.factors import read_factors
+from layersearch.report.methods_results import (
+    agreement,
+    clusters,
+    compared,
+    crossed_levels,
+    effects,
+    ensemble,
+    level_of,
+    option_name,
+    selection,
+)
 from layersearch.space.naming import name_of
 from layersearch.table.copus import N_ROWS, PUBLISHED_NAME
 from layersearch.words import (
     PROG,
-    baseline_name,
-    change_text,
     count_of,
-    difference_text,
-    figure,
-    interval_text,
-    is_told,
     listed,
-    percent,
     readable,
     short,
     whole,
@@ -51,9 +54,9 @@ def methods_text(document: Document) -> list[str]:
     parts = [
         _data(document),
         _models(document) + _training(document),
-        _selection(document),
-        _effects(document),
-        _ensemble(document) + _agreement(document) + _clusters(document),
+        selection(document),
+        effects(document),
+        ensemble(document) + agreement(document) + clusters(document),
         _software(document),
     ]
     return [" ".join(sentences) for sentences in parts if sentences]
@@ -104,20 +107,9 @@ def _scaling(scaling: Document, start: Document | None) -> list[str]:
     return [f"{sentence}."]
 
 
-def _crossed(document: Document) -> dict[str, Sequence[float | str]]:
-    """Returns the levels that a study crossed; every other option had one value in all that is ranked."""
-    study, args = document.get("study"), document["args"]
-    if study:
-        return {factor["name"]: factor["levels"] for factor in study["factors"]}
-    has_variants = any(entry.get("options") for entry in document["all_results"])
-    if args.get("study") and (has_variants or not args.get("study_configs")):  # a study of which nothing finished
-        return {factor.name: factor.levels for factor in read_factors(args["study"])}
-    return {}
-
-
 def _models(document: Document) -> list[str]:
     args, search, start = document["args"], document["search"], document.get("init_from")
-    frozen, n, crossed = start is not None and start["frozen"], args["max_layers"], _crossed(document)
+    frozen, n, crossed = start is not None and start["frozen"], args["max_layers"], crossed_levels(document)
     sentences = [_architecture(args, crossed, frozen=frozen)]
     if start and frozen:
         sentences.append(
@@ -167,7 +159,7 @@ def _one_of(args: Document, crossed: Crossed, name: str) -> str:
 def _crossing(document: Document, crossed: Crossed) -> list[str]:
     """Returns what was crossed with what, and how the configurations had been chosen."""
     study, search = document.get("study"), document["search"]
-    levels = (f"{_option_name(name)} ({listed(map(level_of, some), 'and')})" for name, some in crossed.items())
+    levels = (f"{option_name(name)} ({listed(map(level_of, some), 'and')})" for name, some in crossed.items())
     design = f"crossed, in a full factorial design, with {listed(levels, 'and')}"
     if search is None:
         return [f"They were {design}."]
@@ -186,19 +178,10 @@ def _crossing(document: Document, crossed: Crossed) -> list[str]:
 
 def _first_stage(args: Document, first: Document, crossed: Iterable[str]) -> str:
     """Returns how the configurations were searched whose best were crossed."""
-    ranking, own = first["ranking"], listed((f"{_option_name(name)} {level_of(args[name])}" for name in crossed), "and")
+    ranking, own = first["ranking"], listed((f"{option_name(name)} {level_of(args[name])}" for name in crossed), "and")
     finished = sum(entry["status"] == "ok" for entry in ranking)
     which = f"all {whole(len(ranking))}" if first["strategy"] == "grid" else whole(len(ranking))
     return f"In a first stage {_searched(which, first['strategy'], args, finished)}, with {own}."
-
-
-def _option_name(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def level_of(level: float | str) -> str:
-    """Returns an option's value in running text: `0.1`, `1e-6`, `none`."""
-    return level if isinstance(level, str) else short(level)
 
 
 def _widths(args: Document) -> str:
@@ -237,7 +220,7 @@ def _searched(which: str, strategy: str, args: Document, finished: int) -> str:
 
 
 def _training(document: Document) -> list[str]:
-    args, weights, crossed = document["args"], document["loss"], _crossed(document)
+    args, weights, crossed = document["args"], document["loss"], crossed_levels(document)
     is_halving = (document["search"] or {}).get("strategy") == "halving"
     until = ", or until they were left behind," if is_halving else ""
     sentences = [
@@ -281,202 +264,11 @@ def _repeats(document: Document, crossed: Crossed) -> list[str]:
     if start:
         differing = f", all from that start, with different {listed(differ, 'and')}"
         differing += " and different weights where these were drawn"
-    thing, was = _thing(document), "was" if document["complete"] else "was to be"
+    thing, was = compared(document), "was" if document["complete"] else "was to be"
     sentences = [f"Each {thing} {was} trained {' '.join(times)}{differing if repeats > 1 else ''}."]
     failed = sum(entry["status"].startswith("failed") for entry in document["all_results"])
     sentences += [f"{count_of(failed, thing)} failed and {'is' if failed == 1 else 'are'} not ranked."] * (failed > 0)
     return sentences + ["The search was interrupted before its end."] * (not document["complete"])
-
-
-def _selection(document: Document) -> list[str]:
-    verdict, best, args = document["verdict"], document["best_configuration"], document["args"]
-    if verdict is None or best is None:
-        return []
-    rows = "the folds of the training observations" if args["cv_folds"] else "the test observations"
-    mean = "" if args["repeats"] * max(args["cv_folds"], 1) == 1 else "mean "
-    n = sum(entry["status"] == "ok" for entry in document["all_results"])
-    when = "of the weights kept" if args["patience"] else "after the last epoch"
-    sentences = [f"What counts is the {mean}loss {when} on {rows}."]
-    if verdict["tied"] is not None and n > 1:
-        sentences.append(
-            f"Which {_thing(document)} may be the best was decided by multiple comparisons with the best (Hsu, 1984) "
-            f"with {percent(verdict['confidence'])} confidence, with critical values from a bootstrap over "
-            f"{whole(verdict['n_resampled'])} {verdict['resampled']} (Efron, 1979) and Student's t over trainings, "
-            "whose variances were moderated (Smyth, 2004)."
-        )
-    sentences += [_outcome(document, verdict, n), *_honesty(document, verdict, best)]
-    if verdict["baselines"]:
-        texts = (
-            f"{'the ' if b['components'] is None else ''}{baseline_name(b['name'], b['components'])} reached "
-            f"{figure(b['loss'])}"
-            for b in verdict["baselines"]
-        )
-        sentences.append(f"As baselines, scored alike, {listed(texts, 'and')}.")
-    return sentences + _probe(verdict["probe"])
-
-
-def _thing(document: Document) -> str:
-    """Returns what was compared: variants are configurations with their options."""
-    return "variant" if _crossed(document) else "configuration"
-
-
-def _outcome(document: Document, verdict: Document, n: int) -> str:
-    measured, recommended = verdict["best_measured"], verdict["recommended"]
-    first = document["all_results"][0]
-    sd = "" if first["final_test_loss_sd"] is None else " (mean ± standard deviation over repeats)"
-    loss = figure(first["final_test_loss"], first["final_test_loss_sd"])
-    size = count_of(measured["model_params"], "parameter")
-    best = f"{name_of(measured)} had {'the lowest loss,' if n > 1 else 'a loss of'} {loss}{sd}, with {size}"
-    if verdict["tied"] is None or n < 2:
-        return f"{best}."
-    if verdict["proven"]:
-        return f"{best}, and was the only one not ruled out as the best."
-    tied = f"{len(verdict['tied'])} of {whole(n)} {_thing(document)}s were not ruled out as the best"
-    if name_of(recommended) == name_of(measured):
-        return f"{best}; {tied}, of which it was the smallest."
-    smallest = f"{name_of(recommended)} ({count_of(recommended['model_params'], 'parameter')}, loss "
-    return f"{best}; {tied}, of which {smallest}{figure(recommended['final_test_loss'])}) was the smallest."
-
-
-def _honesty(document: Document, verdict: Document, best: Document) -> list[str]:
-    """Returns how far the chosen configuration's loss can be trusted."""
-    if best["honest_test_loss"] is not None:
-        low, high = best["honest_test_loss_interval"] or (None, None)
-        in_it = " in this search, whatever the earlier model had seen" if document.get("init_from") else ""
-        return [
-            f"{name_of(best)} was then trained on all training observations and scored on the "
-            f"{whole(document['data']['test_rows'])} test observations, which had chosen nothing{in_it}: loss "
-            f"{figure(best['honest_test_loss'])} ({percent(verdict['confidence'])} interval {figure(low)} to "
-            f"{figure(high)})."
-        ]
-    if document["args"]["cv_folds"] or len(document["all_results"]) < 2:
-        return []
-    if verdict["optimism"] is None or (document["search"] or {}).get("dropped"):
-        return ["The same observations chose and scored it, so its loss is optimistic, by an unknown amount."]
-    optimism = difference_text(max(verdict["optimism"], 0.0), verdict["best_measured"]["final_test_loss"], signed=False)
-    if float(optimism) == 0:
-        return ["The same observations chose and scored it; its loss shows no sign of optimism all the same."]
-    return [f"The same observations chose and scored it, so its loss is optimistic, by about {optimism}."]
-
-
-def _probe(probe: Document | None) -> list[str]:
-    if not probe:
-        return []
-    losses = [entry["loss"] for entry in probe["losses"]]
-    return [
-        f"Trained for {probe['epochs'][-1]} epochs instead of {probe['epochs'][0]}, "
-        f"{listed((name_of(entry) for entry in probe['losses']), 'and')} reached losses of "
-        f"{listed((figure(loss[-1]) for loss in losses), 'and')} instead of "
-        f"{listed((figure(loss[0]) for loss in losses), 'and')}."
-    ]
-
-
-def _effects(document: Document) -> list[str]:
-    """Returns what a study has shown, and how."""
-    study = document.get("study")
-    if not study or not study["main_effects"]:
-        return []
-    n, loss = len(study["configurations"]), mean_loss(study)
-    names = (
-        f"{_option_name(f['name'])} {level_of(f['reference'])}" for f in study["factors"] if f["reference"] is not None
-    )
-    means = [count_of(n, "configuration")] * (n > 1) + ["the other options' values"] * (len(study["factors"]) > 1)
-    over = f"the mean, over {listed(means, 'and')}, of " if means else ""
-    sentences = [
-        f"The effect of a value was {over}the loss after {count_of(study['epochs'], 'epoch')} minus that at the "
-        f"reference ({listed(names, 'and')})."
-    ]
-    if all(effect["interval"] is None for effect in study["main_effects"]):
-        sentences.append("There are no intervals, since nothing is known of the luck in these effects.")
-    else:
-        interactions = ", as do those of all interactions" if study["interactions"] else ""
-        luck = "repeat" if study["repeats"] > 1 else "fold"
-        sentences.append(
-            f"Intervals are from a bootstrap over {document['verdict']['resampled']} (Efron, 1979) and Student's t "
-            f"over the differences within each {luck}; those of all main effects hold together with "
-            f"{percent(study['confidence'])} confidence{interactions} (balanced; Beran, 1988)."
-        )
-    changes = [
-        f"{_option_name(e['factor'])} {level_of(e['level'])} instead of {level_of(e['reference'])} "
-        f"{change_text(e['effect'], e['interval'], loss)}"
-        for e in study["main_effects"]
-    ]
-    sentences.append(f"The changes of the loss were: {'; '.join(changes)}.")
-    sentences += [_interaction(study["strongest_interaction"], loss)] if study["strongest_interaction"] else []
-    return sentences + [f"Left out were {'; '.join(study['left_out'])}."] * bool(study["left_out"])
-
-
-def mean_loss(study: Document) -> float:
-    """Returns the mean over all that a study compared; effects have as many decimals as it has."""
-    known = [loss for factor in study["factors"] for loss in factor["mean_losses"] if loss is not None]
-    return math.fsum(known) / len(known)
-
-
-def _interaction(interaction: Document, loss: float) -> str:
-    pairs = zip(interaction["factors"], interaction["levels"], strict=True)
-    names = " with ".join(f"{_option_name(name)} {level_of(level)}" for name, level in pairs)
-    change = change_text(interaction["effect"], interaction["interval"], loss)
-    text = f"{names}, {change} on top of what each does alone"
-    if interaction["interval"] and not is_told(interaction["interval"]):
-        return f"No interaction could be told from luck (the strongest: {text})."
-    return f"The strongest interaction was {text}."
-
-
-def _ensemble(document: Document) -> list[str]:
-    ensemble, data = document.get("ensemble"), document["data"]
-    if not ensemble:
-        return []
-    chose = "" if document["args"]["cv_folds"] else ", which had also chosen the configurations,"
-    best, loss, interval = ensemble["best_single"], ensemble["test_loss"], ensemble["difference_interval"]
-    gain = f"a difference of {difference_text(ensemble['difference'], loss)}"
-    if interval:
-        gain += f" ({percent(document['args']['confidence'])} interval {interval_text(interval, loss)}"
-        gain += f" over test {'groups' if data.get('group_column') else 'observations'}, both models taken as they are)"
-    return [
-        f"An ensemble of {whole(len(ensemble['members']))} trained models of "
-        f"{count_of(ensemble['configurations'], 'configuration')} reconstructed by the mean of their "
-        f"reconstructions (Krogh & Vedelsby, 1995). Its loss on the test observations{chose} was {figure(loss)}, that "
-        f"of the best single model, {name_of(best)}, {figure(best['test_loss'])}, {gain}, and that of its members "
-        f"{figure(ensemble['mean_member_test_loss'])} on average. Their latent coordinates were turned onto those of "
-        "one of them by orthogonal Procrustes (Schönemann, 1966) and averaged; they agreed with that one's to "
-        f"{ensemble['mean_agreement']:.2f} on average (R² of Procrustes with a free scale; Gower, 1975)."
-    ]
-
-
-def _clusters(document: Document) -> list[str]:
-    """Returns how many clusters the latent space has, where no labels were compared with it."""
-    found = (document.get("latent_space") or {}).get("clusters")
-    if not found:
-        return []
-    tried = len(found["bic"])
-    preferred = f"{found['preferred']}, the most that were tried" if found["at_least"] else str(found["preferred"])
-    of = f"1 to {tried} components" if tried > 1 else "1 component alone"
-    return [
-        f"Of Gaussian mixtures of {of}, fitted to the latent coordinates of {count_of(found['rows'], 'observation')}, "
-        f"the Bayesian information criterion (Schwarz, 1978) preferred the one with {preferred}."
-    ]
-
-
-def _agreement(document: Document) -> list[str]:
-    """Returns how well labels agree with the latent space, where they were compared."""
-    found = (document.get("latent_space") or {}).get("agreement")
-    if not found:
-        return []
-
-    def measured(measure: str) -> str:
-        spaces = (found[measure][name] for name in ("latent", "pca", "columns"))
-        return listed((f"{s['value']:.2f} [{s['interval'][0]:.2f}, {s['interval'][1]:.2f}]" for s in spaces), "and")
-
-    return [
-        f"Labels that no training saw, {count_of(len(found['labels']), 'value')} of "
-        f"“{readable(found['label_column'])}” on {count_of(found['rows'], 'observation')}, were compared with the "
-        "latent space, with as many principal components and with the scaled columns. In this order the accuracy of "
-        f"the {found['neighbours']} nearest neighbours over {found['folds']} folds (Cover & Hart, 1967) was "
-        f"{measured('knn_accuracy')}, where always the commonest label has {found['majority_share']:.2f}; the mean "
-        f"silhouette (Rousseeuw, 1987) was {measured('silhouette')}, and the adjusted Rand index (Hubert & Arabie, "
-        f"1985) with a Gaussian mixture of as many components {measured('adjusted_rand_index')}. The "
-        f"{percent(found['confidence'])} intervals are from a bootstrap over {found['resampled']} (Efron, 1979)."
-    ]
 
 
 def _software(document: Document) -> list[str]:
@@ -487,7 +279,7 @@ def _software(document: Document) -> list[str]:
     ]
     if environment["engine"] == "compiled":
         used.append(f"Numba {environment['numba']} (Lam et al., 2015)")
-    if _agreement(document) or _clusters(document):
+    if agreement(document) or clusters(document):
         used.append(f"scikit-learn {environment['scikit-learn']} (Pedregosa et al., 2011)")
     machine = environment["device_name"] or environment["processor"]
     digest, dirty, _ = (environment["git_commit"] or "").partition("-")

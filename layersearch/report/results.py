@@ -243,7 +243,7 @@ def _verdict_entry(results: Results, verdict: Verdict) -> dict[str, Any]:
         "optimism": verdict.optimism,
         "repeats_to_settle": verdict.repeats_to_settle,
         "objectives": verdict.objectives,
-        "baselines": [_baseline_entry(baseline) for baseline in verdict.baselines],
+        "baselines": [_baseline_entry(baseline) for baseline in verdict.all_baselines],
         "probe": _probe_entry(results.probe) if results.probe else None,
     }
 

@@ -15,7 +15,7 @@ from layersearch.space.naming import config_text
 from layersearch.space.ranking import ConfigurationResult
 from layersearch.verdict.probe import Probe
 from layersearch.verdict.verdict import Baseline, Estimate, Verdict
-from layersearch.words import baseline_name, difference_text, interval_text, loss_text, percent
+from layersearch.words import LINEAR, NOT_YET_WORTH, baseline_name, difference_text, interval_text, loss_text, percent
 
 NAMED = 6  # most tied configurations that are named
 TO_THE_END = " trained to the end"
@@ -50,7 +50,7 @@ def state(
         scope: from `scope_of`.
     """
     lines = [f"Verdict: {_headline(verdict, scope)}"]
-    details = []
+    details = _not_worth(verdict)
     if len(verdict.tied) > 1:
         details.append(f"tied ({percent(verdict.confidence)}): {_tied_text(verdict.tied)}")
     if verdict.is_known and verdict.n_configurations > 1:
@@ -134,6 +134,16 @@ def _trust(verdict: Verdict, honest: Estimate | None, n_test: int, scope: str) -
         f"The best's loss is optimistic by about {shown} (chosen on the rows that score it); "
         "--cv_folds 5 gives an honest one."
     ]
+
+
+def _not_worth(verdict: Verdict) -> list[str]:
+    """Returns what it means where no configuration beats the linear autoencoder, and what to do."""
+    linear = verdict.linear
+    if not linear or linear.not_beaten_by < verdict.n_configurations:
+        return []
+    name = f"a {baseline_name(LINEAR, None)} ({loss_text(linear.loss)})"
+    which = "No configuration beats" if verdict.n_configurations > 1 else "It does not beat"
+    return [f"{which} {name}: {NOT_YET_WORTH}."]
 
 
 def _baselines(verdict: Verdict, scope: str) -> str:

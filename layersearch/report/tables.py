@@ -92,7 +92,7 @@ def write_csv(path: Path, ranking: Sequence[ConfigurationResult], verdict: Verdi
             standing = verdict.standings.get(result.config, Standing()) if verdict else Standing()
             row = Row(rank, result, standing, result.test_loss_per_repeat)
             writer.writerow({name: cell(row) for name, cell in columns.items()})
-        for baseline in verdict.baselines if verdict else ():
+        for baseline in verdict.all_baselines if verdict else ():
             difference = {"difference_to_best": -baseline.difference}  # seen from the best, as for configurations
             if baseline.difference_interval:
                 low, high = baseline.difference_interval

@@ -37,6 +37,7 @@ from layersearch.verdict.uncertainty import (
     probabilities_of_being_best,
     tied_with_best,
 )
+from layersearch.words import COLUMN_MEANS, LINEAR, PRINCIPAL
 
 POWER = 0.8  # probability with which the suggested number of repeats would prove the best measured
 MOST_REPEATS = 1000  # a suggestion of more repeats would be of no use
@@ -63,7 +64,7 @@ class Baseline:
     difference: float  # the best measured configuration's loss minus this one
     difference_interval: Interval | None  # None unless the verdict is known
     not_beaten_by: int  # number of configurations without a lower loss
-    components: int | None = None  # of PCA
+    components: int | None = None  # of PCA and of the linear autoencoder
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Verdict:
     standings: Mapping[Configuration, Standing]
     front: tuple[ConfigurationResult, ...]  # the Pareto front, smallest first
     objectives: tuple[str, ...]
-    baselines: tuple[Baseline, ...]
+    all_baselines: tuple[Baseline, ...]
     optimism: float | None  # by how much the best measured loss is too low; None if unknown or cross-validated
     repeats_to_settle: int | None  # repeats that might prove the best measured; None if none would, or if it is settled
     is_known: bool
@@ -92,6 +93,16 @@ class Verdict:
     def is_proven(self) -> bool:
         """Whether the best measured is better than all others with the stated confidence."""
         return len(self.tied) == 1 < self.n_configurations
+
+    @property
+    def baselines(self) -> tuple[Baseline, ...]:
+        """The baselines that are spoken of and drawn: not the column means, since the best constant is fairer."""
+        return tuple(baseline for baseline in self.all_baselines if baseline.name != COLUMN_MEANS)
+
+    @property
+    def linear(self) -> Baseline | None:
+        """The linear autoencoder, the fairest of the baselines."""
+        return next((baseline for baseline in self.all_baselines if baseline.name == LINEAR), None)
 
 
 def judge(
@@ -113,7 +124,7 @@ def judge(
         baselines: by name, the row errors [N_part, 2] of each part.
         confidence: of all intervals and of the tied set, between 0 and 1.
         seed: of the bootstrap.
-        components: number of components of the baseline "PCA".
+        components: number of components of PCA and of the linear autoencoder.
         objectives: of the Pareto front: "loss", and "params", "time" or both.
         grouped: whether the units are groups of rows.
     """
@@ -134,7 +145,7 @@ def judge(
         standings=_standings(finished, evidence, total, is_tied, front, confidence),
         front=tuple(front),
         objectives=tuple(objectives),
-        baselines=_compare_baselines(baselines, fixed, evidence, errors, confidence, components),
+        all_baselines=_compare_baselines(baselines, fixed, evidence, errors, confidence, components),
         optimism=estimate_optimism(finished, parts[0], evidence, own) if is_known and len(parts) == 1 else None,
         repeats_to_settle=_repeats_to_settle(evidence, is_tied, finished[0].repeats, confidence),
         is_known=is_known,
@@ -330,7 +341,7 @@ def _compare_baselines(
             difference=float(differences[i]),
             difference_interval=Interval(*bounds[i].tolist()) if evidence.is_known else None,
             not_beaten_by=int((evidence.losses >= losses[i]).sum()),
-            components=components if name == "PCA" else None,
+            components=components if name in (PRINCIPAL, LINEAR) else None,
         )
         for i, name in enumerate(baselines)
     )

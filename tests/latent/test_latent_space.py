@@ -19,7 +19,7 @@ from layersearch.pictures.latent.axes import draw_axes
 from layersearch.pictures.latent.reconstruction import draw_reconstruction
 from layersearch.pictures.style import any_script
 from layersearch.table.copus import full_names
-from layersearch.verdict.baselines import fit_pca
+from layersearch.verdict.pca import fit_pca
 from models import DynamicAutoencoder
 
 N, F, L = 80, 6, 3

@@ -348,7 +348,7 @@ def test_no_line_across_the_axes_strikes_a_name_through(name: str) -> None:
 
 def test_the_axis_does_not_reach_below_zero_to_make_room_for_a_name() -> None:
     ranking = ranked(*(make_configuration((w,), [loss, 2 * loss]) for w, loss in ((8, 0.3), (16, 0.5), (32, 0.4))))
-    verdict = make_verdict(ranking, baselines={"column means": 0.05, "PCA": 0.005})
+    verdict = make_verdict(ranking, baselines={"best constant": 0.05, "PCA": 0.005})
     low, high = sizes.draw_sizes(ranking, latent_dim=3, verdict=verdict).axes[0].get_ylim()
     assert low > -0.1 * high
 
@@ -367,11 +367,14 @@ def heights_of_baselines(figure: Figure) -> list[float]:
 
 def test_baselines_near_the_axis_are_lines_and_far_ones_words() -> None:
     figure = draw_sizes("19 × 5")
-    assert heights_of_baselines(figure) == pytest.approx([BASELINES["PCA"]])
-    assert legend_of(figure)[-2:] == ["PCA, 3 components: 0.0406", "Column means: 0.0770\n(above the axis)"]
-    assert figure.axes[0].get_ylim()[1] < BASELINES["column means"]
+    assert heights_of_baselines(figure) == pytest.approx(list(BASELINES.values())[1:])  # not the column means
+    assert legend_of(figure)[-3:] == [
+        "Best constant: 0.0670",
+        "PCA, 3 components: 0.0406",
+        "Linear autoencoder: 0.0345",
+    ]
 
-    far = make_verdict(RANKINGS["19 × 5"], baselines={"column means": 0.07, "PCA": 0.001})
+    far = make_verdict(RANKINGS["19 × 5"], baselines={"best constant": 0.07, "PCA": 0.001})
     figure = draw_sizes("19 × 5", verdict=far)
     assert heights_of_baselines(figure) == pytest.approx([0.07])
     assert figure.axes[0].get_ylim()[1] > 0.07
@@ -380,18 +383,18 @@ def test_baselines_near_the_axis_are_lines_and_far_ones_words() -> None:
 
 def test_baselines_cross_the_curves_under_their_names() -> None:
     figure = draw_curves("19 × 5")
-    assert heights_of_baselines(figure) == pytest.approx(list(BASELINES.values()))
-    assert "Column means\n0.0770" in words_in(figure)
+    assert heights_of_baselines(figure) == pytest.approx(list(BASELINES.values())[1:])  # not the column means
+    assert "Best constant\n0.0670" in words_in(figure)
     assert "PCA, 3 components\n0.0406" in words_in(figure)
     lines = [line for line in figure.axes[0].lines if list(np.asarray(line.get_xdata())) == [0, 1]]
-    assert len({str(line._dash_pattern) for line in lines}) == 2  # type: ignore[attr-defined]
+    assert len({str(line._dash_pattern) for line in lines}) == 3  # type: ignore[attr-defined]
 
 
 def test_a_baseline_far_from_the_curves_is_left_to_the_caption() -> None:
-    verdict = make_verdict(RANKINGS["19 × 5"], baselines={"column means": 3.0, "PCA": 0.0})
+    verdict = make_verdict(RANKINGS["19 × 5"], baselines={"best constant": 3.0, "PCA": 0.0})
     figure = draw_curves("19 × 5", verdict=verdict)
     assert heights_of_baselines(figure) == []
-    assert "\nColumn means: 3.0000 (above the axis)\nPCA, 3 components: 0.0000 (below the axis)" in words_in(figure)
+    assert "\nBest constant: 3.0000 (above the axis)\nPCA, 3 components: 0.0000 (below the axis)" in words_in(figure)
     assert_readable(figure)
 
 

@@ -271,27 +271,26 @@ def test_the_small_print_names_the_confidence_and_what_was_resampled() -> None:
 
 def test_a_baseline_is_a_line_where_its_loss_would_be() -> None:
     verdict, figure = verdict_on("19"), draw("19")
-    column_means, pca = verdict.baselines
     assert [float(np.asarray(line.get_xdata())[0]) for line in baselines(figure)] == pytest.approx(
-        [column_means.loss - verdict.best.final_test_loss, pca.loss - verdict.best.final_test_loss]
+        [baseline.loss - verdict.best.final_test_loss for baseline in verdict.baselines]
     )
-    assert len({str(line._dash_pattern) for line in baselines(figure)}) == 2  # type: ignore[attr-defined]
-    assert {"Column means", "PCA, 3 components"} <= set(words_in(figure).split("\n"))
+    assert len({str(line._dash_pattern) for line in baselines(figure)}) == 3  # type: ignore[attr-defined]
+    assert {"Best constant", "PCA, 3 components", "Linear autoencoder"} <= set(words_in(figure).split("\n"))
     better = draw("19", make_verdict(RANKINGS["19"], baselines={"PCA": 0.03}))
     assert float(np.asarray(baselines(better)[0].get_xdata())[0]) == pytest.approx(-0.00676, abs=1e-5)
 
 
 def test_names_of_baselines_that_lie_close_stand_one_above_the_other() -> None:
-    figure = draw("19", make_verdict(RANKINGS["19"], baselines={"column means": 0.0411, "PCA": 0.0406}))
+    figure = draw("19", make_verdict(RANKINGS["19"], baselines={"best constant": 0.0411, "PCA": 0.0406}))
     assert len(baselines(figure)) == 2
     assert_readable(figure)
 
 
 def test_a_far_baseline_is_named_below_and_does_not_squash_the_rest() -> None:
-    figure = draw("19", make_verdict(RANKINGS["19"], baselines={"column means": 0.5, "PCA": 0.0406}))
+    figure = draw("19", make_verdict(RANKINGS["19"], baselines={"best constant": 0.5, "PCA": 0.0406}))
     assert len(baselines(figure)) == 1
     assert figure.axes[0].get_xlim()[1] < 0.03
-    assert "Off the axis: Column means: 0.5000\n" in words_in(figure) + "\n"
+    assert "Off the axis: Best constant: 0.5000\n" in words_in(figure) + "\n"
 
 
 def test_an_outlier_is_an_arrow_with_its_difference() -> None:
@@ -315,7 +314,7 @@ def test_one_configuration_alone_is_set_against_the_baselines() -> None:
     low, high = limits(verdict_on("one"), choose_rows(verdict_on("one"), RANKINGS["one"]))
     loss = RANKINGS["one"][0].final_test_loss
     assert (low, high) == pytest.approx((-0.1 * loss, 0.1 * loss))
-    assert len(baselines(figure)) == 1  # PCA
+    assert len(baselines(figure)) == 2  # PCA and the linear autoencoder; the best constant is too far
     assert "tied" not in words_in(figure).lower()
 
 

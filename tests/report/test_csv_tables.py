@@ -70,11 +70,17 @@ def test_csv_holds_the_ranking(tmp_path: Path, results: Results) -> None:
     assert (failed["test_loss_repeat_3"], failed["pareto"]) == ("", "False")
     assert failed["status"].startswith("failed")
     ranked = [config_text(c.config) for c in results.ranking]
-    assert [row["configuration"] for row in rows] == [*ranked, "column means", "PCA"]
+    assert [row["configuration"] for row in rows] == [
+        *ranked,
+        "column means",
+        "best constant",
+        "PCA",
+        "linear autoencoder",
+    ]
 
 
 def test_a_baseline_stands_behind_the_ranking_with_its_difference_to_the_best(tmp_path: Path, results: Results) -> None:
-    *_, pca = csv_rows(tmp_path / "x.csv", results)
+    *_, pca, _ = csv_rows(tmp_path / "x.csv", results)
     assert results.verdict is not None
     baseline = results.verdict.baselines[1]
     assert {name: cell for name, cell in pca.items() if cell} == {
@@ -93,7 +99,7 @@ def test_a_baseline_stands_behind_the_ranking_with_its_difference_to_the_best(tm
 def test_csv_of_one_repeat_or_of_failures_alone_claims_nothing(tmp_path: Path) -> None:
     once = make_results(make_ranking(SEARCHED, repeats=1, epochs=2))
     failed = make_results(make_ranking(SEARCHED, epochs=2, failed=SEARCHED))
-    for name, expected in (("once", len(SEARCHED) + 2), ("failed", len(SEARCHED))):
+    for name, expected in (("once", len(SEARCHED) + 4), ("failed", len(SEARCHED))):
         rows = csv_rows(tmp_path / f"{name}.csv", {"once": once, "failed": failed}[name])
         assert len(rows) == expected
         assert not any(row[column] for row in rows for column in ("tied", "difference_low", "probability_best"))

@@ -423,4 +423,4 @@ def test_pca_has_the_components_that_the_results_say(components: int, words: str
     (pca,) = (baseline for baseline in document["verdict"]["baselines"] if baseline["name"] == "PCA")
     pca["components"] = components
     assert words in text_of(document)
-    assert "the column means reached" in text_of(document)
+    assert "the best constant reached" in text_of(document)

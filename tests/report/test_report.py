@@ -214,7 +214,7 @@ def test_document_says_what_the_verdict_says(results: Results) -> None:
     assert (said["optimism"], said["repeats_to_settle"]) == (verdict.optimism, verdict.repeats_to_settle)
     assert (said["resampled"], said["n_resampled"]) == ("rows", verdict.n_resampled)
     assert [(b["name"], b["loss"], b["not_beaten_by"]) for b in said["baselines"]] == [
-        (b.name, b.loss, b.not_beaten_by) for b in verdict.baselines
+        (b.name, b.loss, b.not_beaten_by) for b in verdict.all_baselines
     ]
     assert said["probe"] == {
         "epochs": [20, 40, 80],

@@ -16,7 +16,9 @@ from torch import Tensor
 from dataset import COPUSDataset, fit_scaling
 from layersearch.engines.settings import SplitTable
 from layersearch.verdict import baselines
-from layersearch.verdict.baselines import PCA, baseline_errors, column_means, fit_pca
+from layersearch.verdict import pca as pca_module
+from layersearch.verdict.baselines import baseline_errors
+from layersearch.verdict.pca import PCA, column_means, fit_pca
 from losses import loss_of_sums, squared_error_sums
 
 NAN = math.nan
@@ -177,18 +179,18 @@ def test_column_without_a_training_value_counts_as_zero() -> None:
 
 def test_em_ends_well_before_its_last_step(monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[Tensor] = []
-    best_pca = baselines._best_pca
+    best_pca = pca_module._best_pca
 
     def counted(mean: Tensor, covariance: Tensor, n_components: int) -> PCA:
         steps.append(mean)
         return best_pca(mean, covariance, n_components)
 
-    monkeypatch.setattr(baselines, "_best_pca", counted)
+    monkeypatch.setattr(pca_module, "_best_pca", counted)
     fit_pca(low_rank(noise=0.3), 3)
     assert len(steps) == 1
     steps.clear()
     fit_pca(with_gaps(low_rank(noise=0.3), 0.1), 3)
-    assert 2 < len(steps) < baselines.MAX_STEPS / 4
+    assert 2 < len(steps) < pca_module.MAX_STEPS / 4
 
 
 # Order, parts, device
@@ -214,7 +216,7 @@ def test_same_table_gives_the_same_bits() -> None:
 def test_size_of_the_parts_changes_nothing(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     table = split(with_gaps(low_rank(noise=0.3), share))
     whole = baseline_errors(table, 3)
-    monkeypatch.setattr(baselines, "CELLS_AT_A_TIME", 7 * 12)  # 7 rows, and 2 where there are components
+    monkeypatch.setattr(pca_module, "CELLS_AT_A_TIME", 7 * 12)  # 7 rows, and 2 where there are components
     for name, sums in baseline_errors(table, 3).items():
         assert torch.allclose(sums, whole[name], rtol=0, atol=ROUNDING)
 
@@ -223,8 +225,8 @@ def test_rows_with_the_same_cells_missing_are_worked_on_together(monkeypatch: py
     values = low_rank()
     values[::2, 3] = NAN
     values[1::2, :5] = NAN
-    monkeypatch.setattr(baselines, "CELLS_AT_A_TIME", 50 * 12 * 3)
-    groups = list(baselines._groups(values, 3))
+    monkeypatch.setattr(pca_module, "CELLS_AT_A_TIME", 50 * 12 * 3)
+    groups = list(pca_module._groups(values, 3))
     assert [len(group.rows) for group in groups] == [50] * 6
     assert [group.counts.tolist() for group in groups] == [[50]] * 6
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from layersearch.report.methods import level_of, mean_loss
+from layersearch.report.methods_results import level_of, mean_loss
 from layersearch.space.naming import name_of
 from layersearch.words import change_text, count_of, figure, listed, whole
 

@@ -15,6 +15,10 @@ from typing import Any
 from layersearch.space.configurations import OPTIONS
 from layersearch.space.naming import name_of
 from layersearch.words import (
+    BEST_CONSTANT,
+    COLUMN_MEANS,
+    LINEAR,
+    NOT_YET_WORTH,
     baseline_name,
     count_of,
     difference_text,
@@ -81,8 +85,8 @@ def _cards(document: Document, verdict: Document) -> list[tuple[str, str, list[s
         interval = " to ".join(map(figure, best["honest_test_loss_interval"] or [None, None]))
         rows = f"on {count_of(document['data']['test_rows'], 'row')} that chose nothing"
         cards.append((f"Honest test loss of {name_of(best)}", figure(best["honest_test_loss"]), [interval, rows]))
-    for baseline in verdict["baselines"]:
-        if baseline["name"] == "PCA":
+    for baseline in _spoken_of(verdict):
+        if baseline["name"] != BEST_CONSTANT:
             cards.append((f"Baseline: {_name(baseline)}", figure(baseline["loss"]), [_beaten(baseline, n)]))
     return cards
 
@@ -95,6 +99,11 @@ def _model(entry: Document, loss: str) -> tuple[str, list[str]]:
     """Returns a configuration's layers, and as details its options, its loss and its size."""
     options = [f"{name} {level_text(level)}" for name, level in (entry.get("options") or {}).items()]
     return name_of({"config": entry["config"]}), [*options, loss, count_of(entry["model_params"], "parameter")]
+
+
+def _spoken_of(verdict: Document) -> list[Document]:
+    """Returns the baselines without the column means: of all constants, the best one is the fairer rival."""
+    return [baseline for baseline in verdict["baselines"] if baseline["name"] != COLUMN_MEANS]
 
 
 def _name(baseline: Document) -> str:
@@ -147,10 +156,12 @@ def _about_the_verdict(document: Document) -> list[tuple[str, str]]:
             f"Another seed may crown another of the {whole(len(verdict['tied']))} tied: report them all, not the first."
         )
         found.append(("Not proven", text))
-    for baseline in verdict["baselines"]:
+    for baseline in _spoken_of(verdict):
         if baseline["not_beaten_by"] == n:
-            text = f"Its loss is {figure(baseline['loss'])}: on these rows, autoencoders trained so gain nothing over"
-            found.append((f"Not beaten: {_name(baseline)}", f"{text} it."))
+            gain_nothing = "on these rows, autoencoders trained so gain nothing over it"
+            meaning = NOT_YET_WORTH if baseline["name"] == LINEAR else gain_nothing
+            text = f"Its loss is {figure(baseline['loss'])}: {meaning}"
+            found.append((f"Not beaten: {_name(baseline)}", f"{text}."))
     probe = verdict["probe"]
     if probe and probe["suggested_epochs"]:
         asked = count_of(probe["epochs"][0], "epoch")
