@@ -19,6 +19,7 @@ from builders import make_failed_trial
 
 import hyperparam_optimizer
 from layersearch.engines import dispatch, training
+from layersearch.latent import findings
 from layersearch.pictures import drawing
 from layersearch.pictures.latent import drawing as latent_report
 from layersearch.space.trials import Trial, TrialResult
@@ -57,8 +58,12 @@ class Run(NamedTuple):
         return {path.name for path in self.folder.iterdir()}
 
 
-def run(folder: Path, *arguments: object, pictures: bool = False) -> Run:
-    """Runs the command in this process. Pictures take most of a short run's time, so most runs leave them out."""
+def run(folder: Path, *arguments: object, pictures: bool = False, latent: bool = False) -> Run:
+    """Runs the command in this process.
+
+    Pictures and the numbers of the latent space take most of a short run's time, so most runs leave them out.
+    `pictures` asks for both, `latent` for the numbers alone.
+    """
     out, err = io.StringIO(), io.StringIO()
     before = global_state()
     with ExitStack() as stack:
@@ -67,6 +72,8 @@ def run(folder: Path, *arguments: object, pictures: bool = False) -> Run:
         if not pictures:
             stack.enter_context(mock.patch.object(drawing, "draw_search", return_value={}))
             stack.enter_context(mock.patch.object(latent_report, "draw", return_value={}))
+        if not (pictures or latent):
+            stack.enter_context(mock.patch.object(findings, "_examine", lambda loaded, model, found, **_: found))
         try:
             status: object = hyperparam_optimizer.main([*map(str, arguments), "--output_dir", str(folder)])
         except SystemExit as exit_:

@@ -191,11 +191,11 @@ def test_at_a_record_of_the_journal_the_search_ends_and_goes_on_from_the_one_bef
     arguments = [tmp_path, "--data_path", table, "--save_models", *SMALL]
     with monkeypatch.context() as patches:
         limit_at_record(patches, 4)
-        done = run(*arguments)  # type: ignore[arg-type]
+        done = run(*arguments, latent=True)  # type: ignore[arg-type]
     assert str(tmp_path / "journal_latent3.jsonl") in assert_one_line(done, 1)
     assert snapshot(tmp_path) == {}
     assert_nothing_is_left_over(tmp_path)
-    again = run(*arguments)  # type: ignore[arg-type]
+    again = run(*arguments, latent=True)  # type: ignore[arg-type]
     assert (again.status, again.err) == (0, "")
     assert "1 of 5 configurations already trained" in again.out or "3 of 10 trainings already done" in again.out
     assert_same_results(tmp_path, finished.folder)
@@ -252,12 +252,12 @@ def test_before_anything_is_trained_nothing_is_left_behind(
     with monkeypatch.context() as patches:
         patches.setattr(owner, name, call_and_limit)
         try:
-            done = run(tmp_path, "--data_path", table, "--save_models", *SMALL)
+            done = run(tmp_path, "--data_path", table, "--save_models", *SMALL, latent=True)
         finally:
             limit.__exit__(None, None, None)
     assert str(tmp_path / file) in assert_one_line(done, 1)
     assert [path.name for path in tmp_path.iterdir()] in ([".lock"], [])
-    assert run(tmp_path, "--data_path", table, "--save_models", *SMALL).status == 0
+    assert run(tmp_path, "--data_path", table, "--save_models", *SMALL, latent=True).status == 0
     assert_same_results(tmp_path, finished.folder)
 
 
@@ -304,13 +304,13 @@ def test_on_a_disk_without_room_for_a_picture_the_old_results_stay(
 def test_on_a_full_disk_the_search_ends_and_with_room_it_goes_on(finished: Run, table: Path, small_disk: Path) -> None:
     resize(small_disk, "size=40k")
     search = [small_disk, "--data_path", table, "--save_models", *SMALL]
-    done = run(*search)  # type: ignore[arg-type]
+    done = run(*search, latent=True)  # type: ignore[arg-type]
     said = assert_one_line(done, 1)
     assert "No space left on device" in said
     assert str(small_disk) in said
     assert snapshot(small_disk) == {}
     resize(small_disk, "size=8m")
-    assert run(*search).status == 0  # type: ignore[arg-type]
+    assert run(*search, latent=True).status == 0  # type: ignore[arg-type]
     assert_same_results(small_disk, finished.folder)
 
 
@@ -320,10 +320,10 @@ def test_on_a_disk_that_takes_no_more_files_nothing_breaks(
 ) -> None:
     resize(small_disk, f"nr_inodes={inodes}")
     search = [small_disk, "--data_path", table, "--save_models", *SMALL]
-    said = assert_one_line(run(*search), status)  # type: ignore[arg-type]
+    said = assert_one_line(run(*search, latent=True), status)  # type: ignore[arg-type]
     assert "No space left on device" in said
     assert str(small_disk) in said
     assert_nothing_is_left_over(small_disk)
     resize(small_disk, "nr_inodes=100")
-    assert run(*search).status == 0  # type: ignore[arg-type]
+    assert run(*search, latent=True).status == 0  # type: ignore[arg-type]
     assert_same_results(small_disk, finished.folder)

@@ -56,12 +56,12 @@ def test_a_folder_that_is_removed_while_it_trains_is_made_again_and_complete(
     monkeypatch.setattr(journal, "SYNC_SECONDS", seconds)  # the journal is looked after often, or not once in this run
     with monkeypatch.context() as patches:
         after_record(patches, 3, lambda: shutil.rmtree(folder))
-        done = run(folder, "--data_path", table, *SAVED)
+        done = run(folder, "--data_path", table, *SAVED, latent=True)
     assert (done.status, done.err) == (0, "")
     assert_same_results(folder, finished.folder)
     assert_nothing_is_left_over(folder)
     nothing_is_trained(monkeypatch)
-    assert run(folder, "--data_path", table, *SAVED).status == 0
+    assert run(folder, "--data_path", table, *SAVED, latent=True).status == 0
 
 
 def test_what_was_trained_in_a_folder_that_was_removed_is_kept_for_the_next_run(
@@ -75,8 +75,8 @@ def test_what_was_trained_in_a_folder_that_was_removed_is_kept_for_the_next_run(
 
     with monkeypatch.context() as patches:
         stopping_after_record(patches, 4, remove_and_stop)
-        assert run(folder, "--data_path", table, *SAVED, "--threads", 1).status == 130
-    done = run(folder, "--data_path", table, *SAVED)
+        assert run(folder, "--data_path", table, *SAVED, "--threads", 1, latent=True).status == 130
+    done = run(folder, "--data_path", table, *SAVED, latent=True)
     assert "2 of 5 configurations already trained" in done.out
     assert_same_results(folder, finished.folder)
 
@@ -144,7 +144,7 @@ def test_an_output_path_that_can_be_no_folder_is_refused(
 def test_an_output_folder_may_be_a_link_to_one(finished: Run, table: Path, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
-    done = run(tmp_path / "link", "--data_path", table, *SAVED)
+    done = run(tmp_path / "link", "--data_path", table, *SAVED, latent=True)
     assert (done.status, done.err) == (0, "")
     assert (tmp_path / "link").is_symlink()
     assert_same_results(tmp_path / "real", finished.folder)
@@ -254,7 +254,7 @@ def test_where_memory_is_short_fewer_are_trained_at_a_time_with_the_same_bits(
         return train_alone
 
     monkeypatch.setattr(training, "make_trainer", make_narrow)
-    done = run(tmp_path, "--data_path", table, *SAVED, "--threads", 2)
+    done = run(tmp_path, "--data_path", table, *SAVED, "--threads", 2, latent=True)
     assert done.status == 0
     assert done.err == "Note: memory does not suffice for so many trainings at a time; going on with 1\n"
     assert_same_results(tmp_path, finished.folder)
@@ -343,8 +343,8 @@ def test_a_clock_that_jumps_changes_no_result(
         monkeypatch.setattr(module, "datetime", Jumping)
     with monkeypatch.context() as patches:
         after_record(patches, 5, lambda: os.kill(os.getpid(), signal.SIGINT))
-        assert run(tmp_path, "--data_path", table, *SAVED, "--threads", 1).status == 130
-    done = run(tmp_path, "--data_path", table, *SAVED)
+        assert run(tmp_path, "--data_path", table, *SAVED, "--threads", 1, latent=True).status == 130
+    done = run(tmp_path, "--data_path", table, *SAVED, latent=True)
     assert (done.status, done.err) == (0, "")
     assert len(calls) > 10
     assert_same_results(tmp_path, finished.folder)

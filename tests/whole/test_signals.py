@@ -78,7 +78,7 @@ def test_while_it_trains_what_is_finished_is_reported_and_the_same_command_goes_
     assert results["best_configuration"]["saved_model"]["file"] == "best_model_latent3.pth"
     assert pd.read_csv(tmp_path / "hyperparam_results_latent3.csv")["rank"].notna().sum() == STATED
     assert_nothing_is_left_over(tmp_path)
-    again = run(*arguments)  # type: ignore[arg-type]
+    again = run(*arguments, latent=True)  # type: ignore[arg-type]
     assert (again.status, again.err) == (0, "")
     assert "2 of 5 configurations already trained at" in again.out
     assert_same_results(tmp_path, finished.folder)
@@ -103,7 +103,7 @@ def test_before_any_configuration_is_finished_there_is_an_empty_ranking(
     assert (results["complete"], results["best_configuration"], results["all_results"]) == (False, None, [])
     assert pd.read_csv(tmp_path / "hyperparam_results_latent3.csv").empty
     assert "HYPERPARAMETER OPTIMIZATION" not in done.out
-    run(*arguments)  # type: ignore[arg-type]
+    run(*arguments, latent=True)  # type: ignore[arg-type]
     assert_same_results(tmp_path, finished.folder)
 
 
@@ -140,10 +140,10 @@ def test_a_second_signal_leaves_at_once_and_all_that_is_trained_is_kept(
     with monkeypatch.context() as patches:
         impatient(patches)
         stopping_after_record(patches, TRAINED - 1, raising(signal.SIGINT, times=2))
-        done = run(*arguments)  # type: ignore[arg-type]
+        done = run(*arguments, latent=True)  # type: ignore[arg-type]
     assert assert_one_line(done, 130) == "interrupted"
     assert_nothing_is_left_over(tmp_path)
-    again = run(*arguments)  # type: ignore[arg-type]
+    again = run(*arguments, latent=True)  # type: ignore[arg-type]
     assert "2 of 5 configurations already trained" in again.out
     assert_same_results(tmp_path, finished.folder)
 
@@ -154,7 +154,7 @@ def test_a_signal_that_the_parent_ignores_changes_nothing(
     former = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
     try:
         after_record(monkeypatch, 1, raising(signal.SIGHUP))
-        done = run(tmp_path, "--data_path", table, "--save_models", *SMALL)
+        done = run(tmp_path, "--data_path", table, "--save_models", *SMALL, latent=True)
     finally:
         signal.signal(signal.SIGHUP, former)
     assert (done.status, done.err) == (0, "")
@@ -193,14 +193,14 @@ def test_during_the_probe_there_is_a_verdict_without_it(
     arguments = [tmp_path, "--data_path", table, "--save_models", *SMALL]
     with monkeypatch.context() as patches:
         before_call(patches, conclusion, "plan_probe", raising(signal.SIGTERM))
-        done = run(*arguments)  # type: ignore[arg-type]
+        done = run(*arguments, latent=True)  # type: ignore[arg-type]
     results = done.results()
     jsonschema.validate(results, SCHEMA)
     assert (done.status, done.err) == (143, INTERRUPTED.format(5))
     assert results["complete"] is False
     assert results["verdict"]["probe"] is None
     assert results["verdict"]["tied"] == finished.results()["verdict"]["tied"]
-    assert run(*arguments).status == 0  # type: ignore[arg-type]
+    assert run(*arguments, latent=True).status == 0  # type: ignore[arg-type]
     assert_same_results(tmp_path, finished.folder)
 
 
@@ -225,7 +225,7 @@ def test_during_the_report_the_first_signal_waits_for_it(
     finished: Run, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before_call(monkeypatch, publish, "write_csv", raising(signal.SIGINT))
-    done = run(tmp_path, "--data_path", table, "--save_models", *SMALL)
+    done = run(tmp_path, "--data_path", table, "--save_models", *SMALL, latent=True)
     assert (done.status, done.err) == (130, "")
     assert done.results()["complete"] is True
     assert_same_results(tmp_path, finished.folder)

@@ -78,7 +78,7 @@ def test_every_strategy_leaves_results_that_follow_the_schema_and_add_up(by_stra
     assert search["history"][-1]["trainings"] == pytest.approx(epochs / EPOCHS)
     assert done.global_state_kept
     assert not list(done.folder.glob("checkpoint*"))
-    assert len(pd.read_csv(done.folder / "hyperparam_results_latent3.csv")) == len(everything) + 2
+    assert len(pd.read_csv(done.folder / "hyperparam_results_latent3.csv")) == len(everything) + 4
 
 
 @pytest.mark.parametrize(

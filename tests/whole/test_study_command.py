@@ -220,7 +220,7 @@ def test_a_study_that_was_killed_anywhere_goes_on_to_the_same_results(
 
 
 def test_the_same_command_gives_the_same_json(whole: Run, table: Path, tmp_path: Path) -> None:
-    again = run(tmp_path, "--data_path", table, *FIELD).results()
+    again = run(tmp_path, "--data_path", table, *FIELD, latent=True).results()
     kept = but_for_time(whole.results())
     for document in (again, kept):
         document["args"].pop("output_dir")

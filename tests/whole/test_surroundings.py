@@ -65,7 +65,7 @@ def test_a_reader_that_goes_while_it_trains_ends_the_search_with_what_there_is(
         status = main_without_pictures(patches, tmp_path, "--data_path", table, *IN_ORDER)
     assert (status, capsys.readouterr().err) == (141, NOTE)
     assert not is_complete(tmp_path)
-    assert run(tmp_path, "--data_path", table, *SAVED).status == 0
+    assert run(tmp_path, "--data_path", table, *SAVED, latent=True).status == 0
     assert_same_results(tmp_path, finished.folder)
 
 
@@ -98,7 +98,7 @@ def test_a_terminal_that_goes_ends_the_search_with_what_there_is(
         status = main_without_pictures(patches, tmp_path, "--data_path", table, *IN_ORDER)
     assert status == 141
     assert_nothing_is_left_over(tmp_path)
-    assert run(tmp_path, "--data_path", table, *SAVED).status == 0
+    assert run(tmp_path, "--data_path", table, *SAVED, latent=True).status == 0
     assert_same_results(tmp_path, finished.folder)
 
 
@@ -205,7 +205,7 @@ def test_a_terminal_that_closes_hangs_up(finished: Run, table: Path, tmp_path: P
         assert process.wait(PATIENCE) == 129
     assert not is_complete(folder)
     assert_nothing_is_left_over(folder)
-    done = run(folder, "--data_path", table, *SAVED)
+    done = run(folder, "--data_path", table, *SAVED, latent=True)
     assert "2 of 5 configurations already trained" in done.out
     assert_same_results(folder, finished.folder)
 
@@ -222,7 +222,7 @@ def test_with_head_the_rest_is_left_to_the_next_run(finished: Run, table: Path, 
         assert process.wait(PATIENCE) == 141
     assert re.fullmatch(NOTE.replace("2 of 5", r"\d of 5"), said)  # what was being trained when the reader went
     assert not is_complete(folder)
-    assert run(folder, "--data_path", table, *SAVED).status == 0
+    assert run(folder, "--data_path", table, *SAVED, latent=True).status == 0
     assert_same_results(folder, finished.folder)
 
 
