@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import ModuleType, TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
@@ -42,9 +43,14 @@ def hurrying() -> Iterator[None]:
         yield
     finally:
         if was_on:
-            if not gc.get_freeze_count():  # once a process, since one that calls `main` repeatedly also makes garbage
-                gc.freeze()
+            _freeze_once()
             gc.enable()
+
+
+@cache
+def _freeze_once() -> None:
+    """Spares what is imported by now from garbage collection; once, since who calls `main` repeatedly makes garbage."""
+    gc.freeze()
 
 
 class Deferred(ModuleType):

@@ -25,7 +25,7 @@ from layersearch.space.trials import Trial, plan_trials
 
 
 @pytest.mark.parametrize("title", SEARCHES)
-@pytest.mark.parametrize(("threads", "order"), [(1, 0), (2, 1), (3, 2), (2, None)])
+@pytest.mark.parametrize(("threads", "order"), [(1, 0), (3, None)])
 def test_threads_order_and_interruption_change_no_bit(
     wholes: Mapping[str, Run],
     table: Path,
@@ -180,8 +180,8 @@ def test_a_killed_search_is_resumed_by_the_next(uninterrupted: dict[str, object]
 
 def test_a_short_soak_ends_with_the_same_bits(capsys: pytest.CaptureFixture[str]) -> None:
     short = [*SMALL, "--repeats", "3", "--epochs", "10", "--save_models"]
-    seed = 356  # two kills about halfway, after each of which the journal is cut off
-    done = soak.soak(SAMPLE_PATH, 2, seed, searches={"short": short}, most=2)
-    assert len(done.strikes) >= 2
+    seed = 356  # a kill about halfway, after which the journal is cut off
+    done = soak.soak(SAMPLE_PATH, 1, seed, searches={"short": short}, most=1)
+    assert len(done.strikes) >= 1
     assert done.differences == []
     assert "the same bits" in capsys.readouterr().out

@@ -29,7 +29,7 @@ from layersearch.space.configurations import Configuration, decoder_dims, encode
 from losses import sparse_aware_loss
 from models import DynamicAutoencoder, flatten, load_flat
 
-STEPS = 100
+STEPS = 50
 DROPOUT_KEY = 2**63 + 12345
 
 
@@ -161,7 +161,7 @@ def frozen_part(model: DynamicAutoencoder) -> int:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_each_of_100_steps_matches_the_reference(case: Case) -> None:
+def test_each_of_50_steps_matches_the_reference(case: Case) -> None:
     """Compares loss, all gradients, AdamW's state and the parameters; each step starts from the same state."""
     model, settings = model_of(case), settings_of(case)
     compiled = Compiled(case, model)

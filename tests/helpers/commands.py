@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+import jsonschema  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 import torch
@@ -27,6 +28,7 @@ from layersearch.words import PROG
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCHEMA = json.loads((ROOT / "docs" / "results_schema.json").read_text(encoding="utf-8"))
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 ROWS = 60
 SMALL = ["--hidden_dims_search", "8,16", "--max_layers", "2", "--epochs", "3", "--repeats", "2", "--threads", "2"]
 SMALL_CONFIGURATIONS = 5

@@ -11,13 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from builders import make_ranking, make_verdict
-from commands import CODE_TOLERANCE, SCHEMA, SMALL, Run, assert_one_line, but_for_time, make_diverge, run
+from commands import CODE_TOLERANCE, SMALL, VALIDATOR, Run, assert_one_line, but_for_time, make_diverge, run
 from made_tables import low_rank_table
 
 from dataset import COPUSDataset, Scaling
@@ -201,7 +200,7 @@ def test_many_rows_in_bundles_have_the_same_interval() -> None:
 
 def test_the_results_fit_their_schema_and_agree_with_the_console_line(tied: Run) -> None:
     results = tied.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     found, best = results["ensemble"], results["best_configuration"]
     n_tied = len(results["verdict"]["tied"])
     assert found["configurations"] == n_tied > 1
@@ -284,7 +283,7 @@ def test_after_folds_members_are_trained_on_all_training_rows(table: Path, tied:
     done = run(tmp_path / "folds", "--data_path", table, "--ensemble", "2", "--cv_folds", "3", *FLAGS)
     assert (done.status, done.err) == (0, "")
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     assert [m["config"] for m in results["ensemble"]["members"][::2]] == [
         entry["config"] for entry in results["all_results"][:2]
     ]
@@ -306,7 +305,7 @@ def test_after_folds_a_study_s_members_are_the_best_single_model_s_repeats(table
     done = run(tmp_path / "folds", "--data_path", table, *study[:-1], "2", *FLAGS)
     assert (done.status, done.err) == (0, "")
     found = done.results()["ensemble"]
-    jsonschema.validate(done.results(), SCHEMA)
+    VALIDATOR.validate(done.results())
     reference, single = found["members"][found["reference"]], found["best_single"]
     assert all(reference[name] == single[name] for name in ("config", "options", "repeat", "test_loss"))
     assert sorted({member["repeat"] for member in found["members"]}) == [1, 2]

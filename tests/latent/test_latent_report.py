@@ -8,11 +8,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
 import numpy as np
 import pandas as pd
 import pytest
-from commands import ROOT, SCHEMA, SMALL, TINY, Run, assert_one_line, but_for_time, run
+from commands import ROOT, SMALL, TINY, VALIDATOR, Run, assert_one_line, but_for_time, run
 from faults import WAITING_SECONDS
 
 from dataset import COPUS_CODES
@@ -61,7 +60,7 @@ def test_ten_rows_with_labels_have_all_pictures_and_numbers(size: int, tmp_path:
     assert "latent space" not in done.err
     assert of_latent_space(done) == pictures_of(size, "label_agreement_latent{}.png")
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     found = results["latent_space"]
     assert found["clusters"] is None
     assert found["agreement"]["labels"] == {PROFILES[0]: 5, PROFILES[2]: 5}
@@ -76,7 +75,7 @@ def test_ten_rows_without_labels_are_clustered_instead(size: int, tmp_path: Path
     done = run(tmp_path / "output", "--data_path", table, *TEN, "--latent_dim", size, pictures=True)
     assert done.status == 0
     assert of_latent_space(done) == pictures_of(size, "latent_clusters_latent{}.png")
-    jsonschema.validate(done.results(), SCHEMA)
+    VALIDATOR.validate(done.results())
     found = done.results()["latent_space"]
     assert found["agreement"] is None
     assert (found["clusters"]["preferred"], found["clusters"]["sizes"]) == (1, [10])
@@ -100,7 +99,7 @@ def test_odd_labels_never_cost_the_results(labels: list[Any], words: str | None,
     assert ("latent space" in done.err or "labels" in done.err) is (words is not None)
     if words:
         assert f"Note: the agreement with the labels is not measured: {words}\n" in done.err
-    jsonschema.validate(done.results(), SCHEMA)
+    VALIDATOR.validate(done.results())
     is_compared = done.results()["latent_space"]["agreement"] is not None
     assert ("label_agreement_latent3.png" in done.files()) is is_compared
     assert ("latent_clusters_latent3.png" in done.files()) is not is_compared
@@ -138,7 +137,7 @@ def test_codes_that_are_not_finite_are_not_examined(
     done = run(tmp_path, "--data_path", table, *TINY)
     assert done.status == 0
     assert "the latent space is not looked at" in done.err
-    jsonschema.validate(done.results(), SCHEMA)
+    VALIDATOR.validate(done.results())
     assert set(done.results()["latent_space"].values()) == {None}
 
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,10 +20,10 @@ from commands import (
     ENGINE_TOLERANCE,
     ROOT,
     ROWS,
-    SCHEMA,
     SMALL,
     SMALL_CONFIGURATIONS,
     TINY,
+    VALIDATOR,
     Run,
     assert_one_line,
     but_for_threads,
@@ -121,7 +120,7 @@ def test_the_run_says_what_it_will_do_before_it_does_it(finished: Run) -> None:
 
 def test_the_results_follow_the_schema(finished: Run) -> None:
     results = finished.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     assert results["total_configurations"] == len(results["all_results"]) == SMALL_CONFIGURATIONS
     assert results["data"]["synthetic"] is False
     assert results["args"]["epochs"] == 3
@@ -238,7 +237,7 @@ def test_two_latent_dimensions_draw_the_latent_space_without_a_saved_model(table
 def test_one_repeat_claims_no_spread_and_no_verdict(table: Path, tmp_path: Path) -> None:
     done = run(tmp_path, "--data_path", table, *SMALL, "--repeats", 1)
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     assert re.search(r"^Best final test loss: 0\.\d{4}$", done.out, re.MULTILINE)
     assert "luck cannot be told from merit" in done.out
     assert "proven" not in done.out
@@ -389,7 +388,7 @@ def test_a_search_that_fails_entirely_exits_with_1_and_lists_the_failures(
         ".lock",
     }
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     assert (results["best_configuration"], results["verdict"], results["pareto_front"]) == (None, None, [])
     assert all(entry["status"].startswith("failed: not finite at epoch 1") for entry in results["all_results"])
     ranking = pd.read_csv(tmp_path / "hyperparam_results_latent3.csv")
@@ -405,7 +404,7 @@ def test_a_configuration_that_fails_is_listed_last_and_leaves_the_others_as_they
     make_diverge(monkeypatch, lambda trial: trial.config == best)
     done = run(tmp_path, "--data_path", table, *SMALL)
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     assert done.status == 0
     assert results["all_results"][-1]["config"] == list(best)
     assert results["all_results"][-1]["final_test_loss"] is None

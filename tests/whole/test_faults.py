@@ -18,10 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
 import pytest
 from builders import make_failed_trial
-from commands import ROOT, SCHEMA, SMALL, TINY, Run, assert_one_line, make_diverge, run
+from commands import ROOT, SMALL, TINY, VALIDATOR, Run, assert_one_line, make_diverge, run
 from faults import (
     after_record,
     assert_nothing_is_left_over,
@@ -288,7 +287,7 @@ def test_what_does_not_fit_into_memory_at_all_is_listed_and_the_others_go_on(
         done = run(tmp_path / "output", "--data_path", table, *search, "--engine", engine, "--no_probe")
     assert (done.status, done.err) == (0, "")
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     failed = results["all_results"][-1]
     assert failed["config"] == [HUGE, HUGE]
     assert failed["status"].startswith("failed: no memory")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
 import pytest
-from commands import SCHEMA, TINY, assert_one_line, run
+from commands import TINY, VALIDATOR, assert_one_line, run
 
 from layersearch.space.configurations import count_parameters
 from models import load_best
@@ -21,7 +20,7 @@ def test_sizes_the_saved_model_and_the_list_are_those_without_normalizations(tmp
     done = run(tmp_path, *TINY, *flags, "--save_models", "--no_probe")
     assert done.status == 0, done.err
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     norms: dict[str, Any] = {
         name: "none" if f"--{name}" in flags else "layer" for name in ("normalization", "input_normalization")
     }

@@ -8,11 +8,10 @@ import signal
 import time
 from pathlib import Path
 
-import jsonschema  # type: ignore[import-untyped]
 import pandas as pd
 import pytest
 from builders import make_failed_trial
-from commands import SCHEMA, SMALL, SMALL_CONFIGURATIONS, Run, assert_one_line, run
+from commands import SMALL, SMALL_CONFIGURATIONS, VALIDATOR, Run, assert_one_line, run
 from faults import (
     after_record,
     assert_nothing_is_left_over,
@@ -71,7 +70,7 @@ def test_while_it_trains_what_is_finished_is_reported_and_the_same_command_goes_
     assert done.err == INTERRUPTED.format(STATED)
     assert "\nHYPERPARAMETER OPTIMIZATION INTERRUPTED\n" in done.out
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     assert results["complete"] is False
     assert results["total_configurations"] == SMALL_CONFIGURATIONS
     assert sorted(entry["config"] for entry in results["all_results"]) == [[16, 8], [16, 16]]
@@ -99,7 +98,7 @@ def test_before_any_configuration_is_finished_there_is_an_empty_ranking(
     done = stopped_at(monkeypatch, 1, *arguments)
     assert (done.status, done.err) == (130, INTERRUPTED.format(0))
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     assert (results["complete"], results["best_configuration"], results["all_results"]) == (False, None, [])
     assert pd.read_csv(tmp_path / "hyperparam_results_latent3.csv").empty
     assert "HYPERPARAMETER OPTIMIZATION" not in done.out
@@ -195,7 +194,7 @@ def test_during_the_probe_there_is_a_verdict_without_it(
         before_call(patches, conclusion, "plan_probe", raising(signal.SIGTERM))
         done = run(*arguments, latent=True)  # type: ignore[arg-type]
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     assert (done.status, done.err) == (143, INTERRUPTED.format(5))
     assert results["complete"] is False
     assert results["verdict"]["probe"] is None
@@ -210,7 +209,7 @@ def test_after_the_folds_the_refit_is_left_to_the_next_run(
     folded = ["--data_path", table, "--save_models", *IN_ORDER, "--max_layers", 1, "--cv_folds", 2]
     done = stopped_at(monkeypatch, 8, tmp_path / "stopped", *folded)
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     assert (done.status, results["complete"]) == (130, False)
     best = results["best_configuration"]
     assert (best["model"], best["honest_test_loss"], best["saved_model"]) == (None, None, None)

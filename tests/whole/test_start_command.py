@@ -7,11 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
 import pandas as pd
 import pytest
 import torch
-from commands import SCHEMA, Run, assert_one_line, but_for_time, run
+from commands import VALIDATOR, Run, assert_one_line, but_for_time, run
 from made_tables import copus_frame, write
 
 from dataset import COPUS_CODES
@@ -64,7 +63,7 @@ def test_a_search_from_a_saved_model_says_what_it_started_from(places: Places) -
     done = places.search("warm")
     assert done.status == 0, done.err
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     pretrained = json.loads((places.pretrained / "hyperparam_results_latent3.json").read_text())
     start = results["init_from"]
     assert start["config"] == pretrained["best_configuration"]["config"] == [9]
@@ -179,7 +178,7 @@ def test_after_a_frozen_search_the_latent_space_is_that_of_the_saved_model(
     done = places.search(str(tmp_path / "frozen"), "--freeze_encoder", "--save_models", *strategy)
     assert done.status == 0, done.err
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     assert results["init_from"]["frozen"]
     assert {encoder_dims(config) for config in configurations(results)} == {(9,)}
     before, after = (load_best(folder, 3) for folder in (places.pretrained, done.folder))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import jsonschema  # type: ignore[import-untyped]
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from commands import ROWS, SCHEMA, TINY, Run, run
+from commands import ROWS, TINY, VALIDATOR, Run, run
 from strategy_runs import EPOCHS, FIELD, STOPPING, arguments_for, entries
 
 from dataset import COPUSDataset
@@ -35,7 +34,7 @@ def best_of(losses: list[float]) -> int:
 @pytest.mark.parametrize("title", TITLES)
 def test_each_training_stops_when_its_validation_loss_no_longer_falls(by_strategy: ByStrategy, title: str) -> None:
     results = by_strategy(title).results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     stopped_early = 0
     for entry in results["all_results"]:
         curves = entry["curves"]

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
 import optuna
 import pandas as pd
 import pytest
 import torch
-from commands import SCHEMA, TINY, Run, assert_one_line, but_for_time, make_diverge, run
+from commands import TINY, VALIDATOR, Run, assert_one_line, but_for_time, make_diverge, run
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from resumption import note_trials
@@ -64,7 +63,7 @@ def tried_of(done: Run) -> list[Any]:
 def test_every_strategy_leaves_results_that_follow_the_schema_and_add_up(by_strategy: ByStrategy, title: str) -> None:
     done = by_strategy(title)
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     search, everything = results["search"], results["all_results"]
     assert results["complete"] is True
     assert search["tried"] == len(everything) == results["total_configurations"] == len(set(tried_of(done)))
@@ -210,7 +209,7 @@ def test_a_failed_configuration_is_dropped_as_failed(
     assert entry["status"].startswith("failed: not finite")
     assert entry["dropped_at_epoch"] is None
     assert "Search: halving, 9 of 9 configurations tried, 6 dropped early, 1 failed" in done.out
-    jsonschema.validate(done.results(), SCHEMA)
+    VALIDATOR.validate(done.results())
 
 
 # --------------------------------------------------------------------------------------------- random

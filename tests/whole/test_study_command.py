@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
 import numpy as np
 import pytest
-from commands import SCHEMA, Run, but_for_time, make_diverge, run
+from commands import VALIDATOR, Run, but_for_time, make_diverge, run
 from journals import journal_path, line_ends
 from resumption import goes_on_from, outputs
 
@@ -72,7 +71,7 @@ def key(entry: Mapping[str, Any]) -> tuple[object, ...]:
 
 def test_every_configuration_is_trained_with_every_combination(whole: Run) -> None:
     results = whole.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     entries = results["all_results"]
     assert len({key(entry) for entry in entries}) == len(entries) == N_OPTIONS * N_LAYERS
     assert results["total_configurations"] == N_OPTIONS * N_LAYERS
@@ -148,7 +147,7 @@ def test_without_a_study_nothing_speaks_of_one(finished: Run) -> None:
 
 def test_the_best_are_crossed_in_repeats_that_did_not_choose_them(best: Run) -> None:
     results = best.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     first = results["study"]["first_stage"]
     chosen = [entry["config"] for entry in first["ranking"][:2]]
     assert (first["strategy"], len(first["ranking"])) == ("grid", N_LAYERS)
@@ -184,7 +183,7 @@ def test_any_strategy_may_choose_what_is_crossed(table: Path, tmp_path: Path, st
     done = run(tmp_path, "--data_path", table, *TWO_STAGES, "--search", *strategy)
     assert (done.status, done.err) == (0, "")
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     assert results["study"]["first_stage"]["strategy"] == strategy[0]
     n_chosen = len(results["study"]["configurations"])
     assert n_chosen == min(2, sum(entry["status"] == "ok" for entry in results["study"]["first_stage"]["ranking"]))
@@ -198,7 +197,7 @@ def test_the_probe_and_an_honest_loss_go_with_a_study(table: Path, tmp_path: Pat
     )
     assert (done.status, done.err) == (0, "")
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     assert results["best_configuration"]["honest_test_loss"] is not None
     assert results["verdict"]["probe"]["losses"][0]["options"]
 
@@ -234,7 +233,7 @@ def test_variants_that_diverge_are_listed_and_their_level_is_left_out(
     make_diverge(monkeypatch, lambda trial: options_of(trial.config).get("normalization") == "none")
     done = run(tmp_path, "--data_path", table, *FIELD)
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     assert results["study"]["left_out"] == ["normalization none (10 of 10 unfinished)"]
     assert "  Left out: normalization none (10 of 10 unfinished)." in done.out.splitlines()
     failed = [entry for entry in results["all_results"] if entry["status"] != "ok"]
@@ -266,7 +265,7 @@ def test_the_smallest_study(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.status == 0
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     assert [effect["interval"] for effect in results["study"]["main_effects"]] == [None]
     assert "No intervals: with one training each luck cannot be told from merit; --repeats 5 can tell." in done.out
     assert (tmp_path / "out" / "study_latent3.png").exists()

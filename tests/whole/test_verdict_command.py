@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import jsonschema  # type: ignore[import-untyped]
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from commands import (
-    SCHEMA,
     SMALL,
     TINY,
+    VALIDATOR,
     Run,
     assert_one_line,
     but_for_threads,
@@ -61,7 +60,7 @@ def folded(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_with_folds_results_follow_the_schema_and_the_loss_is_a_mean_over_them(folded: Run) -> None:
     results = folded.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     assert folded.status == 0
     assert "x 2 repeats x 3 folds of 3 epochs" in folded.out
     assert "(3 folds x 2 repeats)" in folded.out
@@ -135,7 +134,7 @@ def test_what_diverges_when_the_chosen_is_trained_on_all_training_rows_leaves_th
     make_diverge(monkeypatch, lambda trial: trial.fold is None and trial.repeat < n_diverging)
     done = run(tmp_path, "--data_path", table, *FOLDED)
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     assert results["all_results"] == folded.results()["all_results"]
     assert results["verdict"]["tied"] == folded.results()["verdict"]["tied"]
     assert "Honest" not in done.out
@@ -177,7 +176,7 @@ def best_and_simplest(
 
 def test_select_changes_the_best_configuration_and_nothing_else(best_and_simplest: tuple[Run, Run, list[str]]) -> None:
     best, simplest = (done.results() for done in best_and_simplest[:2])
-    jsonschema.validate(simplest, SCHEMA)
+    VALIDATOR.validate(simplest)
     assert best["best_configuration"]["config"] == best["verdict"]["best_measured"]["config"]
     assert simplest["best_configuration"]["config"] == simplest["verdict"]["recommended"]["config"]
     assert simplest["best_configuration"]["model_params"] < best["best_configuration"]["model_params"]
@@ -203,7 +202,7 @@ def test_the_simplest_is_saved_with_the_weights_that_its_training_gives_each_tim
 def test_objectives_decide_what_is_on_the_front(table: Path, tmp_path: Path, objectives: str) -> None:
     done = run(tmp_path, "--data_path", table, *SMALL, "--objectives", objectives)
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     assert results["verdict"]["objectives"] == objectives.split(",")
     front = [entry["config"] for entry in results["all_results"] if entry["pareto"]]
     assert front
@@ -217,7 +216,7 @@ def test_the_probe_is_no_part_of_the_ranking(finished: Run, table: Path, tmp_pat
     assert "Probing" in finished.out
     assert "Probing" not in without.out
     results, probed = without.results(), finished.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     assert results["verdict"].pop("probe") is None
     assert probed["verdict"].pop("probe")["epochs"] == [3, 6, 12]
     assert "first fold" not in finished.out
@@ -241,7 +240,7 @@ def test_groups_stay_whole_and_are_what_is_resampled(table: Path, tmp_path: Path
     arguments = [*SMALL, "--group_column", "School", "--stratify_column", "Term", "--cv_folds", str(folds)]
     done = run(tmp_path, "--data_path", table, *arguments)
     results = done.results()
-    jsonschema.validate(results, SCHEMA)
+    VALIDATOR.validate(results)
     _, loaded = as_trained(table, *arguments)
     schools, terms = loaded.dataset.others["School"].to_numpy(), loaded.dataset.others["Term"].to_numpy()
     scored: set[int] = set()
