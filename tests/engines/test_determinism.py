@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import soak
 from commands import SMALL, Run, run
-from journals import journal_path
 from resumption import SEARCHES, outputs, run_until
 
 from layersearch.engines import compiled, lifecycle, reference
@@ -158,20 +157,16 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]
     return outputs(folder)
 
 
-@pytest.mark.parametrize("moment", ["at the third record", "when the reports are written"])
-def test_a_killed_search_is_resumed_by_the_next(uninterrupted: dict[str, object], tmp_path: Path, moment: str) -> None:
+def test_a_search_that_is_killed_while_the_reports_are_written_is_resumed_by_the_next(
+    uninterrupted: dict[str, object], tmp_path: Path
+) -> None:
     folder = tmp_path / "output"
 
-    def is_time() -> bool:
-        if moment == "at the third record":
-            path = journal_path(folder)
-            return path.exists() and path.read_bytes().count(b"\n") >= 3
+    def is_writing() -> bool:
         return bool(list(folder.glob(f"{DRAFTS}*/*.csv")) or list(folder.glob(f"{DRAFTS}*/.*.png")))
 
-    phase = kill_when(folder, is_time, KILLED)
-    if moment == "when the reports are written":
-        assert phase == "report"
-        assert list(folder.glob(f"{DRAFTS}*"))
+    assert kill_when(folder, is_writing, KILLED) == "report"
+    assert list(folder.glob(f"{DRAFTS}*"))
     done = run(folder, "--data_path", SAMPLE_PATH, *KILLED)
     assert done.status == 0, done.err
     assert "already" in done.out
