@@ -44,10 +44,36 @@ LONGER += ["--data_path", str(SAMPLE_PATH), "--quiet", "--save_models"]
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
-    pytest.importorskip("ray", reason="Ray is not installed (requirements-ray.txt)")
+def cluster() -> Iterator[Nodes]:
+    ray = pytest.importorskip("ray", reason="Ray is not installed (requirements-ray.txt)")
     with Nodes() as nodes:
         yield nodes
+        ray.shutdown()
+
+
+@pytest.fixture
+def own_nodes(cluster: Nodes) -> Nodes:
+    """The cluster, to which the command connects itself, as a process of its own does."""
+    import ray
+
+    ray.shutdown()
+    return cluster
+
+
+@pytest.fixture
+def nodes(cluster: Nodes, monkeypatch: pytest.MonkeyPatch) -> Nodes:
+    """The cluster, to which this process stays connected: for each new connection the nodes import torch anew."""
+    import ray
+
+    connect = machines._connect
+
+    def connect_once(*arguments: Any) -> None:
+        if not ray.is_initialized():
+            connect(*arguments)
+
+    monkeypatch.setattr(machines, "_connect", connect_once)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    return cluster
 
 
 @pytest.fixture(scope="module")
@@ -223,28 +249,25 @@ def test_ctrl_c_reports_what_there_is_and_the_same_command_goes_on(
     with monkeypatch.context() as patches:
         patches.setattr(machines, "batch_seconds", lambda left, n_cores: 0.0)  # one training in each batch
         after_record(patches, 4, raising(signal.SIGINT))
-        done = run(tmp_path, *arguments)
+        done = run(tmp_path, *arguments, latent=True)
     assert done.status == 130
     assert done.err == (
         f"Note: interrupted, 2 of {SMALL_CONFIGURATIONS} configurations trained; the same command goes on from here\n"
     )
     assert done.results()["complete"] is False
-    assert run(tmp_path, *arguments).status == 0
+    assert run(tmp_path, *arguments, latent=True).status == 0
     assert_same_results(tmp_path, finished.folder)
 
 
 def test_a_cluster_that_is_lost_costs_one_line_and_no_training(
     nodes: Nodes, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ray
-
     arguments = ["--data_path", table, *SEARCHES["plain"], *nodes.flags]
     with monkeypatch.context() as patches:
         for name in ("LOOK_SECONDS", "GONE_SECONDS"):
             patches.setattr(machines, name, 0.0)
         after_record(patches, 3, lambda: patches.setattr(machines, "_listens", lambda address: False))
         done = run(tmp_path, *arguments)
-    ray.shutdown()  # the command leaves that to the end of its process
     assert "the Ray cluster does not go on (its head does not answer)" in assert_one_line(done, 1)
     assert n_records(journal_path(tmp_path).read_bytes()) >= 3
     again = run(tmp_path, *arguments)
@@ -287,7 +310,7 @@ def another_numba(folder: Path) -> str:
 def test_a_machine_that_is_not_as_this_one_is_refused_with_one_line(
     make_path: Callable[[Path], object],
     said: str,
-    nodes: Nodes,
+    own_nodes: Nodes,
     table: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -299,7 +322,7 @@ def test_a_machine_that_is_not_as_this_one_is_refused_with_one_line(
     changing_tasks(
         monkeypatch, lambda ray, task: task.options(runtime_env={"env_vars": {"PYTHONPATH": path}}, max_retries=0)
     )
-    done = run(tmp_path / "out", "--data_path", table, *SMALL, *nodes.flags)
+    done = run(tmp_path / "out", "--data_path", table, *SMALL, *own_nodes.flags)
     line = assert_one_line(done, 2)
     assert line.startswith("error: --distributed ray: node ")
     own = environment._program_digest()
