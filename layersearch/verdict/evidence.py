@@ -20,10 +20,9 @@ Rows:
 
 Training:
     Initial weights, batch order and dropout. The variance of one training's loss is estimated from the repeats within
-    each fold. There are few repeats, so the estimate of each configuration is moderated towards the level that all
-    configurations have in common, relative to their squared losses (empirical Bayes; Smyth 2004,
-    doi:10.2202/1544-6115.1027), which also gives the degrees of freedom of the moderated estimates. (Resampling five
-    repeats instead would understate the variance by a fifth and miss the heavy tails.) Trainings of different
+    each fold. There are few repeats, so the estimates of all configurations are moderated towards what they have in
+    common (`variances.py`), which also gives their degrees of freedom. (Resampling five repeats instead would
+    understate the variance by a fifth and miss the heavy tails.) Trainings of different
     configurations count as independent. Pairing them by repeat would gain nothing, since their initial weights
     differ: the correlation on the published table is 0.00 ± 0.02. Variants of one configuration in a study do share
     initial weights, and their losses correlate (0.2 to 1.0). Taking them as independent makes the intervals of their
@@ -43,6 +42,7 @@ import numpy as np
 from layersearch.space.ranking import ConfigurationResult
 from layersearch.table import scoring
 from layersearch.table.scoring import ScoredPart, count_units
+from layersearch.verdict.variances import moderated_variances
 from losses import sum_weights
 
 
@@ -82,7 +82,7 @@ def collect_evidence(configurations: Sequence[ConfigurationResult], parts: Seque
     collected = [_influences_and_noise(configuration, parts) for configuration in configurations]
     losses = np.array([configuration.final_test_loss for configuration in configurations])
     influences = np.stack([influence for influence, _ in collected])
-    variances, df = moderated_variances(_training_variances(configurations), *_training_df(configurations), losses)
+    variances, df = moderated_variances(_training_variances(configurations), _training_df(configurations), losses)
     noise = np.array([noise for _, noise in collected])  # the row-wise scatter, which is in the influences already
     n_trainings = configurations[0].losses.size
     training = np.maximum(variances - noise, 0) / n_trainings
@@ -189,57 +189,7 @@ def _training_variances(configurations: Sequence[ConfigurationResult]) -> np.nda
     return np.asarray((fold_losses - difficulty).var(axis=1, ddof=1) / (1 - 1 / n_configurations))
 
 
-def _training_df(configurations: Sequence[ConfigurationResult]) -> tuple[int, int]:
-    """Returns the degrees of freedom of each configuration's variance, and of all these variances together."""
+def _training_df(configurations: Sequence[ConfigurationResult]) -> int:
+    """Returns the degrees of freedom of each configuration's variance."""
     repeats, folds = configurations[0].losses.shape
-    if repeats > 1:
-        return folds * (repeats - 1), folds * (repeats - 1) * len(configurations)
-    return folds - 1, (folds - 1) * max(len(configurations) - 1, 1)
-
-
-def moderated_variances(variances: np.ndarray, df: int, pooled_df: int, losses: np.ndarray) -> tuple[np.ndarray, float]:
-    """Returns variances moved towards their common level, [C], and their new degrees of freedom.
-
-    The model is relative to the losses: s²_c / L²_c is a scaled chi-square with d = `df` degrees of freedom around
-    σ²_c / L²_c, which follows a scaled inverse chi-square prior with location s²_0 and d_0 degrees of freedom. Both
-    are fitted to the mean and the variance of log(s²_c / L²_c). The moderated variance is the posterior
-    (d_0 s²_0 + d s²_c / L²_c) / (d_0 + d) · L²_c, with d_0 + d degrees of freedom, at most `pooled_df`.
-
-    Args:
-        variances: [C] estimates s²_c.
-        df: degrees of freedom of each; with 0 the variances are unknown and returned as 0.
-        pooled_df: degrees of freedom of all of them together.
-        losses: [C] losses L_c.
-
-    Source: Smyth 2004, section 6.2, doi:10.2202/1544-6115.1027.
-    """
-    if df == 0:
-        return np.zeros_like(variances), 0.0
-    from scipy.special import digamma, polygamma
-
-    scale = losses**2
-    relative = np.divide(variances, scale, out=np.zeros_like(variances), where=scale > 0)
-    logs = np.log(relative[relative > 0])
-    if len(logs) < 2:
-        return variances, float(df)
-    centred = logs - digamma(df / 2) + np.log(df / 2)
-    spread = centred.var(ddof=1) - polygamma(1, df / 2)
-    if spread <= 0:  # the estimates differ no more than chance makes them differ
-        return np.full_like(variances, np.exp(centred.mean())) * scale, float(pooled_df)
-    prior_df = 2 * _inverse_trigamma(float(spread))
-    prior = np.exp(centred.mean() + digamma(prior_df / 2) - np.log(prior_df / 2))
-    return (prior_df * prior + df * relative) / (prior_df + df) * scale, min(prior_df + df, float(pooled_df))
-
-
-def _inverse_trigamma(value: float) -> float:
-    """Returns the y with trigamma(y) = value > 0, by Newton's method on 1 / trigamma (Smyth 2004, appendix)."""
-    from scipy.special import polygamma
-
-    y = 0.5 + 1 / value
-    for _ in range(50):
-        trigamma = polygamma(1, y)
-        step = trigamma * (1 - trigamma / value) / polygamma(2, y)
-        y += step
-        if -step < 1e-8 * y:
-            break
-    return float(y)
+    return int(folds * (repeats - 1) if repeats > 1 else folds - 1)

@@ -11,7 +11,8 @@ Symbols:
 `draw_errors` draws joint errors of all losses. The errors by rows are those of a bootstrap over units (Efron 1979,
 doi:10.1214/aos/1176344552): every configuration sees the same resample, so what a hard row adds to all of them cancels
 in their differences. A resample that contains unit g m_g times changes a loss by the sum of (m_g - 1) times the
-unit's influence, to first order. The errors by training are independent between configurations and follow Student's t.
+unit's influence, to first order. The errors by training are independent between configurations; those of the
+logarithms follow Student's t.
 
 `tied_with_best` decides which configurations are *tied*: the data do not rule them out as the best. This is the
 confidence set of multiple comparisons with the best (Hsu 1984, Annals of Statistics 12, 1136-1144; Hsu 1996, "Multiple
@@ -78,7 +79,19 @@ def draw_errors(evidence: Evidence, n_draws: int, rng: np.random.Generator) -> E
     training = np.zeros_like(rows)
     if evidence.training_df > 0:
         training += rng.standard_t(evidence.training_df, size=rows.shape) * np.sqrt(evidence.training_variances)
+        training = _of_logarithms(training, evidence.losses)
     return Errors(rows, training)
+
+
+def _of_logarithms(errors: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """Returns errors [D, C] of losses [C] whose logarithms have these errors, relative to the losses.
+
+    Losses of trainings are positive and skewed to the right: a true loss lies more often far above a mean of a few
+    repeats than far below it. Errors that are small against the loss stay as they are.
+    """
+    positive = np.where(losses > 0, losses, 1.0)
+    of_logarithms = -np.expm1(-np.clip(errors / positive, -8.0, 8.0)) * positive
+    return np.where(losses > 0, of_logarithms, errors)
 
 
 def _resample(n_draws: int, n_units: int, rng: np.random.Generator) -> np.ndarray:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from row_errors import N_ROWS, draw_row_errors, evidence_of, loss_of, made_cells, made_configuration
-from scipy import special
 
 from layersearch.table.scoring import MAX_UNITS, count_units, scored_part
-from layersearch.verdict.evidence import collect_evidence, loss_and_influences, moderated_variances
+from layersearch.verdict.evidence import collect_evidence, loss_and_influences
 
 
 def test_influences_are_the_derivatives_of_the_loss_by_the_rows_weights() -> None:
@@ -111,55 +110,6 @@ def test_nothing_is_known_of_training_after_one_training_each() -> None:
     evidence = collect_evidence(single, [part])
     assert evidence.training_df == 0
     assert not evidence.training_variances.any()
-
-
-def test_variances_are_moderated_as_in_limma() -> None:
-    """The prior is the one under which mean and variance of log F equal their expectations, as Smyth defines it."""
-    rng = np.random.default_rng(9)
-    true_prior_df, df = 12.0, 4
-    variances = 2.0 * true_prior_df / rng.chisquare(true_prior_df, 4000) * rng.chisquare(df, 4000) / df
-    moderated, new_df = moderated_variances(variances, df, 4000 * df, np.ones(4000))
-    assert new_df == pytest.approx(true_prior_df + df, rel=0.1)
-    slope, intercept = np.polyfit(variances, moderated, 1)
-    assert slope == pytest.approx(df / new_df, rel=1e-6)
-    prior_df = new_df - df
-    prior = intercept * new_df / prior_df
-    assert prior == pytest.approx(2.0, rel=0.05)
-    centred = np.log(variances) - special.digamma(df / 2) + np.log(df / 2)
-    assert special.polygamma(1, prior_df / 2) == pytest.approx(
-        centred.var(ddof=1) - special.polygamma(1, df / 2), rel=1e-5
-    )
-
-
-def test_equal_variances_are_pooled() -> None:
-    rng = np.random.default_rng(10)
-    estimates = np.exp(0.1 * rng.standard_normal(20))  # differ by far less than 4 degrees of freedom would make them
-    moderated, df = moderated_variances(estimates, 4, 80, np.ones(20))
-    assert df == 80
-    assert moderated == pytest.approx(np.full(20, moderated[0]))
-
-
-def test_variances_are_moderated_relative_to_the_losses() -> None:
-    rng = np.random.default_rng(11)
-    variances, losses = rng.chisquare(4, 30) / 4, rng.uniform(0.03, 0.09, 30)
-    relative, df = moderated_variances(variances, 4, 120, np.ones(30))
-    scaled, same_df = moderated_variances(variances * losses**2, 4, 120, losses)
-    assert same_df == pytest.approx(df)
-    assert scaled == pytest.approx(relative * losses**2)
-
-
-@pytest.mark.parametrize("variances", [[0.0], [1e-6], [0.0, 0.0], [0.0, 1e-6]])
-def test_a_single_variance_is_left_as_it_is(variances: list[float]) -> None:
-    moderated, df = moderated_variances(np.array(variances), 3, 6, np.full(len(variances), 0.04))
-    assert moderated.tolist() == variances
-    assert df == 3
-
-
-def test_a_loss_of_zero_has_no_variance_and_disturbs_no_other() -> None:
-    variances, losses = np.array([0.0, 1e-8, 2e-8, 3e-8]), np.array([0.0, 0.04, 0.04, 0.04])
-    moderated, _ = moderated_variances(variances, 4, 16, losses)
-    assert moderated[0] == 0
-    assert (moderated[1:] > 0).all()
 
 
 @pytest.mark.parametrize(("folds", "groups_each"), [(5, 2), (5, 3), (3, 8)])
