@@ -279,7 +279,8 @@ def run_stages(request: Request, setting: Setting, console: Console, stopwatch: 
         from layersearch.report.results import Results
 
         is_complete, n_test = not training.stops(), len(loaded.table.test)
-        results = Results(searched, verdict, best, ensemble, probe, is_complete=is_complete, n_test=n_test)
+        about = {"is_complete": is_complete, "n_test": n_test, "settings": training.settings}
+        results = Results(searched, verdict, best, ensemble, probe, **about)
         content = Content(results, loaded, model, environment.result())
         published = publish_results(request, setting, content, [pictures, latent_pictures], latent, console, stopwatch)
     if results.is_complete and training.journal:

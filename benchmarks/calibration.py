@@ -153,7 +153,7 @@ def _count(
 ) -> Count:
     ranking = rank_configurations(results, population.parameters)
     part = scored_part(population.cells[rows], groups)
-    verdict = judge(ranking, [part], {}, confidence=CONFIDENCE, seed=seed, grouped=groups is not None)
+    verdict = judge(ranking, [part], {}, confidence=CONFIDENCE, seed=seed)
     losses = dict(zip(population.configurations, truth.tolist(), strict=True))
     lowest = min(losses.values()) * (1 + 1e-9)
     truly_best = [config for config, loss in losses.items() if loss <= lowest]

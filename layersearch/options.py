@@ -302,13 +302,18 @@ class VerdictOptions:
 
     select: str = option(
         "best",
-        "the best configuration is the best measured (best) or the smallest tied (simplest)",
+        "the best configuration is the best measured (best) or the recommended one (simplest)",
         bounds=Choice(("best", "simplest")),
     )
     confidence: float = option(
         0.95,
         "of the verdict and of all intervals",
         bounds=Number("above 0 and up to 0.9999", lambda x: 0 < x <= 0.9999),
+    )
+    margin: float = option(
+        0.05,
+        "recommended is the smallest shown to be at most this share worse than the best; 0 recommends the best",
+        bounds=Number("from 0 to 1", lambda x: 0 <= x <= 1),
     )
     no_probe: bool = option(False, "do not try longer training")
     ensemble: str | None = option(

@@ -123,7 +123,7 @@ def _table_of(document: Mapping[str, Any]) -> pd.DataFrame:
         "num_layers": whole,
         "model_params": whole,
         **dict.fromkeys(("final_test_loss", "final_test_loss_sd", "standard_error", "difference_to_best"), number),
-        **dict.fromkeys(("difference_low", "difference_high", "probability_best"), number),
+        **dict.fromkeys(("difference_low", "difference_high"), number),
         "tied": truth,
         "pareto": truth,
         "status": text,

@@ -141,15 +141,12 @@ def title_of(verdict: Verdict, searched: Survey) -> str:
     others, tied = len(verdict.standings) - 1, len(verdict.tied) - 1
     which = searched.which or ("that finished" if searched.failed else "")
     which = f" {which}" if which else ""
-    rest = f"{others:,} others{which}"
-    everyone = f"both {rest[2:]}" if others == 2 else f"all {rest}"
     if others == 0:
         return f"{name} is the only configuration{which}: there is nothing to compare it with"
     if not verdict.is_known:
         return f"{name} is the best measured; whether it is better, one training each cannot tell"
     if tied == 0:
-        one = "the other one" + (which if searched.which else "")
-        return f"{name} is proven better than {one if others == 1 else everyone} {sure}"
+        return f"{name} is the only one of {others + 1:,} configurations{which} not ruled out as the best {sure}"
     all_ = f"{others + 1:,} configurations{which}"
     tied_ones = (f"both {all_[2:]}" if others == 1 else f"all {all_}") if tied == others else f"{tied + 1:,} of {all_}"
     return f"{name} is the best measured; {tied_ones} are tied for best {sure}"
@@ -174,7 +171,7 @@ def _explanation(verdict: Verdict) -> list[str]:
         return []
     if not verdict.is_known:
         return [
-            "Marker: measured difference. No intervals, nothing tied or proven: after one training each, luck in "
+            "Marker: measured difference. No intervals, nothing tied or ruled out: after one training each, luck in "
             "training cannot be told from merit. With --repeats 5 it can."
         ]
     return [
@@ -199,6 +196,12 @@ def _status(verdict: Verdict, c: ConfigurationResult) -> str:
     if verdict.is_known and c.config == verdict.recommended.config:
         words.append("recommended")
     return ", ".join(words) or ("tied" if verdict.standings[c.config].is_tied else "")
+
+
+def _recommended_text(verdict: Verdict) -> str:
+    if verdict.recommended is verdict.best:
+        return "The best, recommended"
+    return f"Recommended: the smallest within {percent(verdict.margin)}"
 
 
 def _lines(text: str) -> int:
@@ -293,7 +296,7 @@ def _levels(near: Sequence[Baseline], span: float) -> list[int]:
     """Returns on which line above the axis each baseline's name goes, so that names of close ones do not overlap."""
     levels: list[int] = []
     for i, baseline in enumerate(near):
-        beside = [levels[j] for j in range(i) if abs(near[j].difference - baseline.difference) < span / 2]
+        beside = [levels[j] for j in range(i) if abs(near[j].difference - baseline.difference) < 0.6 * span]
         levels.append(max(beside, default=-1) + 1)
     return levels
 
@@ -314,7 +317,7 @@ def _draw_legend(figure: Figure, verdict: Verdict, rows: Sequence[Row], corner: 
     used = [_look(verdict, row.configuration) for row in rows]
     words = [
         (TIED, f"Tied with the best ({percent(verdict.confidence)})"),
-        (RECOMMENDED, "Recommended: the smallest of the tied" if len(verdict.tied) > 1 else "The best, recommended"),
+        (RECOMMENDED, _recommended_text(verdict)),
         (NOT_TIED, "Not tied"),
     ]
     keys = [Line2D([], [], linewidth=1.4, label=label, **look) for look, label in words if look in used]

@@ -82,12 +82,18 @@ def _outcome(document: Document, verdict: Document, n: int) -> str:
     if verdict["tied"] is None or n < 2:
         return f"{best}."
     if verdict["proven"]:
-        return f"{best}, and was the only one not ruled out as the best."
-    tied = f"{len(verdict['tied'])} of {whole(n)} {compared(document)}s were not ruled out as the best"
-    if name_of(recommended) == name_of(measured):
-        return f"{best}; {tied}, of which it was the smallest."
-    smallest = f"{name_of(recommended)} ({count_of(recommended['model_params'], 'parameter')}, loss "
-    return f"{best}; {tied}, of which {smallest}{figure(recommended['final_test_loss'])}) was the smallest."
+        outcome = f"{best}, and was the only one not ruled out as the best."
+    else:
+        outcome = f"{best}; {len(verdict['tied'])} of {whole(n)} {compared(document)}s were not ruled out as the best."
+    if verdict["recommended_difference_at_most"] is None:
+        return outcome
+    bound = difference_text(verdict["recommended_difference_at_most"], measured["final_test_loss"], signed=False)
+    return (
+        f"{outcome} The smallest that was shown to be within {percent(verdict['margin'])} of it was "
+        f"{name_of(recommended)} ({count_of(recommended['model_params'], 'parameter')}, loss "
+        f"{figure(recommended['final_test_loss'])}, at most {bound} above the lowest; upper bounds that hold together "
+        "for all smaller ones)."
+    )
 
 
 def _honesty(document: Document, verdict: Document, best: Document) -> list[str]:
@@ -105,10 +111,9 @@ def _honesty(document: Document, verdict: Document, best: Document) -> list[str]
         return []
     if verdict["optimism"] is None or (document["search"] or {}).get("dropped"):
         return ["The same observations chose and scored it, so its loss is optimistic, by an unknown amount."]
-    optimism = difference_text(max(verdict["optimism"], 0.0), verdict["best_measured"]["final_test_loss"], signed=False)
-    if float(optimism) == 0:
-        return ["The same observations chose and scored it; its loss shows no sign of optimism all the same."]
-    return [f"The same observations chose and scored it, so its loss is optimistic, by about {optimism}."]
+    optimism = difference_text(verdict["optimism"], verdict["best_measured"]["final_test_loss"], signed=False)
+    optimism = f"about {optimism}" if float(optimism) else f"less than {optimism[:-1]}1"
+    return [f"The same observations chose and scored it, so its loss is optimistic, by {optimism}."]
 
 
 def _probe(probe: Document | None) -> list[str]:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from layersearch.engines.settings import TrainingSettings
 from layersearch.files import replacing
 from layersearch.latent.ensemble import EnsembleFindings, ensemble_line
 from layersearch.report.statement import scope_of, state
@@ -32,7 +33,7 @@ from layersearch.space.ranking import ConfigurationResult
 from layersearch.verdict.conclusion import Best
 from layersearch.verdict.probe import Probe
 from layersearch.verdict.verdict import Baseline, Standing, Verdict
-from layersearch.words import count, loss_text
+from layersearch.words import count, count_of, loss_text, percent, short
 from losses import ALL_WEIGHT, NONZERO_WEIGHT
 
 FORMAT_VERSION = 1
@@ -70,6 +71,7 @@ class Results:
     probe: Probe | None = None
     is_complete: bool = True  # not interrupted
     n_test: int = 0  # test rows
+    settings: TrainingSettings | None = None  # of the trainings
 
     @property
     def ranking(self) -> Sequence[ConfigurationResult]:
@@ -96,8 +98,26 @@ class Results:
             n_test=self.n_test,
             time=time,
             scope=scope_of(self.searched.history, self.ranking),
+            trained=_trained(self.settings) if self.settings else "",
+            model=_model_line(self.best) if self.best and self.best.trained else "",
         )
         return [*lines, f"  {ensemble_line(self.ensemble)}"] if self.ensemble else lines
+
+
+def _trained(settings: TrainingSettings) -> str:
+    return f" at {count_of(settings.epochs, 'epoch')}, learning rate {short(settings.initial_lr)}"
+
+
+def _model_line(best: Best) -> str:
+    """Returns which training's weights are the model, and that training's own loss."""
+    assert best.trained is not None
+    assert best.trained.final_test_loss is not None
+    own = loss_text(best.trained.final_test_loss)
+    name, repeats = config_text(best.configuration.config), best.configuration.repeats
+    if repeats == 1:
+        return f"The model of {name} has a test loss of {own}."
+    repeat = best.trained.trial.repeat - best.configuration.first_repeat + 1
+    return f"The model of {name} is that of repeat {repeat} (lowest training loss), whose own test loss is {own}."
 
 
 class Written(NamedTuple):
@@ -236,12 +256,15 @@ def _verdict_entry(results: Results, verdict: Verdict) -> dict[str, Any]:
         "resampled": verdict.resampled,
         "n_resampled": verdict.n_resampled,
         "best_measured": _brief(verdict.best),
+        "best_measured_interval": verdict.best_interval,
+        "margin": verdict.margin,
         "recommended": _brief(verdict.recommended),
+        "recommended_difference_at_most": verdict.recommendation.bound,
+        "repeats_to_recommend_smaller": verdict.recommendation.repeats_needed,
         "proven": verdict.is_proven if known else None,
         "tied": [layers_of(configuration.config) for configuration in verdict.tied] if known else None,
         **_tied_options(verdict),
         "optimism": verdict.optimism,
-        "repeats_to_settle": verdict.repeats_to_settle,
         "objectives": verdict.objectives,
         "baselines": [_baseline_entry(baseline) for baseline in verdict.all_baselines],
         "probe": _probe_entry(results.probe) if results.probe else None,
@@ -291,7 +314,6 @@ def _configuration_entry(rank: int, configuration: ConfigurationResult, standing
         "standard_error": standing.standard_error,
         "difference_to_best": standing.difference,
         "difference_interval": standing.difference_interval,
-        "probability_best": standing.probability_best,
         "tied": standing.is_tied,
         "pareto": standing.on_front,
         "status": configuration.status,
@@ -402,7 +424,7 @@ def closing_summary(results: Results, saved_model: Path | None = None, *, time: 
         RULE,
         *([search] if search else []),
         f"Best configuration: {config_text(best.config)}",
-        f"Best final test loss: {loss}" + _averaged_over(best.folds if best.is_cross_validated else 0, best.repeats),
+        f"Best final test loss: {loss}" + _averaged_over(best) + _interval_with_rows(results.verdict, best),
         f"Best model parameters: {best.model_params}",
         *([] if saved_model is None else [f"Best model saved: {saved_model}"]),
         "",
@@ -424,8 +446,8 @@ def search_line(results: Results) -> str | None:
     return f"Search: {', '.join([history.strategy, *parts])}"
 
 
-def _averaged_over(folds: int, repeats: int) -> str:
-    over = [f"{folds} folds"] * (folds > 0) + [f"{repeats} repeats"] * (repeats > 1)
+def _averaged_over(best: ConfigurationResult) -> str:
+    over = [f"{best.folds} folds"] * best.is_cross_validated + [f"{best.repeats} repeats"] * (best.repeats > 1)
     return f" ({' x '.join(over)})" if over else ""
 
 
@@ -436,3 +458,11 @@ def closing_files(written: Mapping[str, Path]) -> str:
         written: paths by the field of `OutputFiles`; those that `ANNOUNCED` does not name are left out.
     """
     return "\n".join(f"{words}: {written[name]}" for name, words in ANNOUNCED.items() if name in written)
+
+
+def _interval_with_rows(verdict: Verdict, best: ConfigurationResult) -> str:
+    """Returns the interval that counts rows and trainings; the standard deviation is that of trainings alone."""
+    if verdict.best_interval is None or best is not verdict.best:
+        return ""
+    low, high = map(loss_text, verdict.best_interval)
+    return f", {percent(verdict.confidence)} interval {low} to {high}"

@@ -38,6 +38,8 @@ def state(
     n_test: int,
     time: str = "",
     scope: str = "",
+    trained: str = "",
+    model: str = "",
 ) -> list[str]:
     """Returns the lines of the verdict, of which all but the first are indented.
 
@@ -48,22 +50,23 @@ def state(
         n_test: number of test rows.
         time: how long a search with the suggested epochs takes, as "takes about 25 s".
         scope: from `scope_of`.
+        trained: how long and at which learning rate, as " at 20 epochs, learning rate 0.001".
+        model: a sentence on the model that was kept.
     """
-    lines = [f"Verdict: {_headline(verdict, scope)}"]
+    lines = [f"Verdict: {_headline(verdict, scope, trained)}"]
     details = _not_worth(verdict)
     if len(verdict.tied) > 1:
         details.append(f"tied ({percent(verdict.confidence)}): {_tied_text(verdict.tied)}")
     if verdict.is_known and verdict.n_configurations > 1:
         details.append(f"Recommended: {_recommendation(verdict)}")
-    if len(verdict.tied) > 1:
-        details.append(_settling(verdict))
     details += _trust(verdict, honest, n_test, scope)
+    details += [model] if model else []
     details += [_baselines(verdict, scope)] if verdict.baselines else []
     details += [_length(probe, time)] if probe else []
     return lines + [f"  {detail}" for detail in details]
 
 
-def _headline(verdict: Verdict, scope: str) -> str:
+def _headline(verdict: Verdict, scope: str, trained: str) -> str:
     best, count = config_text(verdict.best.config), verdict.n_configurations
     if count == 1:
         return f"{best} is the only configuration{scope}; there is nothing to compare."
@@ -75,8 +78,8 @@ def _headline(verdict: Verdict, scope: str) -> str:
             "--repeats 5 can tell."
         )
     if verdict.is_proven:
-        others = "the other one" if count == 2 else f"all {count - 1} others"
-        return f"{best} is proven better than {others}{scope} ({percent(verdict.confidence)} confidence)."
+        of = f"of {count} configurations{scope}"
+        return f"{best} is the only one {of} not ruled out as the best ({percent(verdict.confidence)}){trained}."
     tied = f"{len(verdict.tied)} of {count} configurations{scope}"
     return f"{best} is the best measured, but not proven: {tied} are tied for best."
 
@@ -89,30 +92,25 @@ def _tied_text(tied: Sequence[ConfigurationResult]) -> str:
 
 
 def _recommendation(verdict: Verdict) -> str:
-    best, simplest = verdict.best, verdict.recommended
-    name = config_text(simplest.config)
-    if verdict.is_proven:
-        return f"{name}, the best"
-    if simplest is best:
-        return f"{name}, the best measured and the smallest of the tied"
-    standing = verdict.standings[simplest.config]
-    assert standing.difference is not None
-    assert standing.difference_interval is not None
-    loss = best.final_test_loss
-    return (
-        f"{name}, the smallest of the tied ({simplest.model_params} parameters, loss "
-        f"{loss_text(simplest.final_test_loss)}, {difference_text(standing.difference, loss)} "
-        f"{interval_text(standing.difference_interval, loss)} against the best measured)"
-    )
-
-
-def _settling(verdict: Verdict) -> str:
-    if verdict.repeats_to_settle:
+    best, recommended = verdict.best, verdict.recommended
+    name, within = config_text(recommended.config), f"within {percent(verdict.margin)}"
+    bound, needed, has_smaller = verdict.recommendation[1:]
+    if bound is not None:
+        difference = verdict.standings[recommended.config].difference
+        assert difference is not None
+        loss = best.final_test_loss
         return (
-            f"About {verdict.repeats_to_settle} repeats might settle it, if the measured differences are the true ones."
+            f"{name}, the smallest shown to be {within} of the best ({recommended.model_params} parameters, loss "
+            f"{loss_text(recommended.final_test_loss)}, {difference_text(difference, loss)}, "
+            f"at most {difference_text(bound, loss)})"
         )
-    rows = f"{verdict.n_resampled} {verdict.resampled}"
-    return f"More repeats will not settle it: on {rows}, some of the tied differ too little."
+    if not has_smaller:
+        return f"{name}, the best measured; none is smaller"
+    if verdict.margin == 0:
+        return f"{name}, the best measured, as --margin 0 asks"
+    scored = f"{verdict.n_resampled} {verdict.resampled}"
+    remedy = f"about {needed} repeats would do" if needed else f"on {scored}, more repeats will not do"
+    return f"{name}, the best measured; none smaller is shown to be {within} ({remedy})"
 
 
 def _trust(verdict: Verdict, honest: Estimate | None, n_test: int, scope: str) -> list[str]:
@@ -127,11 +125,10 @@ def _trust(verdict: Verdict, honest: Estimate | None, n_test: int, scope: str) -
         ]
     if verdict.optimism is None or verdict.n_configurations == 1:
         return []
-    shown = difference_text(max(verdict.optimism, 0.0), loss, signed=False)
-    if float(shown) == 0:
-        return ["The best's loss shows no sign of optimism, though the rows that score it chose it."]
+    shown = difference_text(verdict.optimism, loss, signed=False)
+    shown = f"about {shown}" if float(shown) else f"less than {shown[:-1]}1"
     return [
-        f"The best's loss is optimistic by about {shown} (chosen on the rows that score it); "
+        f"The best's loss is optimistic by {shown} (chosen on the rows that score it); "
         "--cv_folds 5 gives an honest one."
     ]
 

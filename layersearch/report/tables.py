@@ -61,7 +61,6 @@ def _columns(ranking: Sequence[ConfigurationResult]) -> dict[str, Callable[[Row]
         "difference_to_best": lambda row: row.standing.difference,
         "difference_low": lambda row: row.interval[0],
         "difference_high": lambda row: row.interval[1],
-        "probability_best": lambda row: row.standing.probability_best,
         "tied": lambda row: row.standing.is_tied,
         **{f"test_loss_repeat_{number + 1}": _repeat_loss(number) for number in range(repeats)},
         "pareto": lambda row: row.standing.on_front,

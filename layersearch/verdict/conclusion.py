@@ -62,11 +62,13 @@ def judge_search(
         parts,
         {name: [t.bundled(e[name].numpy()) for t, e in zip(tables, by_fold, strict=True)] for name in by_fold[0]},
         confidence=options.confidence,
+        margin=options.margin,
         seed=settings.seed,
         components=min(settings.latent_dim, loaded.table.input_dim),
         objectives=objectives,
-        grouped=loaded.dataset.groups is not None,
     )
+    if loaded.dataset.groups is not None:
+        verdict = replace(verdict, resampled="groups")
     if not factors or not isinstance(ranking[0].config, Variant):  # interrupted before the best were crossed
         return verdict
     own = {factor.name: getattr(settings, factor.name) for factor in factors}

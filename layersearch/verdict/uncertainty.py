@@ -24,14 +24,11 @@ however many are compared. `benchmarks/calibration.py` counts how often it does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from layersearch.space.ranking import ConfigurationResult
-from layersearch.table.scoring import ROW_PIECES, ScoredPart
-from layersearch.verdict.evidence import Evidence, loss_of
+from layersearch.verdict.evidence import Evidence
 
 MOST_COMPARED = 2e9  # draws x contenders² that take a few seconds; with more, the first screening decides
 ROUNDED = 1e-6  # a variance below this share of the two that it is the difference of may be a rounding error
@@ -110,9 +107,21 @@ def intervals(estimates: np.ndarray, errors: np.ndarray, confidence: float) -> n
     return np.stack([estimates - high, estimates - low], axis=1)
 
 
-def probabilities_of_being_best(losses: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    """Returns the share of the draws in which each configuration has the lowest loss minus error, [C]."""
-    return np.bincount((losses - errors).argmin(axis=1), minlength=len(losses)) / len(errors)
+def upper_bounds(differences: np.ndarray, errors: np.ndarray, confidence: float) -> tuple[np.ndarray, float]:
+    """Returns upper bounds of differences to one loss that hold together at this confidence, and how far they reach.
+
+    Args:
+        differences: [C] losses minus the one that they are compared with.
+        errors: [D, C] drawn errors of the differences.
+        confidence: with which all true differences are at most the bounds.
+
+    Returns:
+        The bounds [C], each the difference plus q of its standard deviations, and q. It is the quantile of the largest
+        standardised deviation over the draws (Hsu 1996, "Multiple Comparisons: Theory and Methods").
+    """
+    spread = _spread(errors)
+    reach = float(np.quantile((-errors / spread).max(axis=1), confidence))
+    return differences + reach * spread, reach
 
 
 # The confidence set of the best
@@ -176,55 +185,11 @@ def _spread(differences: np.ndarray) -> np.ndarray:
 # Optimism
 
 
-def estimate_optimism(
-    configurations: Sequence[ConfigurationResult], part: ScoredPart, evidence: Evidence, errors: Errors
-) -> float | None:
-    """Returns by how much the best measured loss is too low because it was chosen for being low.
+def expected_optimism(losses: np.ndarray, errors: np.ndarray) -> float:
+    """Returns by how much the lowest of the losses [C] is too low because it was chosen for being low.
 
-    One repeat and one piece of the rows are held back, the best configuration is chosen by the others, and its loss on
-    what was held back is compared with the loss that it was chosen for, both relative to the mean over all
-    configurations. The differences are averaged over all repeats and pieces. They are the optimism of a search with
-    fewer repeats and rows; the drawn errors give the factor by which the full search is less optimistic.
-
-    The estimate is nearly unbiased but has a large variance, as any from a single search, and can be negative.
-
-    Args:
-        configurations: C configurations, which did not fail and are not cross-validated; at least two repeats.
-        part: the scored rows.
-        evidence: that of these configurations.
-        errors: errors drawn from that evidence.
-
-    Returns:
-        The optimism, in units of the loss; None where there are too few units to hold some back.
+    It is the expectation under the bootstrap: the mean, over draws [D, C] of the errors, of how far the lowest loss
+    falls below its own true loss if the measured losses are the true ones. It is never negative.
     """
-    repeats = configurations[0].repeats
-    pieces = part.units % ROW_PIECES
-    cells = np.stack([part.cells[pieces == piece].sum(axis=0) for piece in range(ROW_PIECES)])  # [pieces, 2]
-    sums = np.stack([[_piece_sums(result.row_errors, pieces) for result in c.trials] for c in configurations])
-    gaps = []  # sums: [C, R, pieces, 2]
-    usable = np.flatnonzero(cells[:, 0] if cells[:, 0].any() else cells[:, 1])
-    if len(usable) < 2:
-        return None
-    for piece in usable:
-        kept = np.arange(ROW_PIECES) != piece
-        chosen_on = loss_of(sums[:, :, kept].sum(axis=2), cells[kept].sum(axis=0))  # [C, R]
-        held_back = loss_of(sums[:, :, piece], cells[piece])  # [C, R]
-        for repeat in range(repeats):
-            seen = np.delete(chosen_on, repeat, axis=1).mean(axis=1)
-            unseen = held_back[:, repeat]
-            chosen = seen.argmin()
-            gaps.append((unseen[chosen] - unseen.mean()) - (seen[chosen] - seen.mean()))
-    wider = errors.rows * np.sqrt(len(usable) / (len(usable) - 1)) + errors.training * np.sqrt(repeats / (repeats - 1))
-    full, smaller = (_optimism_of_draws(evidence.losses, drawn) for drawn in (errors.total, wider))
-    return float(np.mean(gaps) * full / smaller) if smaller > 0 else 0.0
-
-
-def _piece_sums(row_errors: np.ndarray, pieces: np.ndarray) -> np.ndarray:
-    """Returns the sums of row errors [N, 2] over each piece of the rows, [pieces, 2]."""
-    return np.stack([np.bincount(pieces, row_errors[:, i], ROW_PIECES) for i in range(2)], axis=1)
-
-
-def _optimism_of_draws(losses: np.ndarray, errors: np.ndarray) -> float:
-    """Returns by how much the lowest of the losses [C] plus errors [D, C] is too low, as a mean over the draws."""
     chosen = (losses + errors).argmin(axis=1)
-    return float(-errors[np.arange(len(errors)), chosen].mean())
+    return max(0.0, float(-errors[np.arange(len(errors)), chosen].mean()))

@@ -6,8 +6,10 @@
 The words used throughout the program are defined here:
     *best measured*  the configuration with the lowest mean test loss;
     *tied*           in the confidence set of the best (`uncertainty.tied_with_best`); the best measured always is;
-    *recommended*    the tied configuration with the fewest parameters;
-    *proven*         the best measured is the only tied one, so it is better than all others at the stated confidence;
+    *recommended*    the smallest configuration shown to be as good: the upper bound of its loss above that of the best
+                     measured is at most `margin` of the latter's loss, where the bounds of all smaller configurations
+                     hold together (`uncertainty.upper_bounds`). It is the best measured if there is none;
+    *proven*         the best measured is the only tied one, even with half of the error probability;
     *known*          luck can be told from merit, which takes two trainings of each configuration and two scored units.
 
 The statistics are in `evidence.py` and `uncertainty.py`, the verdict's sentences in `report/statement.py`.
@@ -32,14 +34,14 @@ from layersearch.verdict.uncertainty import (
     Errors,
     Interval,
     draw_errors,
-    estimate_optimism,
+    expected_optimism,
     intervals,
-    probabilities_of_being_best,
     tied_with_best,
+    upper_bounds,
 )
 from layersearch.words import COLUMN_MEANS, LINEAR, PRINCIPAL
 
-POWER = 0.8  # probability with which the suggested number of repeats would prove the best measured
+POWER = 0.8  # probability with which the suggested number of repeats would show a smaller one to be as good
 MOST_REPEATS = 1000  # a suggestion of more repeats would be of no use
 
 
@@ -50,7 +52,6 @@ class Standing:
     standard_error: float | None = None  # of its loss, by rows and training
     difference: float | None = None  # its loss minus that of the best measured
     difference_interval: Interval | None = None
-    probability_best: float | None = None
     is_tied: bool | None = None
     on_front: bool = False
 
@@ -67,6 +68,15 @@ class Baseline:
     components: int | None = None  # of PCA and of the linear autoencoder
 
 
+class Recommendation(NamedTuple):
+    """The recommended configuration, and why it is that one."""
+
+    configuration: ConfigurationResult
+    bound: float | None  # its loss is at most this much above that of the best measured; None of the best itself
+    repeats_needed: int | None  # with which a smaller one than the best might be shown to be as good; None if with none
+    has_smaller: bool  # whether there are smaller configurations than the best measured
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a search has shown, of the configurations that finished. The module's docstring defines the terms."""
@@ -74,18 +84,19 @@ class Verdict:
     confidence: float
     best: ConfigurationResult  # the best measured
     tied: tuple[ConfigurationResult, ...]  # best measured first; empty unless the verdict is known
-    recommended: ConfigurationResult  # the best measured unless the verdict is known
+    margin: float  # share of the best measured loss by which the recommended may be worse; 0 for none
+    recommendation: Recommendation
     standings: Mapping[Configuration, Standing]
     front: tuple[ConfigurationResult, ...]  # the Pareto front, smallest first
     objectives: tuple[str, ...]
     all_baselines: tuple[Baseline, ...]
+    best_interval: Interval | None  # of the best measured loss, by rows and training; None unless the verdict is known
     optimism: float | None  # by how much the best measured loss is too low; None if unknown or cross-validated
-    repeats_to_settle: int | None  # repeats that might prove the best measured; None if none would, or if it is settled
     is_known: bool
     relative_sd: float  # standard deviation of one training's loss, relative to the loss, of the best measured
     training_df: float  # its degrees of freedom; 0 where it is unknown
     n_configurations: int
-    resampled: str  # "rows" or "groups"
+    resampled: str  # "rows", or "groups" where these are the units; who knows of groups says so
     n_resampled: int
     study: Study | None = None  # the effects of the factors, with --study
 
@@ -93,6 +104,11 @@ class Verdict:
     def is_proven(self) -> bool:
         """Whether the best measured is better than all others with the stated confidence."""
         return len(self.tied) == 1 < self.n_configurations
+
+    @property
+    def recommended(self) -> ConfigurationResult:
+        """The recommended configuration; the best measured unless the verdict is known."""
+        return self.recommendation.configuration
 
     @property
     def baselines(self) -> tuple[Baseline, ...]:
@@ -112,9 +128,9 @@ def judge(
     *,
     confidence: float,
     seed: int,
+    margin: float = 0.05,
     components: int | None = None,
     objectives: Sequence[str] = ("loss", "params"),
-    grouped: bool = False,
 ) -> Verdict:
     """Returns the verdict on a ranking.
 
@@ -124,9 +140,10 @@ def judge(
         baselines: by name, the row errors [N_part, 2] of each part.
         confidence: of all intervals and of the tied set, between 0 and 1.
         seed: of the bootstrap.
+        margin: share of the best measured loss by which a smaller configuration may be worse and still be recommended;
+            0 recommends the best measured.
         components: number of components of PCA and of the linear autoencoder.
         objectives: of the Pareto front: "loss", and "params", "time" or both.
-        grouped: whether the units are groups of rows.
     """
     finished = [c for c in ranking if c.failure is None]
     evidence = collect_evidence(finished, parts)
@@ -141,18 +158,19 @@ def judge(
         confidence=confidence,
         best=finished[0],
         tied=tied,
-        recommended=min(tied or finished[:1], key=lambda c: (c.model_params, c.final_test_loss)),
+        margin=margin,
+        recommendation=_recommend(finished, evidence, total, confidence, margin),
         standings=_standings(finished, evidence, total, is_tied, front, confidence),
         front=tuple(front),
         objectives=tuple(objectives),
         all_baselines=_compare_baselines(baselines, fixed, evidence, errors, confidence, components),
-        optimism=estimate_optimism(finished, parts[0], evidence, own) if is_known and len(parts) == 1 else None,
-        repeats_to_settle=_repeats_to_settle(evidence, is_tied, finished[0].repeats, confidence),
+        best_interval=_interval(evidence.losses[0], total[:, 0], confidence) if is_known else None,
+        optimism=expected_optimism(evidence.losses, total) if is_known and len(parts) == 1 else None,
         is_known=is_known,
         training_df=evidence.training_df,
         relative_sd=_relative_sd(evidence, finished[0].losses.size),
         n_configurations=len(finished),
-        resampled="groups" if grouped else "rows",
+        resampled="rows",
         n_resampled=count_units(parts),
     )
 
@@ -186,14 +204,12 @@ def _standings(
         return {c.config: Standing(on_front=c.config in front_configs) for c in finished}
     differences = evidence.losses - evidence.losses[0]
     bounds = intervals(differences, errors - errors[:, [0]], confidence)
-    probabilities = probabilities_of_being_best(evidence.losses, errors)
     standard_errors = evidence.standard_errors.tolist()
     return {
         c.config: Standing(
             standard_error=standard_errors[i],
             difference=float(differences[i]),
             difference_interval=Interval(*bounds[i].tolist()),
-            probability_best=float(probabilities[i]),
             is_tied=bool(is_tied[i]),
             on_front=c.config in front_configs,
         )
@@ -201,26 +217,41 @@ def _standings(
     }
 
 
-def _repeats_to_settle(evidence: Evidence, is_tied: np.ndarray, repeats: int, confidence: float) -> int | None:
-    """Returns about how many repeats would prove the best measured, if the measured differences are the true ones.
+def _recommend(
+    finished: Sequence[ConfigurationResult], evidence: Evidence, errors: np.ndarray, confidence: float, margin: float
+) -> Recommendation:
+    """Returns the smallest configuration that is shown to be as good as the best measured."""
+    best, allowed = finished[0], margin * float(evidence.losses[0])
+    smaller = [i for i, c in enumerate(finished) if c.model_params < best.model_params]
+    if not (smaller and evidence.is_known and margin > 0):
+        return Recommendation(best, None, None, bool(smaller) and evidence.is_known)
+    differences, drawn = evidence.losses[smaller] - evidence.losses[0], errors[:, smaller] - errors[:, [0]]
+    bounds, quantile = upper_bounds(differences, drawn, confidence)
+    shown = [place for place, bound in enumerate(bounds) if bound <= allowed]
+    if shown:
+        place = min(shown, key=lambda place: (finished[smaller[place]].model_params, bounds[place]))
+        return Recommendation(finished[smaller[place]], float(bounds[place]), None, True)
+    needed = _repeats_to_show(evidence, smaller, allowed, quantile, best.repeats)
+    return Recommendation(best, None, needed, True)
 
-    "Would prove" means with probability `POWER` against each tied rival, at a confidence adjusted for their number by
-    Bonferroni's bound. More repeats reduce the variance by training and leave that by rows as it is. The number is
-    rounded up to one significant digit.
+
+def _repeats_to_show(
+    evidence: Evidence, smaller: Sequence[int], allowed: float, quantile: float, repeats: int
+) -> int | None:
+    """Returns with about how many repeats a smaller configuration would be shown to be as good; None if with none.
+
+    Shown with probability `POWER`, that is, if the measured difference is the true one. More repeats reduce the
+    variance by training and leave that by rows as it is. The number is rounded up to one significant digit.
     """
-    rivals = np.flatnonzero(is_tied)[1:]
-    if not len(rivals):
-        return None
     from scipy.special import ndtri
 
-    needed_ratio = ndtri(1 - (1 - confidence) / len(rivals)) + ndtri(POWER)
-    differences = evidence.losses[rivals] - evidence.losses[0]
-    by_rows = ((evidence.influences[rivals] - evidence.influences[0]) ** 2).sum(axis=1)
-    by_training = evidence.training_variances[rivals] + evidence.training_variances[0]
-    room = (differences / needed_ratio) ** 2 - by_rows
-    if (room <= 0).any():
+    room = (allowed - (evidence.losses[smaller] - evidence.losses[0])) / (quantile + ndtri(POWER))  # standard errors
+    by_rows = ((evidence.influences[smaller] - evidence.influences[0]) ** 2).sum(axis=1)
+    by_training = evidence.training_variances[smaller] + evidence.training_variances[0]
+    left = np.where(room > 0, room**2 - by_rows, 0.0)
+    if not (left > 0).any():
         return None
-    needed = float((by_training / room).max()) * repeats
+    needed = float((by_training[left > 0] / left[left > 0]).min()) * repeats
     if needed > MOST_REPEATS:
         return None
     step = int(10 ** math.floor(math.log10(max(needed, 1))))
@@ -250,8 +281,14 @@ def estimate_loss(
     by_training = (verdict.relative_sd * alone.losses) ** 2 / configuration.losses.size
     evidence = replace(alone, training_variances=by_training, training_df=verdict.training_df)
     errors = draw_errors(evidence, n_draws(1, confidence), _generator(seed))
-    low, high = intervals(evidence.losses, errors.total, confidence)[0].tolist()
-    return Estimate(configuration.final_test_loss, float(evidence.standard_errors[0]), Interval(max(low, 0.0), high))
+    interval = _interval(evidence.losses[0], errors.total[:, 0], confidence)
+    return Estimate(configuration.final_test_loss, float(evidence.standard_errors[0]), interval)
+
+
+def _interval(loss: float, errors: np.ndarray, confidence: float) -> Interval:
+    """Returns the interval of one loss from its drawn errors [D]; a loss is never below 0."""
+    low, high = intervals(np.array([loss]), errors[:, None], confidence)[0].tolist()
+    return Interval(max(low, 0.0), high)
 
 
 # The Pareto front

@@ -34,6 +34,7 @@ ARGUMENTS: dict[str, tuple[list[str], str, str]] = {
         ("eta_min", "number of at least 0", ["-1e-9", "nan", "-inf"]),
         ("dropout", "number from 0 to below 1", ["1", "-0.1", "nan", "50%"]),
         ("weight_decay", "number from 0 to 1e30", ["-1", "inf", "none", "1e31"]),
+        ("margin", "number from 0 to 1", ["-0.01", "5", "nan", "5%"]),
         ("confidence", "number above 0 and up to 0.9999", ["0", "1", "95", "nan"]),
         ("hidden_dims_search", "whole numbers from 1 to 65536", ["16,,32", "16;32", "64-32", "", " ", "1e3", "0"]),
         ("hidden_dims_search", "like 16,32,64", ["16,", "nan", "[16,32]", "٣", "65537", "9" * 5000, "16\n32", "16,-4"]),

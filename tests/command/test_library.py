@@ -102,7 +102,6 @@ def test_the_table_is_the_ranking_with_types(results: SearchResults) -> None:
         "difference_to_best": "float64",
         "difference_low": "float64",
         "difference_high": "float64",
-        "probability_best": "float64",
         "tied": "boolean",
         "pareto": "boolean",
         "status": "string",

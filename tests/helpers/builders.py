@@ -39,7 +39,7 @@ from layersearch.table.scoring import ScoredPart, scored_part
 from layersearch.verdict.conclusion import Best
 from layersearch.verdict.probe import Probe
 from layersearch.verdict.uncertainty import Interval
-from layersearch.verdict.verdict import Estimate, Verdict, judge
+from layersearch.verdict.verdict import Estimate, Recommendation, Verdict, judge
 from losses import sum_weights
 
 INPUT_DIM = 24
@@ -300,6 +300,17 @@ def make_verdict(
     return judge(ranking, parts, errors, confidence=confidence, seed=0, components=3, objectives=objectives)
 
 
+def recommending(verdict: Verdict, configuration: ConfigurationResult, bound: float = 0.0021) -> Verdict:
+    """Returns the verdict with another recommended configuration, shown to be at most `bound` above the best."""
+    is_best = configuration.config == verdict.best.config
+    return replace(verdict, recommendation=Recommendation(configuration, None if is_best else bound, None, True))
+
+
+def recommending_smallest_tied(verdict: Verdict) -> Verdict:
+    """Returns the verdict as if the smallest of the tied had been shown to be as good as the best."""
+    return recommending(verdict, min(verdict.tied, key=lambda c: c.model_params)) if verdict.tied else verdict
+
+
 MODEL_INFO = {
     "input_dim": 24,
     "latent_dim": 3,
@@ -329,7 +340,7 @@ def make_results(ranking: Sequence[ConfigurationResult], *, history: History | N
     searched = Searched(list(ranking), history or make_history(ranking), len(ranking))
     if not ranking or ranking[0].failure:
         return Results(searched)
-    verdict = make_verdict(ranking)
+    verdict = recommending_smallest_tied(make_verdict(ranking))
     best = Best(
         verdict.best,
         MODEL_INFO,

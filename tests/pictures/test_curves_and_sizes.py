@@ -12,7 +12,15 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
-from builders import BASELINES, make_configuration, make_ranking, make_study_ranking, make_verdict
+from builders import (
+    BASELINES,
+    make_configuration,
+    make_ranking,
+    make_study_ranking,
+    make_verdict,
+    recommending,
+    recommending_smallest_tied,
+)
 from conftest import ROOT
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -73,7 +81,7 @@ RANKINGS: dict[str, list[ConfigurationResult]] = {
 
 @functools.cache
 def verdict_on(name: str) -> Verdict:
-    return make_verdict(RANKINGS[name])
+    return recommending_smallest_tied(make_verdict(RANKINGS[name]))
 
 
 @functools.cache
@@ -326,7 +334,7 @@ def test_the_best_and_the_recommended_are_marked_and_named() -> None:
 
 
 def test_the_best_that_is_recommended_has_one_label() -> None:
-    verdict = dataclasses.replace(verdict_on("19 × 5"), recommended=verdict_on("19 × 5").best)
+    verdict = recommending(verdict_on("19 × 5"), verdict_on("19 × 5").best)
     words = words_in(draw_sizes("19 × 5", verdict=verdict))
     assert "Best and recommended:\n[64, 64, 64]\n" in words
     assert words.count("parameters\n") + words.endswith("parameters") == 1

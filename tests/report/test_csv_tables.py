@@ -56,7 +56,6 @@ def test_csv_holds_the_ranking(tmp_path: Path, results: Results) -> None:
         "difference_to_best": repr(standing.difference),
         "difference_low": repr(standing.difference_interval.low),
         "difference_high": repr(standing.difference_interval.high),
-        "probability_best": repr(standing.probability_best),
         "tied": "True",
         "test_loss_repeat_1": repr(second.test_loss_per_repeat[0]),
         "test_loss_repeat_2": repr(second.test_loss_per_repeat[1]),
@@ -66,7 +65,7 @@ def test_csv_holds_the_ranking(tmp_path: Path, results: Results) -> None:
     }
     failed = rows[len(SEARCHED) - 1]
     assert (failed["rank"], failed["final_test_loss"], failed["final_test_loss_sd"]) == ("", "", "")
-    assert (failed["tied"], failed["difference_low"], failed["probability_best"]) == ("", "", "")
+    assert (failed["tied"], failed["difference_low"]) == ("", "")
     assert (failed["test_loss_repeat_3"], failed["pareto"]) == ("", "False")
     assert failed["status"].startswith("failed")
     ranked = [config_text(c.config) for c in results.ranking]
@@ -102,7 +101,7 @@ def test_csv_of_one_repeat_or_of_failures_alone_claims_nothing(tmp_path: Path) -
     for name, expected in (("once", len(SEARCHED) + 4), ("failed", len(SEARCHED))):
         rows = csv_rows(tmp_path / f"{name}.csv", {"once": once, "failed": failed}[name])
         assert len(rows) == expected
-        assert not any(row[column] for row in rows for column in ("tied", "difference_low", "probability_best"))
+        assert not any(row[column] for row in rows for column in ("tied", "difference_low"))
 
 
 def test_csv_of_folds_has_a_column_a_repeat(tmp_path: Path, in_folds: Results) -> None:

@@ -213,9 +213,9 @@ def test_what_would_not_be_seen_is_spelt_out() -> None:
 def test_null_wherever_it_may_be_is_a_dash_or_nothing() -> None:
     document = make_document("one repeat")
     for entry in document["all_results"]:
-        entry |= dict.fromkeys(("final_test_loss_sd", "probability_best", "difference_interval", "tied"))
+        entry |= dict.fromkeys(("final_test_loss_sd", "difference_interval", "tied"))
     document["environment"] |= dict.fromkeys(("git_commit", "device_name", "optuna"))
-    document["verdict"] |= {"probe": None, "optimism": None, "repeats_to_settle": None, "baselines": []}
+    document["verdict"] |= {"probe": None, "optimism": None, "baselines": []}
     document["search"] = None
     page = html_of(document, DRAWN)
     assert not re.search(r"\b(None|nan|NaN|null)\b", re.sub("<script.*?</script>", "", page, flags=re.DOTALL))
@@ -293,11 +293,11 @@ def test_rows_hold_what_the_results_say() -> None:
     entries = document["all_results"]
     for place, name in ((0, "rank"), (2, "model_params"), (3, "final_test_loss"), (4, "difference_to_best")):
         assert [row[0][place][1] for row in rows] == [entry[name] for entry in entries]
-    standings = {row[0][1][0]: row[0][7][0] for row in rows}
+    standings = {row[0][1][0]: row[0][6][0] for row in rows}
     assert standings["[64, 64]"] == "tied, best measured"
     assert standings["[64]"] == "tied, recommended"
     assert standings["[16]"] == "ruled out"
-    assert rows[-1][0][7][0] == document["all_results"][-1]["status"]
+    assert rows[-1][0][6][0] == document["all_results"][-1]["status"]
     assert rows[-1][3] == "failed"
 
 
@@ -328,14 +328,8 @@ def test_a_column_that_says_nothing_is_left_out(kind: str, headings: list[str]) 
     assert headings_of(document) == headings
     assert {len(row[0]) for row in page_of(document).rows()} == {len(headings)}
     note = html_of(document).partition('id="configurations-note">')[2].partition("</p>")[0]
-    for word in ("SD", "Difference", "interval", "P(best)"):
+    for word in ("SD", "Difference", "interval"):
         assert (word in note) == any(word.lower() in heading.lower() for heading in headings)
-
-
-def test_a_share_of_the_resamples_is_never_told_to_be_zero() -> None:
-    rows = page_of(make_document("proven")).rows()
-    place = headings_of(make_document("proven")).index("P(best)")
-    assert [row[0][place][0] for row in rows] == ["100.0 %"] + ["< 0.1 %"] * 8
 
 
 def test_a_study_has_a_section_and_its_picture_words() -> None:
@@ -368,7 +362,7 @@ def test_a_card_has_the_layers_large_and_the_options_as_details() -> None:
     text = html_of(document)
     card = '<dd class="main">[64, 64]</dd>\n<dd>weight_decay 1e-06</dd>\n<dd>input_normalization layer</dd>\n<dd>loss'
     assert card in text
-    assert "Recommended: smallest of the tied" in text
+    assert "Recommended: smallest within 5 %" in text
     assert "<dd>input_normalization none</dd>" in text
 
 

@@ -13,7 +13,6 @@ from documents import DEFAULTS, ENSEMBLE, FIRST_STAGE, KINDS, MODES, START, make
 from layersearch.report.html.run import changed_arguments, command_line
 from layersearch.report.methods import methods_text
 from layersearch.report.references import bibtex, cited, sources
-from layersearch.words import difference_text
 
 NUMBER = re.compile(r"[0-9][0-9,]*(?:\.[0-9]+)?(?:e-?[0-9]+)?")
 CITED = re.compile("|".join(re.escape(words) for source in sources() for words in (source.cited, source.named)))
@@ -113,7 +112,7 @@ def test_another_document_gives_another_text(field: str) -> None:
 
 def test_the_outcome_is_that_of_the_verdict() -> None:
     whole, proven, alone = (text_of(make_document(kind)) for kind in ("whole", "proven", "one configuration"))
-    assert "2 of 8 configurations were not ruled out as the best, of which [64] (3,915 parameters, loss" in whole
+    assert "2 of 8 configurations were not ruled out as the best." in whole
     assert "and was the only one not ruled out as the best" in proven
     assert "lowest" not in alone
     assert "Hsu" not in alone
@@ -139,11 +138,18 @@ def test_a_loss_on_the_rows_that_chose_is_called_optimistic_and_an_honest_one_is
     assert "optimistic" not in folds
 
 
-def test_no_sign_of_optimism_is_said_to_be_none() -> None:
+def test_optimism_too_small_to_show_is_given_a_bound() -> None:
     document = make_document("proven")
-    loss = document["verdict"]["best_measured"]["final_test_loss"]
-    assert float(difference_text(document["verdict"]["optimism"], loss)) == 0
-    assert "shows no sign of optimism" in text_of(document)
+    document["verdict"]["optimism"] = 0.0
+    assert "optimistic, by less than 0.0001." in text_of(document)
+
+
+def test_the_smallest_shown_to_be_as_good_is_named_with_its_bound() -> None:
+    document = make_document("whole")
+    document["verdict"] |= {"recommended_difference_at_most": 0.0021, "margin": 0.05}
+    document["verdict"]["recommended"] = {"config": [16], "model_params": 1035, "final_test_loss": 0.0391}
+    words = "shown to be within 5 % of it was [16] (1,035 parameters, loss 0.0391, at most 0.0021 above the lowest"
+    assert words in text_of(document)
 
 
 def test_what_is_cited_is_listed_and_nothing_else() -> None:
@@ -324,11 +330,11 @@ def test_a_study_compares_variants() -> None:
     assert "of 8 variants were not ruled out" in text
 
 
-def test_the_smallest_of_the_tied_may_differ_from_the_best_in_its_options_alone() -> None:
+def test_the_recommended_may_differ_from_the_best_in_its_options_alone() -> None:
     document = make_mode("study")
     best, smallest = (document["verdict"][name] for name in ("best_measured", "recommended"))
     smallest |= {"config": best["config"], "options": {"normalization": "none"}}
-    assert "of which [64, 64] (normalization none) (" in text_of(document)
+    assert "shown to be within 5 % of it was [64, 64] (normalization none) (" in text_of(document)
 
 
 def test_what_cannot_be_told_in_a_study_is_not_told() -> None:

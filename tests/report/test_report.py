@@ -135,7 +135,7 @@ BREAKS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a field too many in the probe": lambda d: d["verdict"]["probe"]["losses"][0].update(rank=1),
     "front without sizes": lambda d: d["pareto_front"][0].pop("model_params"),
     "interval with one end": lambda d: d["all_results"][0].update(difference_interval=[0.1]),
-    "more than certain": lambda d: d["all_results"][0].update(probability_best=1.1),
+    "more than all": lambda d: d["verdict"].update(margin=1.1),
     "negative standard error": lambda d: d["all_results"][0].update(standard_error=-0.1),
     "one fold": lambda d: d["all_results"][0].update(test_loss_per_fold=[[0.04]]),
     "best without honesty": lambda d: d["best_configuration"].pop("honest_test_loss"),
@@ -200,7 +200,6 @@ def test_document_says_what_the_verdict_says(results: Results) -> None:
         assert entry["standard_error"] == standing.standard_error
         assert entry["difference_to_best"] == standing.difference
         assert tuple(entry["difference_interval"]) == standing.difference_interval
-        assert entry["probability_best"] == standing.probability_best
         assert entry["tied"] == standing.is_tied
         assert entry["pareto"] == standing.on_front
     said = document["verdict"]
@@ -209,7 +208,7 @@ def test_document_says_what_the_verdict_says(results: Results) -> None:
     assert said["proven"] is False
     assert tuple(said["recommended"]["config"]) == verdict.recommended.config
     assert [tuple(brief["config"]) for brief in document["pareto_front"]] == [c.config for c in verdict.front]
-    assert (said["optimism"], said["repeats_to_settle"]) == (verdict.optimism, verdict.repeats_to_settle)
+    assert (said["optimism"], said["best_measured_interval"]) == (verdict.optimism, list(verdict.best_interval or []))
     assert (said["resampled"], said["n_resampled"]) == ("rows", verdict.n_resampled)
     assert [(b["name"], b["loss"], b["not_beaten_by"]) for b in said["baselines"]] == [
         (b.name, b.loss, b.not_beaten_by) for b in verdict.all_baselines
@@ -225,7 +224,7 @@ def test_document_says_what_the_verdict_says(results: Results) -> None:
     }
 
 
-UNKNOWN_STANDING = ("standard_error", "difference_to_best", "difference_interval", "probability_best", "tied")
+UNKNOWN_STANDING = ("standard_error", "difference_to_best", "difference_interval", "tied")
 
 
 def test_what_failed_or_was_trained_once_has_no_standing(results: Results) -> None:
@@ -235,7 +234,7 @@ def test_what_failed_or_was_trained_once_has_no_standing(results: Results) -> No
         assert [entry[name] for name in UNKNOWN_STANDING] == [None] * len(UNKNOWN_STANDING)
     assert failed["pareto"] is False
     said = once["verdict"]
-    assert [said[name] for name in ("proven", "tied", "optimism", "repeats_to_settle")] == [None] * 4
+    assert [said[name] for name in ("proven", "tied", "optimism", "best_measured_interval")] == [None] * 4
     assert all(baseline["difference_interval"] is None for baseline in said["baselines"])
     assert once["pareto_front"]
 
@@ -508,7 +507,7 @@ def test_summary_has_the_promised_form() -> None:
 HYPERPARAMETER OPTIMIZATION COMPLETED
 ======================================================================
 Best configuration: [64, 64]
-Best final test loss: 0.0379 ± 0.0012 (3 repeats)
+Best final test loss: 0.0379 ± 0.0012 (3 repeats), 95 % interval 0.0320 to 0.0438
 Best model parameters: 12491
 Best model saved: {paths[0]}
 
@@ -534,7 +533,7 @@ def test_the_verdict_stands_between_the_result_and_the_pictures() -> None:
 def test_summary_says_over_how_many_folds_the_loss_is_a_mean(repeats: int, over: str) -> None:
     (best,) = make_ranking([(16,)], repeats=repeats, folds=2)
     (line,) = [line for line in summary_of(best).splitlines() if line.startswith("Best final test loss")]
-    assert line.endswith(f" {over}")
+    assert f" {over}, 95 % interval 0.0" in line
 
 
 def test_summary_of_one_repeat_claims_no_spread_and_no_file() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
-from builders import make_failed_trial, make_trial, make_verdict
+from builders import make_failed_trial, make_trial, make_verdict, recommending
 
 from layersearch.space.configurations import Configuration
 from layersearch.space.ranking import ConfigurationResult, rank_configurations
@@ -54,7 +54,7 @@ def ranked(repeats: int = 5, fold: int | None = None) -> list[ConfigurationResul
 
 def verdict_on(ranking: list[ConfigurationResult]) -> Verdict:
     (smallest,) = (c for c in ranking if c.config == SMALLEST)
-    return dataclasses.replace(make_verdict(ranking), recommended=smallest)
+    return recommending(make_verdict(ranking), smallest)
 
 
 def planned(search_cost: float, repeats: int = 5, fold: int | None = None) -> ProbePlan | None:

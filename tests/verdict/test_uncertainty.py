@@ -14,10 +14,10 @@ from layersearch.verdict.uncertainty import (
     _spreads,
     confidence_set_of_best,
     draw_errors,
-    estimate_optimism,
+    expected_optimism,
     intervals,
-    probabilities_of_being_best,
     tied_with_best,
+    upper_bounds,
 )
 
 
@@ -51,14 +51,16 @@ def test_intervals_are_the_estimate_minus_the_errors() -> None:
     assert intervals(np.array([5.0]), errors, 0.9)[0] == pytest.approx([4.05, 4.95])
 
 
-def test_probabilities_of_being_best_add_up_and_follow_the_losses() -> None:
+def test_upper_bounds_hold_together_in_the_stated_share_of_searches() -> None:
     rng = np.random.default_rng(14)
-    losses = np.array([1.0, 1.0, 3.0, 100.0])
-    found = probabilities_of_being_best(losses, rng.standard_normal((20_000, 4)))
-    assert found.sum() == pytest.approx(1)
-    assert found[0] == pytest.approx(found[1], abs=0.02)
-    assert 0.01 < found[2] < 0.2
-    assert found[3] == 0
+    spread = np.array([0.5, 1.0, 2.0])
+    drawn = rng.standard_normal((20_000, 3)) * spread
+    hits = []
+    for _ in range(2000):
+        bounds, reach = upper_bounds(rng.standard_normal(3) * spread, drawn[:5000], 0.95)
+        hits.append((bounds >= 0).all())
+        assert 1.96 < reach < 2.3  # the normal quantile for one of three at 95 %
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.015)
 
 
 def test_the_best_measured_is_always_tied_and_the_far_worse_never() -> None:
@@ -89,40 +91,6 @@ def test_more_confidence_ties_more() -> None:
     sizes = [int(confidence_set_of_best(losses, errors, confidence).sum()) for confidence in (0.5, 0.8, 0.95, 0.999)]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[-1]
-
-
-def test_optimism_is_that_of_choosing_the_lowest_of_equals() -> None:
-    """The lowest of 8 equals with standard error s lies about 1.42 s below the true loss."""
-    rng = np.random.default_rng(19)
-    part = scored_part(np.full((200, 2), 5))
-    found, true = [], []
-    for _ in range(60):
-        difficulty = draw_row_errors(part, 1, luck=0.0, rng=rng)
-        luck = 1 + 0.05 * rng.standard_normal((8, 5))
-        configurations = [
-            made_configuration([difficulty * own[:, None, None]], [part], (n,)) for n, own in enumerate(luck, start=1)
-        ]
-        configurations.sort(key=lambda c: c.final_test_loss)
-        evidence = collect_evidence(configurations, [part])
-        errors = draw_errors(evidence, 500, rng)
-        optimism = estimate_optimism(configurations, part, evidence, errors)
-        assert optimism is not None
-        found.append(optimism)
-        true.append(evidence.losses.mean() - evidence.losses[0])
-    assert np.mean(found) == pytest.approx(np.mean(true), rel=0.25)
-
-
-def test_there_is_no_optimism_where_one_wins_by_far() -> None:
-    rng = np.random.default_rng(20)
-    part = scored_part(np.full((200, 2), 5))
-    configurations = [
-        made_configuration([draw_row_errors(part, 5, mean=mean, rng=rng)], [part], (n,))
-        for n, mean in enumerate((0.01, 0.1, 0.1), start=1)
-    ]
-    evidence = collect_evidence(configurations, [part])
-    optimism = estimate_optimism(configurations, part, evidence, draw_errors(evidence, 500, rng))
-    assert optimism is not None
-    assert abs(optimism) < 0.02 * evidence.losses[0]
 
 
 def test_more_contenders_than_can_be_tested_all_count_as_tied(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,17 +134,20 @@ def test_the_best_measured_is_tied_with_itself_at_any_confidence(confidence: flo
     assert confidence_set_of_best(np.array([0.0, 0.3]), errors, confidence)[0]
 
 
-def test_optimism_needs_rows_to_hold_back() -> None:
-    part = scored_part(np.full((6, 2), 5), np.zeros(6))
-    configurations = [made_configuration([np.full((2, 6, 2), 0.2)], [part], (n,)) for n in (1, 2)]
-    evidence = collect_evidence(configurations, [part])
-    errors = draw_errors(evidence, 100, np.random.default_rng(0))
-    assert estimate_optimism(configurations, part, evidence, errors) is None
-
-
 def test_of_two_equals_one_is_proven_in_at_most_one_of_twenty_searches() -> None:
     """Either of the two may be wrongly ruled out: without the half error rate in one search of ten."""
     rng = np.random.default_rng(0)
     errors = rng.standard_normal((1000, 2))
     alone = sum(tied_with_best(rng.standard_normal(2), errors, 0.95).sum() == 1 for _ in range(1000))
     assert 25 <= alone <= 75  # 50 expected; three and a half standard errors are 25
+
+
+def test_optimism_is_that_of_choosing_the_lowest_of_equals() -> None:
+    errors = np.random.default_rng(3).standard_normal((40_000, 5))
+    expected = 1.163  # of the lowest of five standard normal numbers
+    assert expected_optimism(np.zeros(5), errors) == pytest.approx(expected, rel=0.02)
+
+
+def test_there_is_no_optimism_where_one_wins_by_far_and_it_is_never_negative() -> None:
+    errors = np.random.default_rng(4).standard_normal((500, 3)) + 0.1
+    assert expected_optimism(np.array([0.0, 100.0, 200.0]), errors) == 0

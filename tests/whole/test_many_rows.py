@@ -85,8 +85,7 @@ def figures(verdict: Verdict) -> list[float]:
     for standing in verdict.standings.values():
         assert standing.standard_error is not None
         assert standing.difference_interval is not None
-        assert standing.probability_best is not None
-        found += [standing.standard_error, *standing.difference_interval, standing.probability_best]
+        found += [standing.standard_error, *standing.difference_interval]
     return found
 
 

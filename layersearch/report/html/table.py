@@ -25,7 +25,6 @@ COLUMNS = {  # heading -> whether the column holds numbers
     "Loss ± SD": True,
     "Difference": True,
     "Interval": True,
-    "P(best)": True,
     "Standing": False,
 }
 SAYS_NOTHING = {"", "–"}  # a column that holds only these is left out
@@ -77,7 +76,7 @@ def _row(entry: Document, document: Document) -> Row:
     loss, difference, interval = (
         entry[name] for name in ("final_test_loss", "difference_to_best", "difference_interval")
     )
-    best, share = document["all_results"][0]["final_test_loss"], entry["probability_best"]
+    best = document["all_results"][0]["final_test_loss"]
     name, standing = name_of(entry), _standing(entry, document["verdict"])
     is_best = difference == 0 and interval == [0, 0]  # compared with itself
     shown = interval_text(interval, best) if interval and not is_best else "–"
@@ -88,17 +87,9 @@ def _row(entry: Document, document: Document) -> Row:
         Cell(figure(loss, entry["final_test_loss_sd"]), loss),
         Cell("–" if difference is None or is_best else difference_text(difference, best), difference),
         Cell(shown, interval and interval[1]),
-        Cell(_share_text(share), share),
         Cell(standing, standing or None),
     ]
     return Row(cells, bool(entry["tied"]), entry["num_layers"], entry["status"].partition(":")[0].partition(" ")[0])
-
-
-def _share_text(share: float | None) -> str:
-    """Returns a share of the bootstrap's samples; that a configuration never won there does not make it impossible."""
-    if share is None:
-        return "–"
-    return "< 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
 
 
 def _standing(entry: Document, verdict: Document | None) -> str:
@@ -122,8 +113,6 @@ def _note(document: Document, columns: list[str]) -> str:
     if "Difference" in columns:
         interval = f", with its {percent(document['verdict']['confidence'])} interval" if "Interval" in columns else ""
         sentences.append(f"Difference: against the best measured{interval}.")
-    if "P(best)" in columns:
-        sentences.append("P(best): how often it comes out best when rows and trainings are drawn anew.")
     return " ".join(sentences)
 
 

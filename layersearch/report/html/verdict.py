@@ -76,9 +76,9 @@ def _cards(document: Document, verdict: Document) -> list[tuple[str, str, list[s
     cards = [("Best measured", *_model(measured, loss))]
     if verdict["tied"] is not None and name_of(recommended) != name_of(measured):
         loss = f"loss {figure(recommended['final_test_loss'])}"
-        cards.append(("Recommended: smallest of the tied", *_model(recommended, loss)))
+        cards.append((f"Recommended: smallest within {percent(verdict['margin'])}", *_model(recommended, loss)))
     if verdict["tied"] is not None and n > 1:
-        proven = "proven best" if verdict["proven"] else "not proven: any of them may be the best"
+        proven = "the only one not ruled out" if verdict["proven"] else "not proven: any of them may be the best"
         tied = f"{len(verdict['tied'])} of {n}"
         cards.append(("Tied for best", tied, [f"{percent(verdict['confidence'])} confidence", proven]))
     if best and best["honest_test_loss"] is not None:
