@@ -61,6 +61,7 @@ class Population:
     errors: np.ndarray  # [C, T, N, 2] squared error over the non-zero cells, over all
     cells: np.ndarray  # [N, 2] such cells
     groups: np.ndarray  # [N]
+    n_drawn: int | None = None  # rows that a search scores; None for N
 
     @property
     def truth(self) -> np.ndarray:
@@ -86,6 +87,12 @@ class Count(NamedTuple):
     optimism: float  # truth - measured, of the best measured, both against the mean of all configurations
     estimated_optimism: float
     covered: float  # share of the differences to the best measured that lie in their interval
+    loss_covered: bool  # the interval of the best measured loss holds the true one
+    smaller: bool  # a smaller configuration than the best measured is recommended
+    wrongly_smaller: bool  # and its true loss is more than the margin above that of the best measured
+    excess: float  # true loss of the recommended above that of the truly best, relative to the latter
+    best_excess: float  # the same of the best measured
+    tied_excess: float  # the same of the smallest of the tied
 
 
 def train_population(
@@ -94,14 +101,26 @@ def train_population(
     """Returns the population of `repeats` trainings of each configuration, on the split of `settings.seed`."""
     dataset = COPUSDataset(path)
     table = _scaled(dataset, settings.seed)
-    results = _train({None: table}, configurations, repeats, settings)
-    by_trial = {(result.trial.config, result.trial.repeat): result.row_errors for result in results}
-    errors = np.array([[by_trial[config, repeat] for repeat in range(repeats)] for config in configurations])
     names = next((name for name in dataset.others.columns if name == "Instructor ID"), None)
     groups = np.arange(len(dataset)) if names is None else COPUSDataset(path, group_column=names).groups
     assert groups is not None
-    params = {c: count_parameters(dataset.n_features, settings.latent_dim, c) for c in configurations}
-    return Population(tuple(configurations), params, errors, table.scored_cells, groups[table.test.numpy()])
+    return population_of(table, configurations, repeats, settings, groups[table.test.numpy()])
+
+
+def population_of(
+    table: SplitTable,
+    configurations: Sequence[Configuration],
+    repeats: int,
+    settings: TrainingSettings,
+    groups: np.ndarray | None = None,
+) -> Population:
+    """Returns the population of `repeats` trainings of each configuration on a scaled table."""
+    results = _train({None: table}, configurations, repeats, settings)
+    by_trial = {(result.trial.config, result.trial.repeat): result.row_errors for result in results}
+    errors = np.array([[by_trial[config, repeat] for repeat in range(repeats)] for config in configurations])
+    params = {c: count_parameters(table.input_dim, settings.latent_dim, c) for c in configurations}
+    groups = np.arange(len(table.test)) if groups is None else groups
+    return Population(tuple(configurations), params, errors, table.scored_cells, groups)
 
 
 def simulate(
@@ -128,7 +147,8 @@ def _draw(
 def draw_rows(population: Population, by_group: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns rows [N] drawn with replacement, or whole groups of rows and then the group [N] of each."""
     if not by_group:
-        return rng.integers(0, len(population.cells), len(population.cells)), None
+        n_drawn = population.n_drawn or len(population.cells)
+        return rng.integers(0, len(population.cells), n_drawn), None
     members = [np.flatnonzero(population.groups == group) for group in np.unique(population.groups)]
     drawn = rng.integers(0, len(members), len(members))
     rows = np.concatenate([members[group] for group in drawn])
@@ -160,6 +180,7 @@ def _count(
     mean_measured = float(np.mean([c.final_test_loss for c in ranking]))
     best = verdict.best.config
     assert verdict.optimism is not None
+    assert verdict.best_interval is not None
     return Count(
         holds_best=truly_best[0] in {c.config for c in verdict.tied},
         wrongly_proven=verdict.is_proven and truly_best != [best],
@@ -168,6 +189,12 @@ def _count(
         optimism=(losses[best] - truth.mean()) - (verdict.best.final_test_loss - mean_measured),
         estimated_optimism=verdict.optimism,
         covered=float(np.mean(list(_covered(verdict, losses)))),
+        loss_covered=verdict.best_interval.low <= losses[best] <= verdict.best_interval.high,
+        smaller=verdict.recommended is not verdict.best,
+        wrongly_smaller=losses[verdict.recommended.config] > losses[best] * (1 + verdict.margin),
+        excess=losses[verdict.recommended.config] / min(losses.values()) - 1,
+        best_excess=losses[best] / min(losses.values()) - 1,
+        tied_excess=losses[min(verdict.tied, key=lambda c: c.model_params).config] / min(losses.values()) - 1,
     )
 
 
@@ -305,9 +332,18 @@ def print_counts(title: str, counts: Sequence[Count]) -> None:
     print(f"  tied, on average                   {np.mean([c.n_tied for c in counts]):.1f}")
     print(
         f"  optimism, true and estimated       {true.mean():.5f} ± {true.std() / root:.5f}, "
-        f"{estimated.mean():.5f} ± {estimated.std() / root:.5f}, ratio {estimated.mean() / true.mean():.2f}",
-        flush=True,
+        f"{estimated.mean():.5f} ± {estimated.std() / root:.5f}, ratio {estimated.mean() / true.mean():.2f}"
     )
+    print(f"  interval holds the best's true loss {share([c.loss_covered for c in counts])}")
+    print(f"  a smaller one is recommended       {share([c.smaller for c in counts])}")
+    print(f"    and is worse than the margin     {share([c.wrongly_smaller for c in counts])}")
+    for name, field in (("recommended", "excess"), ("best measured", "best_excess"), ("smallest tied", "tied_excess")):
+        excess = 100 * np.array([getattr(count, field) for count in counts])
+        within = share([bool(e <= 5) for e in excess])
+        print(
+            f"  {name + ' above the truth':<34} {excess.mean():.2f} % ± {excess.std() / root:.2f}; within 5 %: {within}"
+        )
+    sys.stdout.flush()
 
 
 def main() -> None:
