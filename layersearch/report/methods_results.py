@@ -13,6 +13,7 @@ from typing import Any
 
 from layersearch.space.factors import read_factors
 from layersearch.space.naming import name_of
+from layersearch.table.copus import CIRCULAR, are_profiles
 from layersearch.words import (
     COLUMN_MEANS,
     LINEAR,
@@ -232,7 +233,8 @@ def agreement(document: Document) -> list[str]:
         f"{measured('knn_accuracy')}, where always the commonest label has {found['majority_share']:.2f}; the mean "
         f"silhouette (Rousseeuw, 1987) was {measured('silhouette')}, and the adjusted Rand index (Hubert & Arabie, "
         f"1985) with a Gaussian mixture of as many components {measured('adjusted_rand_index')}. The "
-        f"{percent(found['confidence'])} intervals are from a bootstrap over {found['resampled']} (Efron, 1979)."
+        f"{percent(found['confidence'])} intervals are from a bootstrap over {found['resampled']} (Efron, 1979).",
+        *([CIRCULAR] if are_profiles(found["labels"]) else []),
     ]
 
 

@@ -11,7 +11,7 @@ Stains et al. 2018, doi:10.1126/science.aap8892.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,11 +52,20 @@ NAMES = {
 }
 STYLES = ("didactic", "didactic", "interactive lecture", "interactive lecture", *["student-centred"] * 3)
 PROFILES = tuple(f"Profile {number}, {style}" for number, style in enumerate(STYLES, start=1))
+CIRCULAR = (
+    "The published profiles were found in these very codes: agreement with them shows what is kept of the codes, and "
+    "nothing beyond them."
+)
 
 
 def is_copus(columns: Sequence[str]) -> bool:
     """Returns whether all 24 codes are among the columns. In any other table a column `L` may mean anything."""
     return NAMES.keys() <= set(columns)
+
+
+def are_profiles(labels: Iterable[str]) -> bool:
+    """Returns whether these labels are the published profiles, which were made from the codes themselves."""
+    return set(labels) <= set(PROFILES)
 
 
 def full_names(columns: Sequence[str]) -> list[str]:

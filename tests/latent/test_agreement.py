@@ -201,3 +201,21 @@ def test_of_many_rows_a_sample_is_fitted_and_all_are_assigned() -> None:
     codes = np.random.default_rng(0).normal(size=(6_000, 1)) + 20 * (np.arange(6_000) % 2)[:, None]
     found = prefer_clusters(codes, seed=0)
     assert (found.n_fitted, len(found.assignment), found.preferred) == (5_000, 6_000, 2)
+
+
+@pytest.mark.parametrize(("n_columns", "starts"), [(3, 10), (24, 2)])
+def test_the_likeliest_of_several_starts_is_taken_and_fewer_in_many_dimensions(
+    n_columns: int, starts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    fit = agreement._fit_mixture
+
+    def note(ready: np.ndarray, n_components: int, seed: int, starts: int = 1) -> object:
+        taken.append(starts)
+        return fit(ready[:50], n_components, seed)
+
+    monkeypatch.setattr(agreement, "_fit_mixture", note)
+    labels = pd.Series(np.arange(2000) % 7, name="x")
+    chosen = choose_rows(labels, None, most_columns=n_columns, seed=0)
+    agreement._mixture_components(np.random.default_rng(0).standard_normal((2000, n_columns)), chosen, 0)
+    assert taken == [starts]

@@ -13,6 +13,7 @@ from documents import DEFAULTS, ENSEMBLE, FIRST_STAGE, KINDS, MODES, START, make
 from layersearch.report.html.run import changed_arguments, command_line
 from layersearch.report.methods import methods_text
 from layersearch.report.references import bibtex, cited, sources
+from layersearch.table.copus import CIRCULAR
 
 NUMBER = re.compile(r"[0-9][0-9,]*(?:\.[0-9]+)?(?:e-?[0-9]+)?")
 CITED = re.compile("|".join(re.escape(words) for source in sources() for words in (source.cited, source.named)))
@@ -136,6 +137,13 @@ def test_a_loss_on_the_rows_that_chose_is_called_optimistic_and_an_honest_one_is
     folds = text_of(make_document("folds"))
     assert "which had chosen nothing: loss 0.0410 (95 % interval 0.0390 to 0.0430)" in folds
     assert "optimistic" not in folds
+
+
+def test_that_published_profiles_were_made_from_the_codes_is_said_of_them_alone() -> None:
+    document = make_document("whole")
+    assert CIRCULAR in text_of(document)
+    document["latent_space"]["agreement"]["labels"] = {"morning": 1004, "evening": 1004}
+    assert CIRCULAR not in text_of(document)
 
 
 def test_optimism_too_small_to_show_is_given_a_bound() -> None:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from layersearch.latent.agreement import LEAST_ROWS, MEASURES, Agreement, Measured
 from layersearch.pictures.latent.page import Page
 from layersearch.pictures.style import COLOURS, FAINT, INK, STYLE, WIDTH, any_script, set_scale
+from layersearch.table.copus import CIRCULAR, are_profiles
 from layersearch.words import percent
 
 if TYPE_CHECKING:
@@ -38,7 +39,13 @@ def draw_agreement(agreement: Agreement, sizes: Mapping[str, int], *, title: str
     with mpl.rc_context(STYLE), any_script():
         left, right, gap, body = 1.25, 0.2, 0.3, 0.9
         width = (WIDTH - left - right - 2 * gap) / 3
-        page = Page(title, [_note(agreement), note], body=body, head=0.85, below=0.74)
+        page = Page(
+            title,
+            [_note(agreement), note],
+            body=body,
+            head=0.85,
+            below=0.74,
+        )
         for place, measure in enumerate(MEASURES):
             panel = page.add_axes(left + place * (width + gap), 0, width, body)
             _draw_measure(panel, agreement, measure)
@@ -104,4 +111,5 @@ def _note(agreement: Agreement) -> str:
     if chosen.n_rare:
         rows = f"{chosen.n_rare:,} row{'s' if chosen.n_rare != 1 else ''}"
         notes.append(f"Without {rows} of labels that fewer than {LEAST_ROWS} have.")
+    notes += [CIRCULAR] if are_profiles(chosen.names) else []
     return " ".join(notes)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from layersearch.report.methods_results import level_of, mean_loss
 from layersearch.space.naming import name_of
+from layersearch.table.copus import CIRCULAR, are_profiles
 from layersearch.words import change_text, count_of, figure, listed, whole
 
 NAMED_AXES = 6  # latent dimensions that the text alternative names
@@ -169,7 +170,7 @@ def _agreement(document: Document) -> Description:
     return Description(
         "Agreement with the labels",
         "How well labels that no training saw agree with the latent space, with PCA of the same size and with the "
-        "scaled columns, with intervals.",
+        "scaled columns, with intervals." + (f" {CIRCULAR}" if are_profiles(found["labels"]) else ""),
         f"How well {count_of(len(found['labels']), 'label')} of {found['label_column']} agree with the latent space, "
         f"PCA and the columns. Accuracy of the nearest neighbours: {listed(shares, 'and')}; "
         f"always the commonest label: {found['majority_share']:.2f}.",
