@@ -185,11 +185,19 @@ def _spread(differences: np.ndarray) -> np.ndarray:
 # Optimism
 
 
-def expected_optimism(losses: np.ndarray, errors: np.ndarray) -> float:
+def expected_optimism(evidence: Evidence, rows: np.ndarray, rng: np.random.Generator) -> float:
     """Returns by how much the lowest of the losses [C] is too low because it was chosen for being low.
 
-    It is the expectation under the bootstrap: the mean, over draws [D, C] of the errors, of how far the lowest loss
-    falls below its own true loss if the measured losses are the true ones. It is never negative.
+    It is the expectation under the bootstrap: the mean, over the draws, of how far the lowest loss falls below its own
+    true loss if the measured losses are the true ones. It is never negative. The errors by training are normal here:
+    the wide tails that make intervals safe would make this mean too large (2 to 12 times in `benchmarks/in_earnest.py`,
+    where it is 0.8 to 2 times the true one with normal errors).
+
+    Args:
+        evidence: of C configurations.
+        rows: [D, C] drawn errors by rows.
+        rng: draws the errors by training.
     """
-    chosen = (losses + errors).argmin(axis=1)
+    errors = rows + rng.standard_normal(rows.shape) * np.sqrt(evidence.training_variances)
+    chosen = (evidence.losses + errors).argmin(axis=1)
     return max(0.0, float(-errors[np.arange(len(errors)), chosen].mean()))

@@ -165,7 +165,7 @@ def judge(
         objectives=tuple(objectives),
         all_baselines=_compare_baselines(baselines, fixed, evidence, errors, confidence, components),
         best_interval=_interval(evidence.losses[0], total[:, 0], confidence) if is_known else None,
-        optimism=expected_optimism(evidence.losses, total) if is_known and len(parts) == 1 else None,
+        optimism=expected_optimism(evidence, own.rows, _generator(seed)) if is_known and len(parts) == 1 else None,
         is_known=is_known,
         training_df=evidence.training_df,
         relative_sd=_relative_sd(evidence, finished[0].losses.size),

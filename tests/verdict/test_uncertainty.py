@@ -8,7 +8,7 @@ from row_errors import draw_row_errors, evidence_of, made_cells, made_configurat
 from scipy import stats
 
 from layersearch.table.scoring import scored_part
-from layersearch.verdict.evidence import collect_evidence
+from layersearch.verdict.evidence import Evidence, collect_evidence
 from layersearch.verdict.uncertainty import (
     _spread,
     _spreads,
@@ -142,12 +142,19 @@ def test_of_two_equals_one_is_proven_in_at_most_one_of_twenty_searches() -> None
     assert 25 <= alone <= 75  # 50 expected; three and a half standard errors are 25
 
 
+def evidence_by_training(losses: list[float], variance: float) -> Evidence:
+    count = len(losses)
+    return Evidence(np.array(losses), np.zeros((count, 10)), np.full(count, variance), 4.0, 9)
+
+
 def test_optimism_is_that_of_choosing_the_lowest_of_equals() -> None:
-    errors = np.random.default_rng(3).standard_normal((40_000, 5))
+    rng = np.random.default_rng(3)
+    evidence = evidence_by_training([7.0] * 5, 0.5)
+    rows = np.sqrt(0.5) * rng.standard_normal((40_000, 5))
     expected = 1.163  # of the lowest of five standard normal numbers
-    assert expected_optimism(np.zeros(5), errors) == pytest.approx(expected, rel=0.02)
+    assert expected_optimism(evidence, rows, rng) == pytest.approx(expected, rel=0.02)
 
 
 def test_there_is_no_optimism_where_one_wins_by_far_and_it_is_never_negative() -> None:
-    errors = np.random.default_rng(4).standard_normal((500, 3)) + 0.1
-    assert expected_optimism(np.array([0.0, 100.0, 200.0]), errors) == 0
+    evidence = evidence_by_training([1.0, 100.0, 200.0], 1e-6)
+    assert expected_optimism(evidence, np.full((500, 3), 0.1), np.random.default_rng(4)) == 0
