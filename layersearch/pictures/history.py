@@ -21,7 +21,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
 
 from layersearch.pictures.loss_axis import baseline_keys, draw_tied, loss_ceiling, loss_scale, points_across
-from layersearch.pictures.placing import fix_layout, place_label, points_along
+from layersearch.pictures.placing import DATUM_WEIGHT, fix_layout, place_label, points_along
 from layersearch.pictures.style import COLOURS, INK, STYLE, WIDTH, new_figure, set_scale, tick_texts, wrapped
 from layersearch.pictures.survey import loss_name, trainings_text
 from layersearch.search.history import History, Step
@@ -47,7 +47,6 @@ HEIGHT = 4.4  # inches
 STRIP = 0.08  # share of the axes' height for losses off the scale
 TICK_GAP = 0.09  # the least distance of two ticks above, as a share of the axes' width
 UNITS = {"Hours": 3600, "Minutes": 60, "Seconds": 1, "Milliseconds": 1e-3, "Microseconds": 1e-6}  # in seconds
-LOSS_WEIGHT = 20  # a label should rather cover this many points along a line than one loss
 ENOUGH_TICKS = 5
 ROOM_BELOW = 0.16  # share of the axes' height for the name of the best
 
@@ -306,7 +305,7 @@ def _name_the_best(axes: Axes, history: History, course: Course, verdict: Verdic
     line = np.concatenate([_corners(course.leads), [[course.end, course.leads[-1, 1]]]])
     lines = [points_along(to_pixels(line)), points_across(axes, verdict)]
     losses = np.concatenate([course.losses, course.paused])
-    drawn = np.concatenate([to_pixels(losses).repeat(LOSS_WEIGHT, axis=0), *lines])
+    drawn = np.concatenate([to_pixels(losses).repeat(DATUM_WEIGHT, axis=0), *lines])
     words = f"Best: {short_name(best.config)}\n{loss_text(y)} after {_number(x)}"
     place_label(axes, to_pixels((x, y)), words, drawn, np.empty((0, 4)), required=True)
 

@@ -20,6 +20,8 @@ from layersearch.pictures.style import INK, pixels
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+DATUM_WEIGHT = 20  # a label should rather cover this many points along lines than one that stands for a result
+
 
 def fix_layout(figure: Figure) -> None:
     """Computes the layout of the figure and freezes it, so that positions in pixels stay valid."""

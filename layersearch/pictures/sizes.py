@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from layersearch.pictures.loss_axis import baseline_keys, draw_tied, loss_ceiling, make_room, points_across
-from layersearch.pictures.placing import fix_layout, place_label, points_along
+from layersearch.pictures.placing import DATUM_WEIGHT, fix_layout, place_label, points_along
 from layersearch.pictures.style import COLOURS, INK, MARKERS, STYLE, new_figure, set_scale
 from layersearch.pictures.survey import Survey, loss_name, name_loss_size, survey, trainings_text
 from layersearch.space.configurations import Configuration, encoder_dims, layers_of
@@ -89,7 +89,8 @@ def draw_sizes(
         lines = [points_along(span) for span in [axes.transData.transform(steps), *spans]]
         lines.append(points_across(axes, verdict))
         places = dict(zip((c.config for c in finished), points, strict=True))
-        _name_points(axes, verdict, places, np.concatenate([axes.transData.transform(points), *lines]))
+        results = axes.transData.transform(points).repeat(DATUM_WEIGHT, axis=0)
+        _name_points(axes, verdict, places, np.concatenate([results, *lines]))
     return figure
 
 
