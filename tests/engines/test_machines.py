@@ -32,7 +32,7 @@ from layersearch.engines.lifecycle import InMemory, first_state
 from layersearch.engines.machines import REMEDIES, Machines, Plan, batch_seconds, difference
 from layersearch.engines.settings import SplitTable, TrainingSettings
 from layersearch.files import SAMPLE_PATH
-from layersearch.journal import identity as environment
+from layersearch.journal import identity
 from layersearch.journal.checkpoints import Checkpoints
 from layersearch.journal.identity import machine_identity
 from layersearch.space.trials import Trial, TrialResult
@@ -325,11 +325,11 @@ def test_a_machine_that_is_not_as_this_one_is_refused_with_one_line(
     done = run(tmp_path / "out", "--data_path", table, *SMALL, *own_nodes.flags)
     line = assert_one_line(done, 2)
     assert line.startswith("error: --distributed ray: node ")
-    own = environment._program_digest()
+    own = identity._program_digest()
     with monkeypatch.context() as patches:
-        patches.setattr(environment, "PROGRAM", elsewhere)
-        other = environment._program_digest() if (elsewhere / "losses.py").exists() else ""
-    assert said.format(own=own, other=other, numba=environment._version("numba")) in line
+        patches.setattr(identity, "PROGRAM", elsewhere)
+        other = identity._program_digest() if (elsewhere / "losses.py").exists() else ""
+    assert said.format(own=own, other=other, numba=identity._version("numba")) in line
 
 
 @pytest.mark.parametrize("name", REMEDIES)

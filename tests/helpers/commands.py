@@ -22,7 +22,7 @@ import hyperparam_optimizer
 from layersearch.engines import dispatch, training
 from layersearch.latent import findings
 from layersearch.pictures import drawing
-from layersearch.pictures.latent import drawing as latent_report
+from layersearch.pictures.latent import drawing as latent_drawing
 from layersearch.space.trials import Trial, TrialResult
 from layersearch.words import PROG
 
@@ -73,7 +73,7 @@ def run(folder: Path, *arguments: object, pictures: bool = False, latent: bool =
         stack.enter_context(redirect_stderr(err))
         if not pictures:
             stack.enter_context(mock.patch.object(drawing, "draw_search", return_value={}))
-            stack.enter_context(mock.patch.object(latent_report, "draw", return_value={}))
+            stack.enter_context(mock.patch.object(latent_drawing, "draw", return_value={}))
         if not (pictures or latent):
             stack.enter_context(mock.patch.object(findings, "_examine", lambda loaded, model, found, **_: found))
         try:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from layersearch.journal import identity as environment
+from layersearch.journal import identity
 from layersearch.journal.identity import describe_environment
 
 CPU = torch.device("cpu")
@@ -32,7 +32,7 @@ def test_versions_machine_and_engine_are_named() -> None:
 
 
 def test_a_package_that_is_not_there_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "PACKAGES", ("torch", "no-such-package"))
+    monkeypatch.setattr(identity, "PACKAGES", ("torch", "no-such-package"))
     assert describe_environment(CPU, "reference", 1)["no-such-package"] is None
 
 
@@ -53,7 +53,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git("add", ".")
     git("commit", "-m", "first")
     git("tag", "v1")
-    monkeypatch.setattr(environment, "PROGRAM", tmp_path)
+    monkeypatch.setattr(identity, "PROGRAM", tmp_path)
     return tmp_path
 
 
@@ -65,14 +65,14 @@ def test_the_commit_is_named_and_whether_files_differ_from_it(checkout: Path) ->
 
 
 def test_outside_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "PROGRAM", tmp_path)
+    monkeypatch.setattr(identity, "PROGRAM", tmp_path)
     assert describe_environment(CPU, "compiled", 1)["git_commit"] is None
 
 
 def test_the_commit_of_a_checkout_that_merely_contains_the_program_is_not_its_own(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environment, "PROGRAM", checkout / "vendored")
+    monkeypatch.setattr(identity, "PROGRAM", checkout / "vendored")
     (checkout / "vendored").mkdir()
     assert describe_environment(CPU, "compiled", 1)["git_commit"] is None
 

@@ -17,10 +17,9 @@ from faults import WAITING_SECONDS
 from dataset import COPUS_CODES
 from layersearch.console import Console
 from layersearch.files import SAMPLE_PATH
-from layersearch.latent import agreement
-from layersearch.latent import findings as latent_findings
+from layersearch.latent import agreement, findings
 from layersearch.pictures import drawing
-from layersearch.pictures.latent import scatter as latent_plots
+from layersearch.pictures.latent import scatter
 from layersearch.table.copus import PROFILES
 
 TEN = ["--hidden_dims_search", "4,8", "--max_layers", "1", "--repeats", "1", "--epochs", "2"]
@@ -111,8 +110,8 @@ def test_an_unexpected_error_is_a_notice_and_the_results_are_written(
     def fail(*_: Any, **__: Any) -> None:
         raise ValueError("a table that\nnobody thought of")
 
-    monkeypatch.setattr(latent_findings, "measure", fail)
-    monkeypatch.setattr(latent_plots, "draw_latent_space", fail)
+    monkeypatch.setattr(findings, "measure", fail)
+    monkeypatch.setattr(scatter, "draw_latent_space", fail)
     done = run(tmp_path, "--data_path", table, *SMALL, pictures=True)
     assert done.status == 0
     assert (
@@ -133,7 +132,7 @@ def test_codes_that_are_not_finite_are_not_examined(
     def encode(*_: Any) -> tuple[np.ndarray, np.ndarray]:
         return np.full((60, 3), np.inf), np.zeros(60)
 
-    monkeypatch.setattr(latent_findings, "encode_table", encode)
+    monkeypatch.setattr(findings, "encode_table", encode)
     done = run(tmp_path, "--data_path", table, *TINY)
     assert done.status == 0
     assert "the latent space is not looked at" in done.err
@@ -145,7 +144,7 @@ def test_a_full_disk_is_still_a_fault(table: Path, tmp_path: Path, monkeypatch: 
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(latent_plots, "draw_latent_space", fail)
+    monkeypatch.setattr(scatter, "draw_latent_space", fail)
     assert "No space left on device" in assert_one_line(run(tmp_path, "--data_path", table, *SMALL, pictures=True), 1)
     assert not list(tmp_path.glob("*.json"))
 
@@ -191,7 +190,7 @@ def test_the_verdict_waits_for_no_latent_space(table: Path, tmp_path: Path, monk
         return measured(*arguments, **named)
 
     monkeypatch.setattr(Console, "summarize", summarize_and_tell)
-    monkeypatch.setattr(latent_findings, "measure", wait_and_measure)
+    monkeypatch.setattr(findings, "measure", wait_and_measure)
     done = run(tmp_path, "--data_path", table, *SMALL, latent=True)
     assert (done.status, was_said) == (0, [True])
 
@@ -210,7 +209,7 @@ def test_the_numbers_do_not_wait_for_the_pictures_of_the_search(
         was_measured.append(is_measured.wait(WAITING_SECONDS))
         return {}
 
-    monkeypatch.setattr(latent_findings, "measure", measure_and_tell)
+    monkeypatch.setattr(findings, "measure", measure_and_tell)
     monkeypatch.setattr(drawing, "draw_search", wait_and_draw)
     done = run(tmp_path, "--data_path", table, *SMALL, pictures=True)
     assert (done.status, was_measured) == (0, [True])

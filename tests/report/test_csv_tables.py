@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from builders import make_ranking, make_results
 
-from layersearch.report import tables as csv_tables
+from layersearch.report import tables
 from layersearch.report.results import Results
 from layersearch.space.configurations import enumerate_configurations
 from layersearch.space.naming import config_text
@@ -34,7 +34,7 @@ def in_folds() -> Results:
 
 def csv_rows(path: Path, results: Results) -> list[dict[str, str]]:
     """Returns the rows that `write_csv` writes, as text."""
-    csv_tables.write_csv(path, results.ranking, results.verdict)
+    tables.write_csv(path, results.ranking, results.verdict)
     with open(path, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -128,9 +128,7 @@ def codes_csv(tmp_path: Path) -> Callable[[pd.DataFrame], pd.DataFrame]:
         codes = np.arange(2 * n, dtype=np.float32).reshape(n, 2) / 3
         errors = np.linspace(0, 1, n)
         columns = {"reconstruction_error": errors}
-        csv_tables.write_codes(
-            tmp_path / "codes.csv", codes, columns, np.arange(n) % 2 == 1, np.arange(2, n + 2), others
-        )
+        tables.write_codes(tmp_path / "codes.csv", codes, columns, np.arange(n) % 2 == 1, np.arange(2, n + 2), others)
         return pd.read_csv(tmp_path / "codes.csv", keep_default_na=False, dtype=str)
 
     return write_and_read

@@ -16,7 +16,7 @@ import torch
 from builders import MODEL_INFO, WRITTEN, halve, make_configuration, make_history, make_ranking, make_results
 from commands import SCHEMA, VALIDATOR
 
-from layersearch.report import results as report
+from layersearch.report import results as results_module
 from layersearch.report.output_files import save_state_dict
 from layersearch.report.results import Results, Written
 from layersearch.space.configurations import Configuration, Variant, enumerate_configurations
@@ -65,7 +65,7 @@ def document_of(results: Results, **changes: Any) -> dict[str, Any]:
         "timing": dict.fromkeys(["start_up", "load", "train", "select", "report", "total"], np.float64(0.5)),
         "timestamp": "2025-01-31T12:00:00+01:00",
     }
-    return report.results_document(results, WRITTEN if results.best else Written(), **(given | changes))
+    return results_module.results_document(results, WRITTEN if results.best else Written(), **(given | changes))
 
 
 # The document
@@ -304,10 +304,10 @@ def test_a_pair_is_two_lists_in_the_document(free: Results) -> None:
         "[64, 64]": (2, 2), "[[64, 32], [16, 64, 64]]": (2, 3), "[16, 64]": (2, 2), "[[16], [64]]": (1, 1),
     }  # fmt: skip
     assert free.verdict is not None
-    plain = [report.to_plain(c.config) for c in free.verdict.tied]
+    plain = [results_module.to_plain(c.config) for c in free.verdict.tied]
     assert document["verdict"]["tied"] == plain
     assert [brief["config"] for brief in document["pareto_front"]] == [
-        report.to_plain(c.config) for c in free.verdict.front
+        results_module.to_plain(c.config) for c in free.verdict.front
     ]
 
 
@@ -366,7 +366,7 @@ def test_early_stopping_lists_its_epochs_and_curves_by_training() -> None:
     assert (best["stopped_epoch"], best["best_epoch"]) == ([6, 6, 7, 7], [3, 3, 4, 4])
     assert (failed["stopped_epoch"], failed["best_epoch"]) == ([None, 6, 7, 7], [None, 3, 4, 4])
     assert [len(curve) for curve in best["curves"]["validation"]] == [6, 6, 7, 7]
-    assert best["curves"]["validation"][2] == report.to_plain(ranking[0].trials[2].validation_losses)
+    assert best["curves"]["validation"][2] == results_module.to_plain(ranking[0].trials[2].validation_losses)
 
 
 def test_early_stopping_of_what_never_fitted_into_memory_has_an_empty_curve() -> None:
@@ -381,16 +381,16 @@ def test_early_stopping_of_what_never_fitted_into_memory_has_an_empty_curve() ->
 
 def test_the_summary_says_how_much_of_the_space_was_tried_unless_it_is_the_full_grid(halved: Results) -> None:
     ranking = make_ranking(SEARCHED, repeats=2)
-    assert report.search_line(searched_with("grid", ranking)) is None
-    assert report.search_line(searched_with("random", ranking, space_size=125)) == (
+    assert results_module.search_line(searched_with("grid", ranking)) is None
+    assert results_module.search_line(searched_with("random", ranking, space_size=125)) == (
         "Search: random, 9 of 125 configurations tried"
     )
     line = "Search: halving, 9 of 9 configurations tried, 5 dropped early, 1 failed"
-    assert report.search_line(halved) == line
-    lines = report.closing_summary(halved).splitlines()
-    assert lines[2:5] == [report.RULE, line, f"Best configuration: {config_text(halved.ranking[0].config)}"]
+    assert results_module.search_line(halved) == line
+    lines = results_module.closing_summary(halved).splitlines()
+    assert lines[2:5] == [results_module.RULE, line, f"Best configuration: {config_text(halved.ranking[0].config)}"]
     grid = replace(halved, searched=halved.searched._replace(history=make_history(halved.ranking)))
-    assert "Search:" not in report.closing_summary(grid)
+    assert "Search:" not in results_module.closing_summary(grid)
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def test_durations_are_rounded_to_what_can_be_planned_with(seconds: float, text:
 
 def test_json_is_strict_and_loses_nothing(tmp_path: Path, results: Results) -> None:
     document = document_of(results)
-    report.write_json(tmp_path / "results.json", document)
+    results_module.write_json(tmp_path / "results.json", document)
     text = (tmp_path / "results.json").read_text(encoding="utf-8")
 
     def forbidden(constant: str) -> None:
@@ -417,21 +417,23 @@ def test_json_is_strict_and_loses_nothing(tmp_path: Path, results: Results) -> N
 
 def test_nan_and_infinity_become_null(tmp_path: Path) -> None:
     bad = {"a": float("nan"), "b": np.array([1.0, np.inf]), "c": np.float32("nan"), "d": [[-np.inf], []], "e": {}}
-    report.write_json(tmp_path / "x.json", bad)
+    results_module.write_json(tmp_path / "x.json", bad)
     read = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
     assert read == {"a": None, "b": [1.0, None], "c": None, "d": [[None], []], "e": {}}
 
 
 def test_numpy_values_become_plain_ones() -> None:
-    plain = report.to_plain({"i": np.int64(3), "b": np.bool_(True), "f": np.float64(0.1), "t": (np.ones((1, 2)), "x")})
+    plain = results_module.to_plain(
+        {"i": np.int64(3), "b": np.bool_(True), "f": np.float64(0.1), "t": (np.ones((1, 2)), "x")}
+    )
     assert plain == {"i": 3, "b": True, "f": 0.1, "t": [[[1.0, 1.0]], "x"]}
     assert [type(plain[key]) for key in "ibf"] == [int, bool, float]
     with pytest.raises(TypeError, match="object cannot be written to JSON"):
-        report.to_plain({"x": object()})
+        results_module.to_plain({"x": object()})
 
 
 def test_each_curve_stands_on_one_line(tmp_path: Path, results: Results) -> None:
-    report.write_json(tmp_path / "x.json", document_of(results))
+    results_module.write_json(tmp_path / "x.json", document_of(results))
     lines = (tmp_path / "x.json").read_text(encoding="utf-8").splitlines()
     curve = json.dumps(results.ranking[0].trials[0].test_losses.tolist())
     assert f"          {curve}," in lines
@@ -440,15 +442,15 @@ def test_each_curve_stands_on_one_line(tmp_path: Path, results: Results) -> None
 
 def test_json_is_the_same_twice(tmp_path: Path, results: Results) -> None:
     for name in ("a.json", "b.json"):
-        report.write_json(tmp_path / name, document_of(results))
+        results_module.write_json(tmp_path / name, document_of(results))
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
 def test_old_json_stays_when_writing_fails(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    report.write_json(path, {"old": True})
+    results_module.write_json(path, {"old": True})
     with pytest.raises(TypeError):
-        report.write_json(path, {"new": object()})
+        results_module.write_json(path, {"new": object()})
     assert json.loads(path.read_text(encoding="utf-8")) == {"old": True}
     assert list(tmp_path.iterdir()) == [path]
 
@@ -473,7 +475,7 @@ def test_saved_weights_load_as_tensors_only_and_are_the_same_bytes_twice(tmp_pat
 def summary_of(best: ConfigurationResult, saved: Path | None = None, *, without_verdict: bool = False) -> str:
     """Returns the closing summary of a search of a single configuration."""
     results = make_results([best])
-    summary = report.closing_summary(results, saved)
+    summary = results_module.closing_summary(results, saved)
     return summary.replace("\n".join(["", *results.statement(), ""]), "") if without_verdict else summary
 
 
@@ -481,7 +483,7 @@ def test_summary_has_the_promised_form() -> None:
     spread = [0.0379 + 0.0012 * z for z in (-1.0, 0.0, 1.0)]
     best = make_configuration((64, 64), spread)
     first = summary_of(best, Path("output/best_model_latent3.pth"), without_verdict=True)
-    second = report.closing_files(
+    second = results_module.closing_files(
         {
             "results": Path("output/hyperparam_results_latent3.json"),
             "csv": Path("output/hyperparam_results_latent3.csv"),
@@ -523,7 +525,7 @@ Results saved: {paths[4]}
 def test_the_verdict_stands_between_the_result_and_the_pictures() -> None:
     best = make_configuration((64, 64), [0.0379, 0.0379])
     results = make_results([best])
-    lines = report.closing_summary(results).splitlines()
+    lines = results_module.closing_summary(results).splitlines()
     said = results.statement()
     assert said[0].startswith("Verdict: ")
     assert lines[-len(said) - 3 :] == ["", *said, "", "Generating visualizations..."]
@@ -545,7 +547,7 @@ def test_summary_of_one_repeat_claims_no_spread_and_no_file() -> None:
 def test_the_latent_plot_and_the_report_are_named_where_they_are() -> None:
     names = ("search_plot", "configurations_plot", "verdict_plot", "results", "latent_plot", "report")
     paths = map(Path, ("a.png", "b.png", "c.png", "d.json", "e.png", "f.html"))
-    lines = report.closing_files(dict(zip(names, paths, strict=True))).splitlines()
+    lines = results_module.closing_files(dict(zip(names, paths, strict=True))).splitlines()
     assert lines == [
         "Performance plot: a.png",
         "Configuration scatter: b.png",

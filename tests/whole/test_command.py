@@ -35,9 +35,9 @@ from matplotlib.figure import Figure
 from dataset import COPUSDataset
 from layersearch.engines import training
 from layersearch.files import SAMPLE_PATH
-from layersearch.loading import loaded as loading
+from layersearch.loading import loaded as loaded_module
 from layersearch.pictures import search_pictures
-from layersearch.pictures.latent import scatter as latent_plots
+from layersearch.pictures.latent import scatter
 from layersearch.space.naming import config_text
 from layersearch.space.ranking import rank_configurations
 from layersearch.words import PROG, loss_text
@@ -303,7 +303,7 @@ def pictures_notes(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
         (search_pictures, "draw_curves"),
         (search_pictures, "draw_sizes"),
         (search_pictures, "draw_verdict"),
-        (latent_plots, "draw_latent_space"),
+        (scatter, "draw_latent_space"),
     ):
         monkeypatch.setattr(module, draw, blank_picture)
     return notes
@@ -316,7 +316,7 @@ def test_without_a_table_the_sample_is_used_and_said_so_everywhere(
     sample = tmp_path / "program" / "sample.csv"  # not beside a real table that a developer has downloaded
     sample.parent.mkdir()
     sample.write_bytes(SAMPLE_PATH.read_bytes())
-    monkeypatch.setattr(loading, "SAMPLE_PATH", sample)
+    monkeypatch.setattr(loaded_module, "SAMPLE_PATH", sample)
     done = run(Path("output"), *TINY, "--latent_dim", 2, pictures=True)
     assert done.status == 0
     assert "SYNTHETIC" in done.err
@@ -340,7 +340,7 @@ def test_started_elsewhere_the_real_table_beside_the_program_is_found(
     beside = tmp_path / "program" / "stains.csv"
     beside.parent.mkdir()
     beside.write_bytes(table.read_bytes())
-    monkeypatch.setattr(loading, "SAMPLE_PATH", beside.with_name("sample.csv"))
+    monkeypatch.setattr(loaded_module, "SAMPLE_PATH", beside.with_name("sample.csv"))
     done = run(Path("output"), *TINY)
     assert done.results()["data"]["path"] == beside.as_posix()
     assert done.results()["data"]["synthetic"] is False

@@ -32,7 +32,7 @@ from layersearch import files
 from layersearch.engines import compiled, lifecycle
 from layersearch.journal import checkpoints, journal
 from layersearch.pictures import drawing
-from layersearch.pictures.latent import drawing as latent_report
+from layersearch.pictures.latent import drawing as latent_drawing
 
 pytest.importorskip("resource")  # Windows has no limits of this kind
 
@@ -78,7 +78,7 @@ def drawn() -> dict[object, Any]:
 
 def draw_once(monkeypatch: pytest.MonkeyPatch, drawn: dict[object, Any], search: str) -> None:
     """Draws the pictures of each search once: it is their writing that fails here, and drawing takes 2 seconds."""
-    for module, name in ((drawing, "draw_search"), (latent_report, "draw")):
+    for module, name in ((drawing, "draw_search"), (latent_drawing, "draw")):
         draw = getattr(module, name)
 
         def draw_or_repeat(*arguments: Any, _key: object = (search, name), _draw: Any = draw, **named: Any) -> Any:

@@ -38,8 +38,8 @@ from layersearch.journal import checkpoints, journal
 from layersearch.pictures import search_pictures
 from layersearch.pictures.style import png
 from layersearch.report import publish
-from layersearch.report import results as report
-from layersearch.search import running as searching
+from layersearch.report import results as results_module
+from layersearch.search import running
 from layersearch.space.trials import Trial, TrialResult
 
 SAVED = ["--save_models", *SMALL]
@@ -338,7 +338,7 @@ def test_a_clock_that_jumps_changes_no_result(
             return moment.replace(year=moment.year + years) if len(calls) % 2 else moment
 
     calls: list[object] = []
-    for module in (journal, files, report, searching):
+    for module in (journal, files, results_module, running):
         monkeypatch.setattr(module, "datetime", Jumping)
     with monkeypatch.context() as patches:
         after_record(patches, 5, lambda: os.kill(os.getpid(), signal.SIGINT))

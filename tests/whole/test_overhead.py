@@ -20,7 +20,7 @@ from commands import ROOT, SMALL, TINY, Run, assert_one_line, run
 from faults import WAITING_SECONDS, before_call, impatient, snapshot
 
 from hyperparam_optimizer import search
-from layersearch import background as overhead
+from layersearch import background
 from layersearch.background import Background, Deferred, Task, hurrying
 from layersearch.command import announce
 from layersearch.console import Console
@@ -28,7 +28,7 @@ from layersearch.errors import Interrupted
 from layersearch.files import DRAFTS
 from layersearch.pictures import drawing, search_pictures
 from layersearch.pictures.curves import draw_curves
-from layersearch.search import running as searching
+from layersearch.search import running
 from layersearch.verdict import conclusion
 
 
@@ -156,7 +156,7 @@ with hurrying():
 assert not {{"scipy.linalg", "scipy.linalg._basic"}} & sys.modules.keys()
 import numpy as np
 assert numba.njit(lambda a: a @ a)(2 * np.eye(2))[0, 0] == 4
-assert {overhead.UNUSED[0]!r} in sys.modules and "scipy.linalg" in sys.modules
+assert {background.UNUSED[0]!r} in sys.modules and "scipy.linalg" in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
@@ -164,7 +164,7 @@ assert {overhead.UNUSED[0]!r} in sys.modules and "scipy.linalg" in sys.modules
 HEAVY = ["optuna", "ray", "openpyxl", "matplotlib.pyplot"]
 LOOKING = f"""
 import sys, hyperparam_optimizer
-from layersearch.search import running as searching
+from layersearch.search import running
 heavy = {HEAVY}
 carry_out = searching.carry_out
 def look_and_carry_out(*arguments):
@@ -198,12 +198,12 @@ def nothing_that_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_draws_is_imported_beside_the_trainings(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def carry_out(*arguments: Any) -> searching.Searched:
+    def carry_out(*arguments: Any) -> running.Searched:
         wait_until(lambda: sys.modules.keys() >= set(drawing.LATE))
         return carry_out_really(*arguments)
 
-    carry_out_really = searching.carry_out
-    monkeypatch.setattr(searching, "carry_out", carry_out)
+    carry_out_really = running.carry_out
+    monkeypatch.setattr(running, "carry_out", carry_out)
     done = run(tmp_path, "--data_path", table, *TINY)
     assert (done.status, done.err) == (0, "")
 

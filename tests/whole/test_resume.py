@@ -28,9 +28,8 @@ from resumption import (
 )
 
 from layersearch.files import DRAFTS
-from layersearch.journal import identity as environment
-from layersearch.journal import journal
-from layersearch.search import running as searching
+from layersearch.journal import identity, journal
+from layersearch.search import running
 from layersearch.space.trials import Trial
 
 
@@ -113,7 +112,7 @@ def set_clock(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
             return cls.fromisoformat(text)
 
     monkeypatch.setattr(journal, "datetime", Clock)
-    monkeypatch.setattr(searching, "datetime", Clock)
+    monkeypatch.setattr(running, "datetime", Clock)
 
 
 @pytest.mark.parametrize(
@@ -251,10 +250,10 @@ def test_another_table_or_program_or_version_is_refused_too(
     for name, value, said in [
         ("_program_digest", lambda: "0", "(another program)"),
         ("_processor", lambda: "Abacus 1", "now 'Abacus 1'"),
-        ("_version", lambda name: "0.1" if name == "torch" else environment.__dict__["version"](name), "now '0.1'"),
+        ("_version", lambda name: "0.1" if name == "torch" else identity.__dict__["version"](name), "now '0.1'"),
     ]:
         with monkeypatch.context() as patch:
-            patch.setattr(environment, name, value)
+            patch.setattr(identity, name, value)
             assert said in assert_one_line(run(copied, "--data_path", same, *SMALL, "--quiet"), 2)
     assert snapshot(copied) == before
 

@@ -26,7 +26,7 @@ from faults import (
 
 from layersearch.engines import choice as engine_choice
 from layersearch.engines import workers
-from layersearch.loading import loaded as loading
+from layersearch.loading import loaded as loaded_module
 from layersearch.pictures import search_pictures
 from layersearch.report import publish
 from layersearch.space.trials import Trial, TrialResult
@@ -259,7 +259,7 @@ def test_the_second_leaves_while_a_picture_is_drawn_and_the_old_results_stay(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("owner", "stage"), [(loading, "load"), (engine_choice, "try_out")])
+@pytest.mark.parametrize(("owner", "stage"), [(loaded_module, "load"), (engine_choice, "try_out")])
 def test_while_it_starts_it_just_ends(
     kind: str,
     owner: object,
