@@ -166,11 +166,11 @@ LOOKING = f"""
 import sys, hyperparam_optimizer
 from layersearch.search import running
 heavy = {HEAVY}
-carry_out = searching.carry_out
+carry_out = running.carry_out
 def look_and_carry_out(*arguments):
     print("trains with", [name for name in heavy if name in sys.modules])
     return carry_out(*arguments)
-searching.carry_out = look_and_carry_out
+running.carry_out = look_and_carry_out
 status = hyperparam_optimizer.main(sys.argv[1:])
 print("ends with", [name for name in heavy if name in sys.modules])
 sys.exit(status)
