@@ -38,11 +38,13 @@ from layersearch.engines.workers import available_cores  # noqa: E402
 from layersearch.files import SAMPLE_PATH  # noqa: E402
 from layersearch.journal.identity import describe_environment  # noqa: E402
 from layersearch.space.configurations import Configuration, count_parameters, enumerate_configurations  # noqa: E402
-from layersearch.space.ranking import rank_configurations  # noqa: E402
+from layersearch.space.ranking import ConfigurationResult, rank_configurations  # noqa: E402
 from layersearch.space.trials import Trial, TrialResult, plan_trials  # noqa: E402
-from layersearch.table.scoring import scored_part  # noqa: E402
+from layersearch.table.scoring import ScoredPart, scored_part  # noqa: E402
 from layersearch.table.splits import fold_rows  # noqa: E402
-from layersearch.verdict.verdict import Verdict, judge  # noqa: E402
+from layersearch.verdict.evidence import collect_evidence  # noqa: E402
+from layersearch.verdict.uncertainty import draw_errors, upper_bounds  # noqa: E402
+from layersearch.verdict.verdict import Verdict, judge, n_draws  # noqa: E402
 from losses import sum_weights  # noqa: E402
 
 SETTINGS = TrainingSettings(
@@ -88,6 +90,8 @@ class Count(NamedTuple):
     estimated_optimism: float
     covered: float  # share of the differences to the best measured that lie in their interval
     loss_covered: bool  # the interval of the best measured loss holds the true one
+    bounds_hold: bool  # the upper bounds of all differences to the best measured hold together
+    near_bounds_hold: bool  # those of the configurations within half of the best loss do
     smaller: bool  # a smaller configuration than the best measured is recommended
     wrongly_smaller: bool  # and its true loss is more than the margin above that of the best measured
     excess: float  # true loss of the recommended above that of the truly best, relative to the latter
@@ -179,6 +183,7 @@ def _count(
     truly_best = [config for config, loss in losses.items() if loss <= lowest]
     mean_measured = float(np.mean([c.final_test_loss for c in ranking]))
     best = verdict.best.config
+    held, near = _upper_bounds_held(ranking, part, losses, seed)
     assert verdict.optimism is not None
     assert verdict.best_interval is not None
     return Count(
@@ -190,12 +195,25 @@ def _count(
         estimated_optimism=verdict.optimism,
         covered=float(np.mean(list(_covered(verdict, losses)))),
         loss_covered=verdict.best_interval.low <= losses[best] <= verdict.best_interval.high,
+        bounds_hold=bool(held.all()),
+        near_bounds_hold=bool(held[near].all()),
         smaller=verdict.recommended is not verdict.best,
         wrongly_smaller=losses[verdict.recommended.config] > losses[best] * (1 + verdict.margin),
         excess=losses[verdict.recommended.config] / min(losses.values()) - 1,
         best_excess=losses[best] / min(losses.values()) - 1,
         tied_excess=losses[min(verdict.tied, key=lambda c: c.model_params).config] / min(losses.values()) - 1,
     )
+
+
+def _upper_bounds_held(
+    ranking: Sequence[ConfigurationResult], part: ScoredPart, losses: dict[Configuration, float], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which true differences to the best measured are at most their bounds, and which are below half of it."""
+    evidence = collect_evidence(ranking, [part])
+    errors = draw_errors(evidence, n_draws(len(ranking), CONFIDENCE), np.random.default_rng(seed)).total
+    bounds, _ = upper_bounds(evidence.losses - evidence.losses[0], errors - errors[:, [0]], CONFIDENCE)
+    true = np.array([losses[c.config] for c in ranking])
+    return true - true[0] <= bounds + 1e-12, true <= 1.5 * true[0]
 
 
 def _covered(verdict: Verdict, losses: dict[Configuration, float]) -> Iterator[bool]:
@@ -335,6 +353,8 @@ def print_counts(title: str, counts: Sequence[Count]) -> None:
         f"{estimated.mean():.5f} ± {estimated.std() / root:.5f}, ratio {estimated.mean() / true.mean():.2f}"
     )
     print(f"  interval holds the best's true loss {share([c.loss_covered for c in counts])}")
+    print(f"  upper bounds hold together         {share([c.bounds_hold for c in counts])}")
+    print(f"    those within half of the best    {share([c.near_bounds_hold for c in counts])}")
     print(f"  a smaller one is recommended       {share([c.smaller for c in counts])}")
     print(f"    and is worse than the margin     {share([c.wrongly_smaller for c in counts])}")
     for name, field in (("recommended", "excess"), ("best measured", "best_excess"), ("smallest tied", "tied_excess")):

@@ -45,6 +45,9 @@ def test_the_tied_set_holds_the_true_best_and_intervals_cover(counts: dict[int, 
     assert np.mean([count.holds_best for count in found]) >= 0.93 - 0.10
     assert np.mean([count.wrongly_proven for count in found]) <= 0.05 + 0.08
     assert 0.88 <= np.mean([count.covered for count in found]) <= 0.995
+    assert np.mean([count.near_bounds_hold for count in found]) >= 0.93 - 0.10
+    assert np.mean([count.loss_covered for count in found]) >= 0.93 - 0.10
+    assert np.mean([count.wrongly_smaller for count in found]) <= 0.05 + 0.08
 
 
 def test_whole_groups_are_drawn_and_counted(population: Population) -> None:
