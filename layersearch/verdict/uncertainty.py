@@ -190,8 +190,8 @@ def expected_optimism(evidence: Evidence, rows: np.ndarray, rng: np.random.Gener
 
     It is the expectation under the bootstrap: the mean, over the draws, of how far the lowest loss falls below its own
     true loss if the measured losses are the true ones. It is never negative. The errors by training are normal here:
-    the wide tails that make intervals safe would make this mean far too large. In `benchmarks/in_earnest.py` it is 0.6 to
-    1.7 times the true one where that is more than 1 % of the loss, and too high by 0.0001 to 0.0003 where it is less.
+    the wide tails that make intervals safe would make this mean far too large. In `benchmarks/in_earnest.py` it is 0.6
+    to 1.7 times the true one where that is about 1 % of the loss or more, and up to 0.0003 too high where it is less.
 
     Args:
         evidence: of C configurations.
