@@ -25,7 +25,7 @@ from layersearch.space.configurations import Layers, Variant, layers_of, options
 from layersearch.space.trials import Trial, TrialResult
 
 NOTHING = np.empty(0, dtype=np.float32)
-UNREADABLE = (ValueError, KeyError, TypeError)  # errors that a damaged line raises, or a line that another program wrote
+UNREADABLE = (ValueError, KeyError, TypeError)  # raised by a damaged line, or by one of another program
 Identity = Mapping[str, Any]  # everything that shapes a trial, by name, as JSON values
 PLAIN = ("final_train_loss", "final_test_loss", "seconds", "failed_epoch", "is_paused", "best_epoch")
 ARRAYS = ("train_losses", "test_losses", "validation_losses", "row_errors")
