@@ -59,7 +59,7 @@ MOST_MIXTURE_DIMENSIONS = 30  # above this, mixtures are fitted to the first pri
 # Added to a mixture's variances, in units of the mean variance of a column. Without it, a component could collapse
 # onto the many cells that are exactly 0.
 LEAST_VARIANCE = 0.01
-MOST_STARTS, START_COST = 10, 2e7  # of a mixture, and rows x dimensions² x components that all of them may take
+MOST_STARTS, START_COST = 10, 2e7  # largest number of starts, and their largest rows x dimensions² x components
 MEASURES = ("knn_accuracy", "silhouette", "adjusted_rand_index")
 
 

@@ -20,7 +20,7 @@ from layersearch.pictures.style import INK, pixels
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DATUM_WEIGHT = 20  # a label should rather cover this many points along lines than one that stands for a result
+DATUM_WEIGHT = 20  # covering a point that is a result is as bad as covering this many points along lines
 
 
 def fix_layout(figure: Figure) -> None:
