@@ -8,8 +8,8 @@
    how losses vary. Scenarios: losses as they are; the best two, five or all made equal by scaling their errors.
 2. *Folds.* Tables are drawn from a large synthetic population (`data/make_sample.py`), and each is cross-validated
    with real trainings, so that training sets vary too. The truth is the mean over all tables.
-3. *Seeds.* The whole search is run on the table itself with several seeds, that is other splits and other trainings:
-   does each tied set hold the configuration that is best over all seeds together?
+3. *Seeds.* The whole search is run on the table itself with several seeds, that is with different splits and different
+   trainings, to see whether each tied set contains the configuration that is best over all seeds together.
 
 The counts are printed with their binomial standard error. `tests/verdict/test_calibration.py` runs a smaller version.
 """
@@ -56,18 +56,18 @@ POPULATION_REPEATS = 40
 
 @dataclass(frozen=True)
 class Population:
-    """Trainings and rows to draw searches from: C configurations, T trainings of each, N rows."""
+    """Trainings and rows from which searches are drawn: C configurations, T trainings of each, N rows."""
 
     configurations: tuple[Configuration, ...]
     parameters: dict[Configuration, int]
-    errors: np.ndarray  # [C, T, N, 2] squared error over the non-zero cells, over all
-    cells: np.ndarray  # [N, 2] such cells
+    errors: np.ndarray  # [C, T, N, 2] sum of squared errors over the non-zero cells and over all cells
+    cells: np.ndarray  # [N, 2] numbers of non-zero cells and of all cells
     groups: np.ndarray  # [N]
-    n_drawn: int | None = None  # rows that a search scores; None for N
+    n_drawn: int | None = None  # number of rows that a search scores; None: N
 
     @property
     def truth(self) -> np.ndarray:
-        """[C] mean loss over all trainings and rows."""
+        """Mean loss of each configuration over all trainings and rows, [C]."""
         return np.asarray(_losses(self.errors, self.cells).mean(axis=1))
 
     def with_equal_best(self, n_equal: int) -> Population:
@@ -82,21 +82,21 @@ class Population:
 class Count(NamedTuple):
     """The result of one simulated search."""
 
-    holds_best: bool  # the tied set holds the truly best one (the first of several)
-    wrongly_proven: bool  # "proven better", of one that is not, or not alone, the best
+    holds_best: bool  # the tied set contains the truly best one (the first if there are several)
+    wrongly_proven: bool  # "proven better", of a configuration that is not the only best one
     proven: bool
     n_tied: int
-    optimism: float  # truth - measured, of the best measured, both against the mean of all configurations
+    optimism: float  # of the best measured: truth - measured, both relative to the mean of all
     estimated_optimism: float
-    covered: float  # share of the differences to the best measured that lie in their interval
-    loss_covered: bool  # the interval of the best measured loss holds the true one
-    bounds_hold: bool  # the upper bounds of all differences to the best measured hold together
-    near_bounds_hold: bool  # those of the configurations within half of the best loss do
+    covered: float  # share of the differences from the best measured that lie in their interval
+    loss_covered: bool  # the interval of the best measured loss contains the true loss
+    bounds_hold: bool  # the upper bounds of all differences from the best measured hold together
+    near_bounds_hold: bool  # those of the configurations with at most 1.5 times the best loss do
     smaller: bool  # a smaller configuration than the best measured is recommended
-    wrongly_smaller: bool  # and its true loss is more than the margin above that of the best measured
+    wrongly_smaller: bool  # it is, and its true loss exceeds that of the best measured by more than the margin
     excess: float  # true loss of the recommended above that of the truly best, relative to the latter
-    best_excess: float  # the same of the best measured
-    tied_excess: float  # the same of the smallest of the tied
+    best_excess: float  # the same for the best measured
+    tied_excess: float  # the same for the smallest of the tied
 
 
 def train_population(
@@ -130,7 +130,7 @@ def population_of(
 def simulate(
     population: Population, repeats: int, n_searches: int, *, by_group: bool = False, seed: int = 0
 ) -> list[Count]:
-    """Draws searches with so many repeats and compares the verdict on each with the truth."""
+    """Draws searches with `repeats` repeats and compares the verdict on each with the truth."""
     rng = np.random.default_rng(seed)
     truth = population.truth
     return [_count(population, truth, *_draw(population, repeats, by_group, rng), seed=i) for i in range(n_searches)]
@@ -139,7 +139,7 @@ def simulate(
 def _draw(
     population: Population, repeats: int, by_group: bool, rng: np.random.Generator
 ) -> tuple[list[TrialResult], np.ndarray, np.ndarray | None]:
-    """Returns the trials of a search, its rows [N], and the group [N] of each row if whole groups are drawn."""
+    """Returns the trials of a search, its rows [N], and the group of each row [N] if whole groups are drawn."""
     rows, groups = draw_rows(population, by_group, rng)
     n_trainings, results = population.errors.shape[1], []
     for errors, config in zip(population.errors, population.configurations, strict=True):
@@ -149,7 +149,7 @@ def _draw(
 
 
 def draw_rows(population: Population, by_group: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns rows [N] drawn with replacement, or whole groups of rows and then the group [N] of each."""
+    """Returns rows [N] drawn with replacement and None, or whole groups of rows and the group of each row [N]."""
     if not by_group:
         n_drawn = population.n_drawn or len(population.cells)
         return rng.integers(0, len(population.cells), n_drawn), None
@@ -160,7 +160,7 @@ def draw_rows(population: Population, by_group: bool, rng: np.random.Generator) 
 
 
 def trial_result(trial: Trial, errors: np.ndarray, cells: np.ndarray) -> TrialResult:
-    """Returns the result of a training with these errors [N, 2] on rows with so many cells [N, 2]."""
+    """Returns the result of a training with these errors [N, 2] on rows with these numbers of cells [N, 2]."""
     loss = float(_losses(errors, cells))
     curve = np.array([loss])
     return TrialResult(trial, curve, curve, loss, loss, errors.astype(np.float32), np.empty(0, np.float32), 0.0)
@@ -208,7 +208,7 @@ def _count(
 def _upper_bounds_held(
     ranking: Sequence[ConfigurationResult], part: ScoredPart, losses: dict[Configuration, float], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns which true differences to the best measured are at most their bounds, and which are below half of it."""
+    """Returns which true differences to the best measured are at most their bounds, and whose loss is near."""
     evidence = collect_evidence(ranking, [part])
     errors = draw_errors(evidence, n_draws(len(ranking), CONFIDENCE), np.random.default_rng(seed)).total
     bounds, _ = upper_bounds(evidence.losses - evidence.losses[0], errors - errors[:, [0]], CONFIDENCE)
@@ -217,7 +217,7 @@ def _upper_bounds_held(
 
 
 def _covered(verdict: Verdict, losses: dict[Configuration, float]) -> Iterator[bool]:
-    """Yields for each configuration but the best measured whether its interval holds the true difference."""
+    """Yields whether the interval of each configuration, except the best measured, contains the true difference."""
     for config, standing in verdict.standings.items():
         if config != verdict.best.config and standing.difference_interval:
             low, high = standing.difference_interval
@@ -225,7 +225,7 @@ def _covered(verdict: Verdict, losses: dict[Configuration, float]) -> Iterator[b
 
 
 def _losses(errors: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Returns the losses [*] of errors [*, N, 2] on rows with so many cells [N, 2]."""
+    """Returns the losses [*] of errors [*, N, 2] on rows with these numbers of cells [N, 2]."""
     return np.asarray(errors.sum(axis=-2, dtype=np.float64) @ np.array(sum_weights(*cells.sum(axis=0).tolist())))
 
 
@@ -286,15 +286,15 @@ def fold_coverage(
     """Cross-validates `n_tables` tables of `n_rows` rows from the population.
 
     Returns:
-        By table, the share of the intervals (of the difference to the best measured) that hold the true difference,
-        and whether the tied set holds the truly best; and how often a configuration was wrongly called proven.
+        For each table, the share of the intervals (of the difference from the best measured) that contain the true
+        difference, and whether the tied set contains the truly best; and the number of wrong claims of a proven best.
     """
     verdicts = []
     for number in range(n_tables):
         rows = np.random.default_rng([settings.seed, number]).choice(len(population), n_rows, replace=False)
         own = replace(settings, seed=settings.seed + number)
         verdicts.append(cross_validate(population[torch.from_numpy(rows)], configurations, folds, repeats, own))
-    losses = _mean_losses(verdicts, configurations)  # unbiased, each of them
+    losses = _mean_losses(verdicts, configurations)  # each is unbiased
     best = min(losses, key=lambda config: losses[config])
     covered = np.array([np.mean(list(_covered(verdict, losses))) for verdict in verdicts])
     holds = [best in {c.config for c in verdict.tied} for verdict in verdicts]
@@ -330,7 +330,7 @@ def tied_sets_by_seed(
 
 
 def share(hits: Sequence[bool] | int, n: int | None = None) -> str:
-    """Returns `97.1 % ± 0.5 (971 of 1,000)`, with the binomial standard error."""
+    """Returns a text like `97.1 % ± 0.5 (971 of 1,000)`, with the binomial standard error."""
     count, n = (hits, n or 1) if isinstance(hits, int) else (sum(hits), len(hits))
     p = count / n
     return f"{100 * p:.1f} % ± {100 * np.sqrt(p * (1 - p) / n):.1f} ({count:,} of {n:,})"

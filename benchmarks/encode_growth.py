@@ -1,8 +1,8 @@
-"""Measures the speed and memory of `--encode` on simulated tables with more and more rows, by file format.
+"""Measures the speed and memory of `--encode` on simulated tables of increasing length, by file format.
 
     python benchmarks/encode_growth.py [--rows 10000,100000,1000000] [--formats csv,parquet] [--runs 3]
 
-A small search on the bundled sample makes the model, once. Each measurement runs in its own process. The benchmark
+A small search on the bundled sample trains the model once. Each measurement runs in its own process. The benchmark
 prints rows per second of processor time, after subtracting the time for a table of one row, and the peak memory, each
 as median (minimum to maximum) over the runs.
 """
@@ -36,14 +36,14 @@ print(used.ru_utime + used.ru_stime, used.ru_maxrss / (1 if sys.platform == "dar
 
 
 class Cost(NamedTuple):
-    """What one process used."""
+    """The resources that one process used."""
 
     seconds: float  # processor time
     megabytes: float  # peak memory
 
 
 def write_table(n_rows: int, path: Path) -> None:
-    """Writes a table like those of COPUS: 24 percentages, more than half of them 0, an ID and a label."""
+    """Writes a table like those of COPUS: 24 columns of percentages, more than half of them 0, an ID and a label."""
     rng = np.random.default_rng(1)
     values = np.round(rng.uniform(0, 100, (n_rows, 24)) * (rng.random((n_rows, 24)) < 0.45), 2)
     frame = pd.DataFrame(values, columns=list(COPUS_CODES))
@@ -58,7 +58,7 @@ def write_table(n_rows: int, path: Path) -> None:
 
 
 def measure(path: Path, model: Path, folder: Path) -> Cost:
-    """Encodes the table in its own process and returns what that used."""
+    """Encodes the table in a separate process and returns the resources that it used."""
     command = [sys.executable, PROGRAM, "--encode", str(path), "--model", str(model), "--output_dir", str(folder)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(

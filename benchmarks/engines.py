@@ -1,14 +1,14 @@
-"""Times the same search on both CPU engines, and compares the compiled one with the machine's limit.
+"""Times the same search on both CPU engines, and compares the compiled one with the limit of the machine.
 
     python benchmarks/engines.py [--data_path TABLE] [--runs 3]
 
 Search: widths 16, 32, 64, at most 3 layers (19 configurations), 20 epochs, 1 repeat, batch size 32, latent size 3. The
 reference engine trains one configuration at a time on one thread (more are slower), the compiled engine one on each
-core. Each run times both, so that the ratio holds on a machine whose speed drifts. The floor is the time that the
-search's multiply-adds (three passes for each training row, one for each test row) take at the rate of torch's own
-1024 x 1024 float32 product, measured in the same run. Then whole commands are timed, with their stages and peak memory:
-the default one; the search above with 5 repeats, for what the verdict adds; and the same cross-validated with 5 folds x
-3 repeats, compared with as many reference trainings (estimated from the 19 above).
+core. Each run times both, so that the ratio is valid even if the machine's speed varies. The floor is the time that the
+multiply-adds of the search (three passes for each training row, one for each test row) take at the rate of torch's 1024
+x 1024 float32 product, measured in the same run. Then whole commands are timed, with their stages and peak memory: the
+default one; the search above with 5 repeats, which includes the verdict; and the same cross-validated with 5 folds x 3
+repeats, compared with the same number of reference trainings (estimated from the 19 above).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def matrix_rate() -> float:
 
 
 def load_table(path: Path) -> SplitTable:
-    """Returns the table, split and scaled as the command does it."""
+    """Returns the table, split and scaled as the command does."""
     dataset = COPUSDataset(path)
     split = dataset.split(SETTINGS.seed)
     scaling, _ = fit_scaling("robust", dataset.data, split.train, dataset.columns)
@@ -78,7 +78,7 @@ def train_everything(engine: str, table: SplitTable, trials: list[Trial], thread
 
 
 def compare_engines(table: SplitTable, runs: int) -> float:
-    """Prints both engines' times, their ratio and the floor; returns the reference's median time."""
+    """Prints the times of both engines, their ratio and the floor; returns the median time of the reference."""
     configurations = enumerate_configurations([16, 32, 64], 3)
     trials = plan_trials(configurations, 1, input_dim=table.input_dim, latent_dim=SETTINGS.latent_dim)
     weights = sum(count_parameters(table.input_dim, SETTINGS.latent_dim, c) for c in configurations)
@@ -102,7 +102,7 @@ def compare_engines(table: SplitTable, runs: int) -> float:
 
 
 def whole_command(title: str, data_path: Path, runs: int, *flags: str) -> list[float]:
-    """Runs a command as a process, prints its stages' times and peak memory, and returns the times of the trainings."""
+    """Runs a command as a process, prints its times by stage and peak memory, and returns its training times."""
     stages: dict[str, list[float]] = {}
     memory = []
     for _ in range(runs):
@@ -149,7 +149,7 @@ def peak_memory(command: list[str]) -> float:
 
 
 def main() -> None:
-    """Parses the arguments and prints everything."""
+    """Parses the arguments, runs all measurements and prints the results."""
     parser = argparse.ArgumentParser(description="Both engines on the same search, and the whole default command.")
     parser.add_argument("--data_path", type=Path, default=ROOT / "data" / "sample.csv", help="default: the sample")
     parser.add_argument("--runs", type=int, default=3, help="timed runs of each (default: 3)")

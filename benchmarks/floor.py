@@ -1,12 +1,12 @@
-"""Measures where a training step's time goes, part by part, and the least time it could take.
+"""Measures the time of each part of a training step, and the least time that the step could take.
 
     python benchmarks/floor.py
 
 Runs each part of the kernel alone, as often as a step runs it, on one core, for some configurations on a synthetic
-table: 1,607 training and 401 test rows, 24 columns, latent size 3, batch size 32, dropout 0.1. Times are CPU times, the
-fastest of 31 and their median; whatever exceeds the fastest was caused by others on the machine. The floor is the time
-of the multiply-adds at the rate of torch's own 1024 x 1024 product in the same run: 1 pass forward, 2 backward, and a
-step's share of the evaluation that ends each epoch. AdamW multiplies little, so its floor is the time to read and write
+table: 1,607 training and 401 test rows, 24 columns, latent size 3, batch size 32, dropout 0.1. Times are CPU times: the
+fastest of 31 and the median, which other processes on the machine may have increased. The floor is the time of the
+multiply-adds at the rate of torch's 1024 x 1024 product in the same run: one forward pass, two backward, and a step's
+share of the evaluation that ends each epoch. AdamW has few multiplications, so its floor is the time to read and write
 seven numbers per parameter at the rate at which this core copies within its L2 cache.
 """
 
@@ -47,8 +47,8 @@ from layersearch.space.configurations import Configuration  # noqa: E402
 
 CONFIGURATIONS: list[Configuration] = [(16, 16, 16), (32,), (64,), (64, 64), (64, 64, 64)]
 TRAIN_ROWS, TEST_ROWS, FEATURES, LATENT, BATCH = 1607, 401, 24, 3, 32
-STEPS = -(-TRAIN_ROWS // BATCH)  # steps of an epoch
-REPEATS, TIMINGS = 5 * STEPS, 31  # calls of a part in one timing; timings
+STEPS = -(-TRAIN_ROWS // BATCH)  # number of steps in an epoch
+REPEATS, TIMINGS = 5 * STEPS, 31  # number of calls of a part in one timing; number of timings
 
 
 @jit.compiled
@@ -115,7 +115,7 @@ def transposition(n, parameters, table, work, data, order, threshold):
 
 @jit.compiled
 def normalize_backward(n, parameters, table, work, data, order, threshold):
-    """Goes backward through dropout, ReLU and LayerNorm, with the gradients of gain, shift and bias."""
+    """Computes the backward pass of dropout, ReLU and LayerNorm, with the gradients of gain, shift and bias."""
     B, kept = work.X.shape[1], kernel._kept_factor(threshold)
     for _ in range(n):
         for layer in range(table.shape[0] - 1):
@@ -170,7 +170,7 @@ def table_of(random: np.random.Generator) -> np.ndarray:
 
 
 def microseconds(part: Callable[..., Any], config: Configuration) -> list[float]:
-    """Returns the time of a step in each timing; each starts from fresh numbers, since a part alone could overflow."""
+    """Returns the time of a step in each timing; each starts from new numbers, since a part alone could overflow."""
     random = np.random.default_rng(0)
     data, order = table_of(random), random.permutation(TRAIN_ROWS + TEST_ROWS).astype(np.int32)
     layers = kernel.layer_table(FEATURES, LATENT, config)
@@ -178,7 +178,7 @@ def microseconds(part: Callable[..., Any], config: Configuration) -> list[float]
     parameters = random.normal(0, 0.1, work.gradient.size).astype(np.float32)
     times = []
     for timing in range(TIMINGS + 1):
-        for array in work[:-1]:  # not the addresses
+        for array in work[:-1]:  # all except the addresses
             array[...] = 0.5 * random.random(array.shape, dtype=np.float32)
         started = time.process_time()
         part(REPEATS, parameters.copy(), layers, work, data, order, dropout_threshold(0.1))

@@ -4,9 +4,9 @@
 
 Search: widths 16, 32, 64, 128, at most 3 layers (34 configurations), 5 repeats, 20 epochs, batch size 32, latent size
 3. The reference would take minutes for all 170 trainings, so a few of them, spread evenly over their sizes, are timed
-and scaled up. Each run times all engines, so that ratios hold on a machine whose speed drifts. The process's CPU time
-is printed beside the wall-clock time: on a shared CPU its ratio is the one to read. Capturing the steps counts as part
-of the stacked engine's time. The engine is checked against the reference first.
+and scaled up. Each run times all engines, so that ratios are valid even if the speed of the machine varies. The CPU
+time of the process is printed beside the wall-clock time; on a shared CPU its ratio is the more reliable one. Capturing
+the steps is part of the stacked engine's time. The engine is checked against the reference first.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Times(NamedTuple):
 
 
 def timed(work: Callable[[], object], device: torch.device) -> Times:
-    """Returns the times of one call, until the device has finished its work."""
+    """Returns the times of one call, including the time until the device has finished its work."""
     wall, processor = time.perf_counter(), time.process_time()
     work()
     if device.type == "cuda":
@@ -66,23 +66,23 @@ def train(
 
 
 def sample_of(trials: Sequence[Trial], n: int) -> list[Trial]:
-    """Returns some of the trials, evenly spread over their order, which is that of their cost."""
+    """Returns `n` of the trials, evenly spread over the list, which is sorted by cost."""
     return [trials[(2 * number + 1) * len(trials) // (2 * n)] for number in range(n)]
 
 
 def on(table: SplitTable, device: torch.device) -> SplitTable:
-    """Returns the table on this device."""
+    """Returns the table, moved to this device."""
     return SplitTable(table.values.to(device), table.train.to(device), table.test.to(device))
 
 
 def report(name: str, times: Sequence[Times], scale: float = 1.0) -> None:
-    """Prints one line."""
+    """Prints the times of one engine, multiplied by `scale`."""
     wall, processor = ([scale * t for t in part] for part in zip(*times, strict=True))
     print(f"{name:<34} {spread(wall)}; processor {spread(processor)}")
 
 
 def compare(table: SplitTable, device: torch.device, runs: int, repeats: int, epochs: int, n_sampled: int) -> None:
-    """Prints times and ratios."""
+    """Times all engines and prints their times and ratios."""
     settings = replace(SETTINGS, epochs=epochs)
     trials = plan_trials(
         list(SPACE.configurations()), repeats, input_dim=table.input_dim, latent_dim=settings.latent_dim
@@ -125,7 +125,7 @@ def compare(table: SplitTable, device: torch.device, runs: int, repeats: int, ep
 
 
 def main() -> None:
-    """Parses the arguments and prints everything."""
+    """Parses the arguments, checks the stacked engine, and times all engines."""
     parser = argparse.ArgumentParser(description="The stacked engine beside the reference on the same device.")
     parser.add_argument("--data_path", type=Path, default=ROOT / "data" / "sample.csv", help="default: the sample")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu (default: cuda)")

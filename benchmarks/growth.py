@@ -1,16 +1,17 @@
-"""How time and memory grow: with configurations, repeats x folds, rows, columns, widths, layers, batch size, threads.
+"""Measures how time and memory grow with the size of a search, of the table and of the models.
 
     python benchmarks/growth.py [--only rows,threads] [--quick] [--runs 5]
-    python benchmarks/growth.py --only ""                      # draws the picture anew
+    python benchmarks/growth.py --only ""                      # only draws the picture again
 
-Every point is a process of its own, so its peak memory is its own. Configurations, repeats x folds and rows: the whole
-command, by its stages. Columns, widths, layers, batch size, threads: trainings alone, the median of `--runs` of them.
-All by processor time, which a busy machine disturbs less, with the time by the clock beside it in the table; threads by
-the clock, one and two in turn, beside a loop that needs nothing but a processor. Tables are made up here, from a seed.
-Results go to `growth.csv`, of which a partial run replaces its own part, and `growth.png`.
+Each sweep varies one quantity and keeps all others fixed. Every point is measured in a separate process, so that its
+peak memory is known. For configurations, repeats x folds and rows, the whole command is timed by stage; for columns,
+widths, layers, batch size and threads, only trainings, as the median of `--runs`. Times are processor times, which
+other load on the machine affects less; the table also has wall-clock times. Threads are timed by the wall clock, one
+and two alternately, and compared with a loop that uses only the processor. Tables are synthetic, from a fixed seed.
+Results are written to `growth.csv`, in which a partial run replaces only its own sweeps, and `growth.png`.
 
-What is expected ("proportional"): each sweep holds all else fixed, so the cost of the first point times the growth of
-what is varied; of columns, widths and layers the growth of the multiply-adds (three for each weight and row).
+The expected ("proportional") cost is that of the first point times the growth of the quantity, or, for columns, widths
+and layers, times the growth of the multiply-adds (three for each weight and row).
 """
 
 from __future__ import annotations
@@ -43,29 +44,29 @@ from layersearch.space.configurations import Configuration, count_parameters  # 
 
 LATENT, ROWS, COLUMNS = 3, 2000, 24
 TRAIN_SHARE = 0.8
-ENOUGH = 0.25  # seconds that a timed training takes at least, by its nominal cost
-# Nearly alike in cost, so that some drawn at random cost what all do: widths 8 to 17, up to 4 layers, in any order.
+ENOUGH = 0.25  # smallest nominal duration of a timed training, in seconds
+# A space of similar costs, so that a random sample has the same mean: widths 8 to 17, up to 4 layers, in any order.
 ALIKE = ["--width_range", "8:17", "--max_layers", "4", "--arrangement", "any", "--search", "random"]
 
 
 class Point(NamedTuple):
-    """One measurement: of which sweep, at which value of what is varied, and how it is made."""
+    """One measurement: its sweep, the value of the quantity that is varied, and the job to run."""
 
     sweep: str
     series: str
     value: int
-    expected: float  # cost, in any unit, if it is proportional
+    expected: float  # proportional cost, in any unit
     job: dict[str, Any]
-    processes: int = 1  # so many times over
+    processes: int = 1  # number of times that it is measured
 
 
 class Row(NamedTuple):
     """A line of `growth.csv`."""
 
     sweep: str
-    series: str  # what is timed
+    series: str  # the stage that is timed
     value: int
-    seconds: float  # of processor time, but of threads by the clock; the median
+    seconds: float  # median processor time; of threads, wall-clock time
     low: float
     high: float
     n: int
@@ -79,7 +80,7 @@ class Row(NamedTuple):
 
 
 def command(sweep: str, value: int, expected: float, rows: int, flags: Sequence[object]) -> Point:
-    """The whole command on a made-up table of so many rows."""
+    """Returns the point of a whole command on a synthetic table of `rows` rows."""
     job = {"rows": rows, "flags": [*map(str, flags), "--no_probe"]}
     return Point(sweep, "command", value, expected, job, 3 if expected <= 100 or rows == value < 100_000 else 1)
 
@@ -87,7 +88,7 @@ def command(sweep: str, value: int, expected: float, rows: int, flags: Sequence[
 def training(
     sweep: str, value: int, config: Configuration, *, columns: int = COLUMNS, batch: int = 32, threads: int = 0
 ) -> Point:
-    """Trainings alone. With `threads`, several at a time."""
+    """Returns the point of trainings alone, `threads` at a time if it is given."""
     weights = count_parameters(columns, LATENT, config)
     expected = {"threads": 1 / max(threads, 1), "batch": 1.0}.get(sweep, float(weights))
     job = {"config": config, "columns": columns, "batch": batch, "threads": threads}
@@ -95,7 +96,7 @@ def training(
 
 
 def sweeps(*, quick: bool) -> dict[str, list[Point]]:
-    """All points, by sweep."""
+    """Returns all points, by sweep."""
     few, many = (10, 100) if quick else (20, 10_000)
     sizes = [n for n in (10, 100, 1000, 10_000) if n <= many]
     heights = [2000, 20_000] if quick else [2000, 20_000, 200_000, 1_000_000]
@@ -107,7 +108,7 @@ def sweeps(*, quick: bool) -> dict[str, list[Point]]:
         ],
         "repeats": [command("repeats", r, r, ROWS, [*space, "--repeats", r]) for r in (1, 3, 5, 15)]
         + [
-            # a training on four of five folds costs less by a fifth
+            # a training on four of five folds costs a fifth less
             command("repeats", 5 * r, 4 * r, ROWS, [*space, "--cv_folds", 5, "--repeats", r])._replace(series="folds")
             for r in (1, 3)
         ],
@@ -120,11 +121,11 @@ def sweeps(*, quick: bool) -> dict[str, list[Point]]:
     }
 
 
-# A point, in a process of its own
+# Measuring a point, in a separate process
 
 
 def made_up_values(rows: int, columns: int) -> np.ndarray:
-    """[N, F] float32 percentages, more than half of them 0, of four hidden dimensions; no real row is behind them."""
+    """Returns synthetic percentages, [N, F] float32, more than half of them 0, with four latent dimensions."""
     random = np.random.default_rng(7)
     hidden = random.normal(size=(rows, 4)) @ random.normal(size=(4, columns))
     noisy = hidden + 0.3 * random.normal(size=hidden.shape) - 0.3
@@ -132,7 +133,7 @@ def made_up_values(rows: int, columns: int) -> np.ndarray:
 
 
 def write_table(rows: int, path: Path) -> None:
-    """A .csv of such values under the names of the COPUS codes."""
+    """Writes such values to a .csv whose columns are named after the COPUS codes."""
     from dataset import COPUS_CODES
 
     with open(path, "w", encoding="utf-8") as file:
@@ -141,7 +142,7 @@ def write_table(rows: int, path: Path) -> None:
 
 
 def run_command(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """Runs the command in this process; its stages, by the clock and by processor time."""
+    """Runs the command in this process and returns the wall-clock and processor times of its stages."""
     import hyperparam_optimizer
     from layersearch import console
 
@@ -158,7 +159,7 @@ def run_command(job: dict[str, Any]) -> list[dict[str, Any]]:
 
     hyperparam_optimizer.__dict__["Stopwatch"] = Stopwatch
     for name in ("matplotlib.backends.backend_agg", "matplotlib.figure", "scipy.special"):
-        importlib.import_module(name)  # else it is, beside the trainings, and would count as their time
+        importlib.import_module(name)  # otherwise imported during the trainings, whose time would include it
     with tempfile.TemporaryDirectory() as folder:
         flags = [*job["flags"], "--quiet", "--data_path", job["table"], "--output_dir", folder, "--device", "cpu"]
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end of this process
@@ -187,7 +188,7 @@ def run_command(job: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def run_training(job: dict[str, Any], runs: int) -> list[dict[str, Any]]:
-    """Trains some times over; seconds per epoch of one training."""
+    """Trains `runs` times and returns the seconds per epoch of each training."""
     import torch
 
     from layersearch.engines.dispatch import make_trainer, try_out
@@ -223,7 +224,7 @@ def run_training(job: dict[str, Any], runs: int) -> list[dict[str, Any]]:
 def compare_threads(
     train: Callable[..., Any], trials: Sequence[Any], threads: int, runs: int, epochs: int
 ) -> list[dict[str, Any]]:
-    """By the clock, so many at a time; with two also one at a time in turn, and how a plain loop fares meanwhile."""
+    """Times trainings, `threads` at a time, by the wall clock, alternating with one at a time and with a plain loop."""
     from layersearch.engines.workers import run_trials
 
     def search(at_a_time: int) -> float:
@@ -249,7 +250,7 @@ def compare_threads(
 
 
 def spin(threads: int, turns: int) -> float:
-    """Seconds for `threads` threads, each of `turns` turns of half a second or so without memory, Python or a lock."""
+    """Returns the seconds of `threads` threads with `turns` loops of about 0.5 s, without memory access or locks."""
     import numba
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
@@ -273,7 +274,7 @@ def spin(threads: int, turns: int) -> float:
 
 
 def measure(point: Point, runs: int, folder: Path) -> Iterator[Row]:
-    """Makes the table if the point needs one, and runs the point in a process of its own."""
+    """Writes the table that the point needs, if any, and measures the point in a separate process."""
     job = dict(point.job)
     if "rows" in job:
         table = folder / f"{job['rows']}.csv"
@@ -305,7 +306,7 @@ def measure(point: Point, runs: int, folder: Path) -> Iterator[Row]:
 
 
 def run_alone(command: Sequence[str]) -> tuple[str, float]:
-    """What the command prints, and its peak resident memory in MB; through a small process that has no other child."""
+    """Returns the output of a command and its peak resident memory in MB, measured by a small parent process."""
     code = (
         "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:], check=True, stdout=subprocess.PIPE); "
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); print(done.stdout.decode())"
@@ -316,7 +317,7 @@ def run_alone(command: Sequence[str]) -> tuple[str, float]:
 
 
 def hardware() -> str:
-    """Processor, cores and versions, in a line."""
+    """Returns processor, cores and versions in one line."""
     import torch
 
     from layersearch.journal.identity import describe_environment
@@ -329,7 +330,7 @@ def hardware() -> str:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Those of an earlier run."""
+    """Reads the rows of an earlier run; returns an empty list if there is no file."""
     if not path.exists():
         return []
     with open(path, encoding="utf-8", newline="") as file:
@@ -339,7 +340,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def write_rows(path: Path, rows: Sequence[Row], machine: str) -> None:
-    """All, with the machine in a comment on top."""
+    """Writes all rows, below a comment that names the machine."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.write(f"# {machine}\n")
         writer = csv.writer(file, lineterminator="\n")
@@ -348,14 +349,14 @@ def write_rows(path: Path, rows: Sequence[Row], machine: str) -> None:
 
 
 def show(row: Row) -> str:
-    """`rows 2,000: training 0.52 s (0.50 to 0.56, n = 3), by the clock 0.28 s, 410 MB`."""
+    """Returns a line like `rows 2,000: training 0.52 s (0.50 to 0.56, n = 3), by the clock 0.28 s, 410 MB`."""
     times = f"{row.seconds:.4g} s ({row.low:.4g} to {row.high:.4g}, n = {row.n})"
     also = f"by the clock {row.clock_seconds:.4g} s, {row.peak_memory_mb:.0f} MB; {row.note}"
     return f"{row.sweep} {row.value:,}: {row.series} {times}, {also}"
 
 
 def main() -> None:
-    """Parses the arguments, measures, prints and draws everything."""
+    """Parses the arguments, runs all measurements, and prints and draws the results."""
     parser = argparse.ArgumentParser(description="How time and memory grow.")
     parser.add_argument("--only", help="sweeps, comma-separated (default: all of them)")
     parser.add_argument("--quick", action="store_true", help="small points only, a few minutes")

@@ -1,4 +1,4 @@
-"""The picture of `growth.py`: of each sweep the time, with the line of proportional growth, and below it the memory.
+"""Draws the results of `growth.py`: the time of each sweep, with the line of proportional growth, and its memory.
 
 plot_growth(rows, Path("benchmarks/growth.png"), machine="…")
 """
@@ -45,18 +45,18 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 PROPORTIONAL: dict[str, Any] = {"color": "#9A9A9A", "linestyle": (0, (4, 2)), "linewidth": 1.0}
 FOLDS = ", folds"
-ACROSS = 4  # panels
-BLOCK, AROUND = 3.3, 1.1  # inches: the height of a row of sweeps, and of title, legend and small print
+ACROSS = 4  # number of panels in a row
+BLOCK, AROUND = 3.3, 1.1  # inches: height of a row of sweeps, and of title, legend and small print
 MEMORY_TICKS = (250, 500, 1000, 2000, 4000, 8000)  # MB
 
 
 def plot_growth(rows: Sequence[Row], path: Path, *, machine: str) -> None:
-    """Writes the picture of all sweeps among these rows."""
+    """Draws all sweeps among these rows and writes the picture to `path`."""
     path.write_bytes(png(draw_growth(rows, machine=machine)))
 
 
 def draw_growth(rows: Sequence[Row], *, machine: str) -> Figure:
-    """Two rows of sweeps; of each a panel for the time and one for the peak memory."""
+    """Draws rows of up to four sweeps, each with a panel for the time and one for the peak memory below it."""
     sweeps = [name for name in TITLES if any(row.sweep == name for row in rows)]
     blocks = -(-len(sweeps) // ACROSS)
     with mpl.rc_context(STYLE):
@@ -108,7 +108,7 @@ def _draw_time(axes: Axes, rows: Sequence[Row], *, first: bool) -> None:
 
 
 def _set_seconds(axes: Axes) -> None:
-    """Decades within the limits; where these are fewer than two, 1, 2 and 5 of each."""
+    """Sets the ticks to the decades within the limits or, if there are fewer than two, to 1, 2 and 5 of each decade."""
     low, high = axes.get_ylim()
     decades = [10.0**power for power in range(-6, 6)]
     ticks = [tick for tick in decades if low <= tick <= high]
@@ -120,7 +120,7 @@ def _set_seconds(axes: Axes) -> None:
 
 
 def _key_figure(sweep: str, trained: Sequence[Row]) -> str:
-    """What is to be read off, in a few words."""
+    """Returns the main result of a sweep in a few words."""
     if sweep == "threads":
         ratios = re.findall(r"([\d.]+) x", trained[-1].note)
         return " × (loop: ".join(ratios) + " ×)"
@@ -167,7 +167,7 @@ def _set_ticks(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _short(value: int) -> str:
-    """`200k`, `1M`."""
+    """Returns a short text for a tick: `200k`, `1M`."""
     for size, unit in ((1_000_000, "M"), (1000, "k")):
         if value >= size and value % size == 0:
             return f"{value // size}{unit}"

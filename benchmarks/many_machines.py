@@ -1,11 +1,11 @@
-"""Measures what Ray costs, where the driver is the limit, and how large batches must be for many cores.
+"""Measures the cost of Ray, the limit set by the driver, and how large batches must be for many cores.
 
     python benchmarks/many_machines.py [--data_path TABLE] [--runs 3] [--only overhead|driver|simulation]
 
-Overhead: whole searches as commands, in turn on this machine's threads and on a Ray cluster of one node with as many
-cores, started here. Driver: the CPU time that this process, with all its threads, spends on each task and each result,
-journal included, where the trainings themselves cost nothing. Simulation: how long many cores take for 10^6 trainings
-at these costs, with the rule that sizes batches. `many_machines.md` holds results and conclusions.
+Overhead: times whole commands, alternately on the threads of this machine and on a local Ray cluster of one node with
+the same number of cores. Driver: measures the CPU time that this process, with all its threads, spends on each task and
+each result, journal included, if the trainings themselves take no time. Simulation: computes how long many cores take
+for 10^6 trainings at these costs, by the rule for batch sizes. `many_machines.md` has the results and conclusions.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ from layersearch.space.trials import Trial  # noqa: E402
 
 FLAGS = ("--latent_dim", "3", "--hidden_dims_search", "16,32,64", "--max_layers", "3", "--no_probe", "--quiet")
 LENGTHS = (20, 100)  # epochs
-BATCHES = (1, 30)  # results in a task
+BATCHES = (1, 30)  # numbers of results in a task
 N_TASKS = 300
 N_TRAININGS = 1_000_000
-MEASURED = (0.0014, 0.000215)  # seconds per task and per result, for the simulation alone
+MEASURED = (0.0014, 0.000215)  # seconds per task and per result, used if only the simulation runs
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def compare(data_path: Path, runs: int) -> None:
 
 
 def command(data_path: Path, epochs: int, *flags: str) -> tuple[float, float]:
-    """Returns the seconds of the trainings and of the whole process."""
+    """Runs the command and returns the seconds of the trainings and of the whole process."""
     with tempfile.TemporaryDirectory() as output:
         words = [sys.executable, str(ROOT / "hyperparam_optimizer.py"), *FLAGS, *flags, "--epochs", str(epochs)]
         words += ["--data_path", str(data_path), "--output_dir", output]
@@ -100,7 +100,7 @@ def command(data_path: Path, epochs: int, *flags: str) -> tuple[float, float]:
 
 
 def driver_costs(data_path: Path, runs: int) -> tuple[float, float]:
-    """Prints and returns the driver's CPU seconds per task and per result, medians."""
+    """Prints and returns the driver's median CPU seconds per task and per result."""
     table = load_table(data_path)
     result = make_trainer("compiled", {None: table}, SETTINGS)(Trial((64, 64), 0))
     light = pickle.dumps(replace(result, parameters=result.parameters[:0].copy()))
@@ -145,7 +145,7 @@ def cost_of_a_task(connected: machines.Machines, tables: machines.Tables, n: int
 
 
 def cost_of_an_append(result: Any) -> float:
-    """Returns the CPU seconds of writing a result to the journal."""
+    """Returns the CPU seconds for writing a result to the journal."""
     with tempfile.TemporaryDirectory() as folder, open_journal(Path(folder), 3, {}, fresh=True, notices=[]) as journal:
         started = time.process_time()
         for repeat in range(N_TASKS * 10):
@@ -166,8 +166,8 @@ def makespan(n_cores: int, seconds: float, rule: Rule, per_task: float, per_resu
     A core gets its next batch once the driver has received one of its earlier ones.
     """
     left, driver = N_TRAININGS, 0.0
-    free = [0.0] * n_cores  # when each core finishes its batches
-    answers: list[tuple[float, int, int]] = []  # when a batch is done, on which core, with how many trainings
+    free = [0.0] * n_cores  # time at which each core finishes its batches
+    answers: list[tuple[float, int, int]] = []  # of each batch: time of its end, core, number of trainings
     given = [core for _ in range(machines.QUEUED) for core in range(n_cores)]
     while given or answers:
         if not given:
@@ -187,7 +187,7 @@ def makespan(n_cores: int, seconds: float, rule: Rule, per_task: float, per_resu
 
 
 def simulate(per_task: float, per_result: float) -> None:
-    """Prints how long 10^6 trainings take, and the ratio to each core's share of them."""
+    """Prints how long 10^6 trainings take, and the ratio to the least possible time (work / cores)."""
     print(f"10^6 trainings; driver: {1e3 * per_task:.2f} ms a task, {1e3 * per_result:.3f} ms a result")
     rules: dict[str, Rule] = {
         "always 1 s": lambda left, n_cores: 1.0,
@@ -202,7 +202,7 @@ def simulate(per_task: float, per_result: float) -> None:
 
 
 def main() -> None:
-    """Parses the arguments and prints everything."""
+    """Parses the arguments, runs the chosen parts and prints the results."""
     parser = argparse.ArgumentParser(description="What Ray costs, and how far the driver's pace reaches.")
     parser.add_argument("--data_path", type=Path, default=ROOT / "data" / "sample.csv", help="default: the sample")
     parser.add_argument("--runs", type=int, default=3, help="runs of each (default: 3)")

@@ -1,11 +1,11 @@
-"""Times the kernel's matrix product, in place and in blocks, against a plain loop and torch's own, on one core.
+"""Times the matrix product of the kernel, in place and in blocks, a plain loop, and torch's product, on one core.
 
     python benchmarks/matmul.py
 
 `loop` is what a Numba kernel would use without `product.py`: 4 rows x 4 of the inner dimension at a time, with the
 innermost loop over contiguous columns. Shapes are those of a step: W [H, H] times activations [H, B] forward, W
 transposed backward, and the weight's gradient [H, B] x [B, H]. Prints GFLOP/s of one core, the median of 15, by CPU
-time; `*` marks what the kernel uses for that size (`product.BLOCKED_PRODUCTS`).
+time; `*` marks the product that the kernel uses for that size (`product.BLOCKED_PRODUCTS`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from layersearch.journal.identity import describe_environment  # noqa: E402
 TIMINGS = 15
 SHAPES = [(16, 32), (64, 32), (128, 32), (64, 256), (256, 32), (128, 128), (256, 256), (512, 512), (1024, 1024)]
 SHAPES += [(2048, 256), (2048, 2048)]
-LARGEST_LOOP = 2**24  # multiply-adds; larger products take too long
+LARGEST_LOOP = 2**24  # multiply-adds; larger products are not timed, since they take too long
 call = multiply.call
 
 

@@ -1,15 +1,15 @@
-"""Kills searches again and again at random moments, and checks what they end with.
+"""Kills searches repeatedly at random moments, and checks that the resumed searches give the same files.
 
     python benchmarks/soak.py [--data_path TABLE] [--kills 50] [--seed 0]
 
-Three searches take turns: a plain one, one with folds, and one with two latent sizes and a saved model. Each is first
-run without interruption. Then the same command is started in a new folder and killed (SIGKILL) at a random moment
-within the time that the first run took, start-up and report included; it is started and killed again until it finishes.
-This goes on until there were as many kills as asked for. A kill never cuts a line of the journal, since a line is one
-write, but a power failure may. So after half of the kills, at random, the journal is cut off at a random byte of its
-last records. In the end every file must equal that of the uninterrupted search, byte for byte, except `timestamp` and
-`timing` in the JSON and the times in the journal. Prints each kill and the phase it hit; the exit status is 1 if
-anything differs.
+Three searches take turns: a plain one, one with folds, and one that saves its best model. Each is first run without
+interruption. Then the same command is started in a new folder and killed (SIGKILL) at a random moment within the time
+that the first run took, start-up and report included; it is started and killed again until it finishes. This continues
+until the number of kills is reached. A kill never truncates a line of the journal, since a line is written at once, but
+a power failure may. So after half of the kills, chosen at random, the journal is truncated at a random byte of its last
+records. At the end every file must equal that of the uninterrupted search, byte for byte, except `timestamp` and
+`timing` in the JSON and the times in the journal. Prints each kill and the phase in which it occurred; the exit status
+is 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ SEARCHES = MappingProxyType(
         "saved": ("--hidden_dims_search", "16,32,64", "--epochs", "12", "--save_models", "--latent_dim", "2"),
     }
 )
-TORN = 0.5  # share of kills after which the journal is cut off as well
-LAST_RECORDS = 3  # records that a power failure may damage
-MOST = 8  # kills of one search, which then may finish
-PATIENCE = 300.0  # seconds after which a search counts as hanging
+TORN = 0.5  # share of kills after which the journal is truncated too
+LAST_RECORDS = 3  # number of records that a power failure may damage
+MOST = 8  # largest number of kills of one search, which is then left to finish
+PATIENCE = 300.0  # seconds after which a search is assumed to hang
 
 
 class SearchFailedError(Exception):
-    """The command ended with another exit status than 0; the message is its stderr."""
+    """The command ended with an exit status other than 0; the message is its stderr."""
 
 
 @dataclass
@@ -66,12 +66,12 @@ class Strike:
     moment: float  # seconds after the start of the command
     phase: str
     trained: int  # records in the journal
-    torn: int  # records that were cut off
+    torn: int  # number of records that were truncated
 
 
 @dataclass
 class Soak:
-    """The strikes and differences so far."""
+    """The kills so far, and the files that differ."""
 
     strikes: list[Strike] = field(default_factory=list)
     searches: int = 0
@@ -82,7 +82,7 @@ class Soak:
 
 
 def start(folder: Path, data_path: Path, flags: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Starts the command in `folder`, always with the same words, so that the results contain the same words."""
+    """Starts the command in `folder` with arguments that do not depend on it, since the results contain them."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(ROOT / "hyperparam_optimizer.py"), "--data_path", str(data_path.resolve()), *flags]
     log = folder.with_suffix(".log")
@@ -94,8 +94,8 @@ def finish(process: subprocess.Popen[bytes], folder: Path, timeout: float = PATI
     """Waits for the command to end.
 
     Raises:
-        subprocess.TimeoutExpired: it takes too long.
-        SearchFailedError: it ends with another exit status than 0.
+        subprocess.TimeoutExpired: The command takes too long.
+        SearchFailedError: It ends with an exit status other than 0.
     """
     if process.wait(timeout):
         raise SearchFailedError(folder.with_suffix(".log").read_text(encoding="utf-8", errors="replace"))
@@ -120,15 +120,15 @@ def kill_after(folder: Path, data_path: Path, flags: Sequence[str], moment: floa
     return None
 
 
-# What a kill leaves
+# The files that a kill leaves
 
 
 def phase_of(folder: Path, pid: int) -> str:
-    """Returns the phase in which the process was killed, judging by the files it left."""
+    """Returns the phase in which the process was killed, inferred from the files that it left."""
     holder = folder / HOLDER
     if not holder.exists() or f"process {pid}," not in holder.read_text(encoding="utf-8"):
         return "start-up"
-    if list(folder.glob(f"{DRAFTS}*")):  # its own: it has removed those of earlier processes
+    if list(folder.glob(f"{DRAFTS}*")):  # its own, since it removes those of earlier processes
         return "report"
     if list(folder.glob("hyperparam_results_*.json")):
         return "end"
@@ -137,12 +137,12 @@ def phase_of(folder: Path, pid: int) -> str:
 
 
 def journal_of(folder: Path) -> Path | None:
-    """Returns the journal's path, if there is one."""
+    """Returns the path of the journal; None if there is none."""
     return next(folder.glob("journal_*.jsonl"), None)
 
 
 def cut_off(path: Path, place: float) -> int:
-    """Cuts the file off within its last records, at the share `place` of them; returns how many it cut."""
+    """Truncates the file at the share `place` of its last records; returns the number of damaged records."""
     data = path.read_bytes()
     lines = data.splitlines(keepends=True)
     last = sum(map(len, lines[-LAST_RECORDS:]))
@@ -152,7 +152,7 @@ def cut_off(path: Path, place: float) -> int:
 
 
 def records_in(path: Path | None) -> int:
-    """Returns how many trainings the journal holds."""
+    """Returns the number of trainings in the journal."""
     records = read_records(path) if path else None
     return len(records.results) if records else 0
 
@@ -161,12 +161,12 @@ def records_in(path: Path | None) -> int:
 
 
 def outputs(folder: Path) -> dict[str, object]:
-    """Returns each file's content, as far as it must be the same for the same search."""
+    """Returns the part of each file's content that must be equal if the search is the same."""
     return {path.name: content(path) for path in folder.iterdir() if ".damaged" not in path.name}
 
 
 def content(path: Path) -> object:
-    """Returns a file's bytes; of results and journal everything but times."""
+    """Returns the bytes of a file or, for results and journals, all content except times."""
     if path.name.startswith("hyperparam_results") and path.suffix == ".json":
         results = json.loads(path.read_text(encoding="utf-8"))
         return json.dumps({name: part for name, part in results.items() if name not in ("timestamp", "timing")})
@@ -176,14 +176,14 @@ def content(path: Path) -> object:
     if path.name.startswith("optuna"):
         return study(path)
     if path.name.startswith("search_history"):
-        return None  # it shows seconds
+        return None  # the picture shows seconds
     if path.name.startswith("report"):
-        return None  # so does this, made from the JSON and the pictures alone
+        return None  # made from the JSON and the pictures, it shows seconds too
     return path.read_bytes()
 
 
 def study(path: Path) -> list[object]:
-    """Returns what an Optuna journal file says about each trial, without times."""
+    """Returns the contents of an Optuna journal file by trial, without times."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -193,7 +193,7 @@ def study(path: Path) -> list[object]:
 
 
 def timeless(records: Records) -> Mapping[str, Any]:
-    """Returns everything in a journal but times."""
+    """Returns all contents of a journal except times."""
     arrays = ("train_losses", "test_losses", "row_errors", "validation_losses")
     figures = ("final_train_loss", "final_test_loss", "failed_epoch", "is_paused", "best_epoch")
 
@@ -211,13 +211,13 @@ def differences(whole: Mapping[str, object], resumed: Mapping[str, object]) -> l
     return sorted(name for name in {*whole, *resumed} if name not in whole or whole[name] != resumed.get(name))
 
 
-# The soak
+# The test
 
 
 def strike_until_finished(
     folder: Path, data_path: Path, flags: Sequence[str], seconds: float, chance: random.Random, most: int = MOST
 ) -> list[Strike]:
-    """Kills the search until it finishes before its moment, or was killed `most` times."""
+    """Kills the search at random moments until it finishes earlier; after `most` kills it is left to finish."""
     strikes: list[Strike] = []
     while True:
         moment = chance.uniform(0, seconds) if len(strikes) < most else PATIENCE
@@ -237,7 +237,7 @@ def strike_until_finished(
 def soak(
     data_path: Path, kills: int, seed: int, searches: Mapping[str, Sequence[str]] = SEARCHES, most: int = MOST
 ) -> Soak:
-    """Strikes at least `kills` times; the top of this file describes it."""
+    """Runs the test described at the top of this file, with at least `kills` kills."""
     try_out("compiled")  # compiles the kernel, so that no search waits for that
     done, chance = Soak(), random.Random(seed)
     whole: dict[str, tuple[float, dict[str, object]]] = {}
@@ -260,7 +260,7 @@ def soak(
 
 
 def main() -> int:
-    """Parses the arguments, prints everything, and returns the exit status."""
+    """Parses the arguments, runs the test, prints the results, and returns the exit status."""
     parser = argparse.ArgumentParser(description="Searches that are killed at random moments and go on.")
     parser.add_argument("--data_path", type=Path, default=ROOT / "data" / "sample.csv", help="default: the sample")
     parser.add_argument("--kills", type=int, default=50, help="at least so many (default: 50)")

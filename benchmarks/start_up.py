@@ -1,10 +1,11 @@
-"""How long the basic command takes outside its trainings, as a whole process with 1 repeat, stage by stage.
+"""Measures the time of the basic command outside its trainings, stage by stage, as a process with 1 repeat.
 
     python benchmarks/start_up.py [--data_path TABLE] [--runs 5] [--against CHECKOUT]
 
-Times of what the console shows, since the process started. With `--against` the program in another folder takes turns
-with this one, so that the comparison holds on a machine whose speed drifts. "Last trial" is when the journal was
-written to for the last time before the verdict. At the end once with an empty kernel cache, as on a new machine.
+Prints when each console line appears, in seconds since the process started. With `--against`, runs of the program in
+another folder alternate with runs of this one, so that the comparison is valid even if the speed of the machine varies.
+"Last trial" is the last time that the journal was written before the verdict. A last run has an empty kernel cache, as
+on a new machine.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = ["--latent_dim=3", "--hidden_dims_search=16,32,64", "--max_layers=3", "--epochs=20", "--repeats=1"]
-LINES = {  # what is looked for in the output, in this order: the name of the moment, how the line begins
+LINES = {  # in order of appearance: the name of each moment, and the start of the console line that marks it
     "first line": "Searching",
     "first progress line": "  ",
     "last training of the search": "  19 of 19",
@@ -31,7 +32,7 @@ LINES = {  # what is looked for in the output, in this order: the name of the mo
 
 
 def measure(program: Path, data_path: Path, **environment: str) -> dict[str, float]:
-    """Seconds by moment and by stage of one run."""
+    """Returns the seconds until each moment of one run, and those of some stages."""
     with tempfile.TemporaryDirectory() as output:
         command = [sys.executable, str(program / "hyperparam_optimizer.py"), *FLAGS]
         command += ["--data_path", str(data_path), "--output_dir", output]
@@ -58,7 +59,7 @@ def measure(program: Path, data_path: Path, **environment: str) -> dict[str, flo
 
 
 def imports(packages: str) -> float:
-    """Seconds that a process takes to import these."""
+    """Returns the seconds that a process takes to import these packages."""
     started = time.perf_counter()
     subprocess.run([sys.executable, "-c", f"import {packages}"], check=True)
     return time.perf_counter() - started
@@ -73,7 +74,7 @@ def show(title: str, runs: list[dict[str, float]]) -> None:
 
 
 def main() -> None:
-    """Parses the arguments and prints everything."""
+    """Parses the arguments, runs all measurements and prints the results."""
     parser = argparse.ArgumentParser(description="The basic command outside its trainings.")
     parser.add_argument("--data_path", type=Path, default=ROOT / "data" / "sample.csv", help="default: the sample")
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each (default: 5)")
@@ -86,7 +87,7 @@ def main() -> None:
     for number in range(arguments.runs + 1):
         for program in programs:
             done = measure(program, arguments.data_path)
-            runs[program] += [done] if number else []  # the first one may have compiled the kernel
+            runs[program] += [done] if number else []  # the first run may have compiled the kernel
         bare.append({packages: imports(packages) for packages in ("torch", "torch, pandas, numba")})
     print(f"{arguments.runs} runs each: median (minimum to maximum)")
     show("imports alone", bare)

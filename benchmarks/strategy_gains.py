@@ -1,13 +1,14 @@
-"""Compares what cheaper searches find with the full grid, on many seeds.
+"""Compares the results of cheaper search strategies with those of the full grid, over many seeds.
 
     python benchmarks/strategy_gains.py --data_path TABLE [--seeds 10]
 
 The space has widths 8, 16, 32, 64, 128 and up to 4 layers, 125 configurations; 5 repeats of 20 epochs, latent size 3.
-Each seed splits the table anew. The grid is trained once a seed. Its losses then answer what random and Bayesian
-search ask for (a trial has the same bits whoever asks for it), while successive halving is trained to measure its
-time. "Excess" is by how much the best loss found exceeds the grid's best, relative to it. Early stopping is measured on
-the basic command's 19 configurations with 200 epochs, with and without `--patience 10`. For several objectives, the
-figure is the share of the hypervolume of the grid's front of loss and log size that T trials of each kind cover.
+Each seed splits the table differently. The grid is trained once for each seed. Random and Bayesian search then look up
+their losses in the grid (a trial gives the same result in any search), while successive halving is trained to measure
+its time. "Excess" is the amount by which the best loss found exceeds the grid's best, relative to the latter. Early
+stopping is measured on the basic command's 19 configurations with 200 epochs, with and without `--patience 10`. For
+several objectives, the result is the share of the hypervolume of the grid's front of loss and log size that T trials of
+each kind cover.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ BUDGETS = (10, 20, 40)
 
 
 def load_table(path: Path, seed: int, validation: float = 0.0) -> SplitTable:
-    """Returns the table, split and scaled as the command does it."""
+    """Returns the table, split and scaled as the command does."""
     dataset = COPUSDataset(path)
     split = dataset.split(seed)
     scaling, _ = fit_scaling("robust", dataset.data, split.train, dataset.columns)
@@ -66,7 +67,7 @@ def load_table(path: Path, seed: int, validation: float = 0.0) -> SplitTable:
 def search(
     table: SplitTable, settings: TrainingSettings, plan: Plan, repeats: int = REPEATS
 ) -> tuple[float, list[ConfigurationResult]]:
-    """Returns the seconds of all cores together, and the ranking. The wall clock of a shared machine tells little."""
+    """Runs a search; returns its CPU seconds (wall-clock time varies on a shared machine) and the ranking."""
     counts = ParameterCounts(table.input_dim, settings.latent_dim)
 
     def trials_of(configurations: Sequence[Configuration]) -> list[Trial]:
@@ -82,7 +83,7 @@ def search(
 
 
 def answered(plan: Plan, grid: dict[Configuration, ConfigurationResult]) -> list[ConfigurationResult]:
-    """Returns what a plan asks for, in its order, with the grid's answers."""
+    """Runs a plan with the results of the grid; returns the results that it requested, in order."""
     asked: list[ConfigurationResult] = []
     batch = next(plan)
     while True:
@@ -100,7 +101,7 @@ def losses_and_sizes(result: ConfigurationResult) -> Values:
 
 
 def compare_strategies(path: Path, seeds: int) -> None:
-    """Prints halving against the grid, and Bayesian against random search."""
+    """Compares halving with the grid, and Bayesian with random search, and prints the results."""
     shares, survivors, excess = [], [], []
     found: dict[str, list[list[float]]] = {"random": [], "bayesian": []}
     covered: dict[str, list[list[float]]] = {"random": [], "bayesian, loss alone": [], "bayesian, loss and size": []}
@@ -137,7 +138,7 @@ def compare_strategies(path: Path, seeds: int) -> None:
 
 
 def ask_all(grid: dict[Configuration, ConfigurationResult], seed: int) -> dict[str, list[ConfigurationResult]]:
-    """Returns by kind of search the results of what it asks for, up to the largest budget."""
+    """Returns, for each kind of search, the results that it requests, up to the largest budget."""
 
     def ask(objectives: list[str], values_of: Callable[[ConfigurationResult], Values]) -> list[ConfigurationResult]:
         study = make_study(seed, objectives)
@@ -152,7 +153,7 @@ def ask_all(grid: dict[Configuration, ConfigurationResult], seed: int) -> dict[s
 
 
 def hypervolume(results: Sequence[ConfigurationResult], ranking: Sequence[ConfigurationResult]) -> float:
-    """Returns the area that these results dominate in (loss, log size), up to the worst of the grid in each."""
+    """Returns the area that these results dominate in (loss, log size), bounded by the worst of the grid in each."""
     points = sorted((math.log(r.model_params), r.final_test_loss) for r in results)
     worst_size = math.log(max(r.model_params for r in ranking))
     height, area = max(r.final_test_loss for r in ranking), 0.0

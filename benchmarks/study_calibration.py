@@ -1,4 +1,4 @@
-"""Counts how often the intervals of simulated studies hold a known truth.
+"""Counts how often the intervals of simulated studies contain a known truth.
 
     python benchmarks/study_calibration.py [--data_path TABLE] [--studies 400]
 
@@ -7,8 +7,8 @@ as the population, whose mean losses are the truth. A simulated study draws rows
 from it with replacement. The repeats are the same for all variants of a configuration, since these share initial
 weights, batches and dropout patterns. Scenarios: losses as they are; every factor without effect, by scaling errors.
 
-A second part imitates `--study_configs`: the best configurations are chosen by their losses at the command's own
-options, and the effect of a factor that has none is measured both in the repeats that chose them and in other repeats.
+A second part simulates `--study_configs`: the best configurations are chosen by their losses with the options of the
+command, and the effect of a factor without effect is measured both in the repeats used for the choice and in others.
 
 The counts are printed with their binomial standard error. `tests/verdict/test_study_calibration.py` runs a smaller
 version.
@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import numpy as np  # the project's modules are found by what `calibration` does to the path
+import numpy as np  # `calibration` adds the project's modules to the path
 from calibration import CONFIDENCE, SETTINGS, Population, draw_rows, share, train_population, trial_result
 
 from layersearch.files import SAMPLE_PATH
@@ -45,11 +45,11 @@ POPULATION_REPEATS = 40
 class Count(NamedTuple):
     """The result of one simulated study."""
 
-    main_hold: bool  # the intervals of all main effects hold the truth
-    interactions_hold: bool  # those of all interactions
-    strongest_holds: bool  # that of the strongest interaction
-    shares: float  # of all intervals of main effects that hold the truth
-    half_width: float  # of the intervals of the main effects, a mean
+    main_hold: bool  # the intervals of all main effects contain the truth
+    interactions_hold: bool  # the intervals of all interactions contain the truth
+    strongest_holds: bool  # the interval of the strongest interaction contains the truth
+    shares: float  # share of the intervals of main effects that contain the truth
+    half_width: float  # mean half width of the intervals of main effects
 
 
 def equalised(population: Population, layers: Sequence[Layers], factors: Factors) -> Population:
@@ -70,7 +70,7 @@ def simulate(
     shrink: float = 1.0,
     seed: int = 0,
 ) -> list[Count]:
-    """Draws studies with so many repeats and compares each with the truth; `shrink` scales all intervals."""
+    """Draws studies with `repeats` repeats and compares each with the truth; `shrink` scales all intervals."""
     rng = np.random.default_rng(seed)
     truth = population.truth.reshape(len(layers), -1).mean(axis=0)  # [V]
     effects = make_contrasts(factors, OWN).weights @ truth
@@ -91,7 +91,7 @@ def draw_trials(
     trainings: dict[Layers, np.ndarray],
     rows: np.ndarray,
 ) -> list[TrialResult]:
-    """Returns the trials of all variants of some configurations: trainings with these numbers [R], on these rows."""
+    """Returns the trials of all variants of some configurations: the trainings with these numbers, on these rows."""
     places = {config: place for place, config in enumerate(population.configurations)}
     return [
         trial_result(Trial(config, repeat), population.errors[places[config], training][rows], population.cells[rows])
@@ -110,7 +110,7 @@ def study_of(
     *,
     seed: int,
 ) -> Study:
-    """Returns the study that the command makes of these trials."""
+    """Analyses these trials as the command does and returns the study."""
     ranking = rank_configurations(results, population.parameters)
     part = scored_part(population.cells[rows], groups)
     return analyse(
@@ -147,10 +147,10 @@ def selection_bias(
     reuse: bool,
     seed: int = 0,
 ) -> np.ndarray:
-    """Returns the effects of the first factor, [n_studies], on the best configurations at the command's own options.
+    """Returns the effects of the first factor on the configurations chosen with the command's options, [n_studies].
 
-    They are measured in other repeats than those that chose the configurations, or with `reuse` in the same. The rows
-    are drawn once for both, as in the command.
+    They are measured in repeats other than those used for the choice or, with `reuse`, in the same ones. Both use the
+    same rows, as in the command.
     """
     rng = np.random.default_rng(seed)
     own = tuple((factor.name, OWN[factor.name]) for factor in factors)
@@ -170,9 +170,9 @@ def selection_bias(
 
 
 def without_effect(population: Population, factors: Factors) -> Population:
-    """Returns a population with two variants of each configuration, between which there is no difference.
+    """Returns a population with two variants of each configuration that do not differ.
 
-    Both variants have all of the configuration's trainings, in orders in which no number has the same training twice.
+    Both variants have all trainings of the configuration, in orders that differ at each position.
     """
     half = population.errors.shape[1] // 2
     errors = np.stack([population.errors, np.roll(population.errors, half, axis=1)], axis=1)  # [C, 2, T, N, 2]

@@ -1,4 +1,4 @@
-"""Measures whether pretraining on other disciplines helps where there are few classes: test loss against epochs.
+"""Measures whether pretraining on other disciplines helps if there are few classes: test loss by number of epochs.
 
     python benchmarks/transfer.py --data_path TABLE [--discipline NAME]
 
@@ -48,8 +48,8 @@ SETTINGS = TrainingSettings(
 )
 EPOCHS = (0, 3, 10, 30, 100, 300, 1000, 3000)
 SEEDS = 10
-FEW = 60  # classes in the training set
-ENOUGH = 200  # classes that a discipline needs to be the target
+FEW = 60  # number of classes in the training set
+ENOUGH = 200  # smallest number of classes of a target discipline
 STARTS = ("cold", "warm", "warm, frozen encoder")
 LOOKS: dict[str, dict[str, Any]] = {
     "cold": {"color": COLOURS[0], "marker": "o"},
@@ -73,9 +73,9 @@ def choose_discipline(disciplines: np.ndarray) -> str:
 
 
 def split(dataset: COPUSDataset, is_target: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns `FEW` training rows of randomly drawn instructors, and as test rows all rows of the other instructors.
+    """Returns `FEW` training rows of randomly drawn instructors, and all rows of the other instructors as test rows.
 
-    The last instructor drawn contributes as many rows as are still missing, and none to the test rows.
+    The last instructor drawn contributes only the number of rows still missing, and none to the test rows.
     """
     groups = dataset.groups
     assert groups is not None
@@ -129,7 +129,7 @@ def measure_seed(dataset: COPUSDataset, is_target: np.ndarray, seed: int) -> dic
 
 
 def write_csv(points: list[Point], path: Path) -> None:
-    """Writes a row for each point, with its paired difference to the cold start of the same number of epochs."""
+    """Writes a row for each point, with its paired difference from the cold start with the same number of epochs."""
     cold = {point.epochs: point.losses for point in points if point.start == "cold"}
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -143,7 +143,7 @@ def write_csv(points: list[Point], path: Path) -> None:
 
 
 def draw(points: list[Point], title: str, note: str) -> Figure:
-    """Draws the mean test loss against epochs, with one standard deviation over the seeds."""
+    """Draws the mean test loss by number of epochs, with error bars of one standard deviation over the seeds."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 4.2), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
@@ -165,7 +165,7 @@ def draw(points: list[Point], title: str, note: str) -> Figure:
         set_scale(axes.yaxis, 0.03, 0.6, log=True)
         axes.grid(axis="y")
         keys, names = axes.get_legend_handles_labels()
-        order = sorted(range(len(names)), key=lambda number: names[number] not in STARTS)  # lines came before bars
+        order = sorted(range(len(names)), key=lambda number: names[number] not in STARTS)  # starts before baselines
         axes.legend([keys[number] for number in order], [names[number] for number in order], loc="upper right")
         axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
         figure.supxlabel(wrapped(note, WIDTH), x=0.012, ha="left", fontsize=8, color=FAINT)
@@ -177,7 +177,7 @@ def _sd(losses: np.ndarray) -> float:
 
 
 def main() -> None:
-    """Runs all trainings, prints the table, and writes it and the picture."""
+    """Runs all trainings, prints the results, and writes the table and the picture."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data_path", type=Path, required=True)
     parser.add_argument("--discipline", help="default: the smallest with enough classes; another is not written")

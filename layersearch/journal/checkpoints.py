@@ -2,9 +2,9 @@
 
     states = Checkpoints(folder, "checkpoint_latent3_5f0c…", epochs=20)
     states.save(trial, state)
-    states.load(trial)                 # None if there is none, or it is damaged
+    states.load(trial)                 # None if there is no checkpoint, or it is damaged
 
-Each file is an uncompressed .npz, whose parts have checksums.
+Each file is an uncompressed .npz archive, whose parts have checksums.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZip
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of trials with so many epochs. Several threads may use them at once."""
+    """The checkpoints of trials of `epochs` epochs. Several threads may use them at once."""
 
     folder: Path
-    prefix: str  # of the files' names, different for each search
+    prefix: str  # prefix of the file names, different for each search
     epochs: int
 
     def load(self, trial: Trial) -> TrialState | None:
-        """Returns the state that was saved last; None if there is none, or it is damaged."""
+        """Returns the state that was saved last; None if there is none or it is damaged."""
         try:
             with open(self._path(trial), "rb") as file, np.load(file, allow_pickle=False) as saved:
                 if saved["of"].item() != self._name(trial):
@@ -42,10 +42,10 @@ class Checkpoints:
             return None
 
     def save(self, trial: Trial, state: TrialState) -> None:
-        """Saves a state in place of the last one.
+        """Saves a state, replacing the previous one.
 
         Raises:
-            OSError: it could not be written; the last one is still there.
+            OSError: The state could not be written; the previous one is kept.
         """
         parts = {part.name: getattr(state, part.name) for part in fields(TrialState)}
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class Checkpoints:
             np.savez(file, of=self._name(trial), **{name: part for name, part in parts.items() if part is not None})
 
     def remove(self, trial: Trial) -> None:
-        """Removes the checkpoint of a trial that is finished."""
+        """Removes the checkpoint of a finished trial."""
         self._path(trial).unlink(missing_ok=True)
 
     def _name(self, trial: Trial) -> str:

@@ -1,7 +1,7 @@
-"""What a search runs on: the `environment` part of its results, and what must be the same for the same bits.
+"""Describes what a search runs on, for its results, and the identity that runs with bitwise equal results share.
 
-A journal belongs to one identity. Where anything in it differs, trainings could have other bits, and the journal is not
-resumed.
+A journal belongs to one identity. If any part of the identity differs, trainings might differ too, and the journal is
+not resumed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "matplotlib", "numba", "
 
 VERSIONS = ("torch", "numpy")
 COMPILER_VERSIONS = ("numba", "llvmlite")
-# The code that a training's bits depend on: whole rooms, and the modules outside that these import.
+# The code on which a training's exact result depends: whole packages, and other modules that these import.
 CODE = (
     "layersearch/engines",
     "layersearch/journal",
@@ -36,9 +36,9 @@ CODE = (
 
 
 def describe_environment(device: torch.device, engine: str, threads: int) -> dict[str, Any]:
-    """Returns versions, machine and engine, ready for JSON.
+    """Returns the `environment` part of the results: versions, machine and engine, ready for JSON.
 
-    `git_commit` is None outside a checkout, and ends in "-dirty" where the checkout has changes.
+    `git_commit` is None outside a checkout, and ends in "-dirty" if the checkout has uncommitted changes.
     """
     return {
         "python": platform.python_version(),
@@ -56,14 +56,15 @@ def describe_environment(device: torch.device, engine: str, threads: int) -> dic
 def search_identity(
     arguments: Mapping[str, Any], machine: Mapping[str, Any], *, sha256: str, data: str, init_from: str | None = None
 ) -> dict[str, Any]:
-    """Returns what two runs must share so that each training of one has the bits of the other's; ready for JSON.
+    """Returns what two runs must share for their trainings to be bitwise equal, ready for JSON.
 
     Args:
-        arguments: the value of each option by name.
-        machine: what `machine_identity` returns.
-        sha256: of the table's file. Like the options that shape the data, it only explains why `data` may differ.
-        data: the digest of everything that is trained and scored on.
-        init_from: names the weights that trainings start from.
+        arguments: The value of each option by name.
+        machine: What `machine_identity` returns.
+        sha256: Digest of the table's file. Like the options that shape the data, it is not compared, but explains why
+            `data` may differ.
+        data: Digest of all data that is used for training and scoring.
+        init_from: Identifies the weights from which trainings start.
     """
     return {
         "data": data,
@@ -78,9 +79,9 @@ def machine_identity(arithmetic: str, device: torch.device, engine: str) -> dict
     """Returns the part of the identity that all machines of a search must share; ready for JSON.
 
     Args:
-        arithmetic: the digest of a small training on this machine.
-        device: where trainings run.
-        engine: which of them trains.
+        arithmetic: Digest of a small training on this machine.
+        device: The device on which trainings run.
+        engine: The name of the engine that trains.
     """
     return {
         "program": _program_digest(),
@@ -94,7 +95,7 @@ def machine_identity(arithmetic: str, device: torch.device, engine: str) -> dict
 
 
 def code_files(program: Path) -> list[Path]:
-    """Returns the files of `CODE` in the folder `program`, those of a folder in the order of their names."""
+    """Returns the files of `CODE` in the folder `program`; those within a folder are sorted by name."""
     paths = [program / name for name in CODE]
     return [file for path in paths for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
 
@@ -111,7 +112,7 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> str:
-    """Returns the processor's name as its system gives it."""
+    """Returns the name of the processor as the operating system reports it."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

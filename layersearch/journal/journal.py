@@ -4,9 +4,9 @@
         journal.find(Key(trial, epochs=20))                               # the result, or None
         journal.append(Key(trial, epochs=20), result, with_weights=False)
 
-The file `journal_latent3.jsonl` grows by a line with each training (`records.py`). A kill can damage only the last
-line; a damaged line is dropped and its trial trained again. Weights are kept where training them again would take
-long, and those of the chosen model. A trial that takes long has a checkpoint of its own until it is finished
+Each training appends a line to the file `journal_latent3.jsonl` (`records.py`). If the program is killed, only the last
+line can be damaged; a damaged line is dropped and its trial is trained again. Weights are kept only if training them
+again would take long or if they are those of the chosen model. A long trial has its own checkpoint until it is finished
 (`checkpoints.py`).
 """
 
@@ -42,23 +42,23 @@ from layersearch.journal.records import (
 from layersearch.space.trials import TrialResult
 from layersearch.words import count
 
-SYNC_SECONDS = 1.0  # after which an appended line is on the disk, as far as fsync guarantees it
-WORDING = "because"  # entry of an identity that is not compared, but explains why the data may differ
+SYNC_SECONDS = 1.0  # interval at which appended lines are flushed to the disk with fsync
+WORDING = "because"  # an entry of an identity that is not compared, but explains why the data may differ
 
 
 def open_journal(folder: Path, latent_dim: int, identity: Identity, *, fresh: bool, notices: list[str]) -> Journal:
     """Opens the journal in `folder` to resume its search, or starts a new one.
 
     Args:
-        folder: where the journal is.
-        latent_dim: part of the file's name.
-        identity: everything that shapes the trials of this search.
-        fresh: whether to start a new journal beside the old one, which it replaces when its search is complete. Until
-            then both are kept, and a later run resumes the one with its own identity.
-        notices: receives a line about each damage that is found.
+        folder: The folder of the journal.
+        latent_dim: Latent dimension, which is part of the file's name.
+        identity: Everything that shapes the trials of this search.
+        fresh: Whether to start a new journal beside the old one, which it replaces when its search is complete. Until
+            then both are kept, and a later run resumes the one whose identity equals its own.
+        notices: A list to which a line is added for each damage that is found.
 
     Raises:
-        UsageError: the journal belongs to another search; the message names the differences.
+        UsageError: The journal belongs to another search; the message names the differences.
     """
     path = folder / f"journal_latent{latent_dim}.jsonl"
     new = folder / f"journal_latent{latent_dim}.new.jsonl"
@@ -87,7 +87,7 @@ class Journal:
 
     def __init__(self, path: Path, final_path: Path, records: Records, *, is_fresh: bool = False) -> None:
         self.path = path
-        self.is_fresh = is_fresh  # started anew although there may have been one
+        self.is_fresh = is_fresh  # started anew, although an older journal may exist
         self._final_path = final_path
         self._records = records
         if not records.is_sound:
@@ -111,7 +111,7 @@ class Journal:
 
     @property
     def last_finished(self) -> datetime:
-        """When the last training finished. Raises ValueError without any."""
+        """The time at which the last training finished. Raises ValueError if there is none."""
         return max(map(datetime.fromisoformat, self._records.finished.values()))
 
     @property
@@ -125,16 +125,16 @@ class Journal:
         return checksum(to_json(_compared(self._records.identity)))
 
     def find(self, key: Key) -> TrialResult | None:
-        """Returns the result of a training, with its weights where these were kept; None if there is none."""
+        """Returns the result of a training, with its weights if these were kept; None if there is no result."""
         result = self._records.results.get(key)
         weights = self._records.weights.get(key)
         return result if result is None or weights is None else replace(result, parameters=weights)
 
     def append(self, key: Key, result: TrialResult, *, with_weights: bool) -> None:
-        """Appends the result of a training, except of one that did not fit into memory: there may be more next time.
+        """Appends the result of a training, unless it did not fit into memory: there may be more memory next time.
 
         Raises:
-            OSError: the line could not be written; the file is as it was before.
+            OSError: The line could not be written; the file is unchanged.
         """
         if result.out_of_memory:
             return
@@ -154,13 +154,13 @@ class Journal:
     def sync(self, *, at_once: bool = False) -> None:
         """Flushes the appended lines to the disk, unless this was done in the last `SYNC_SECONDS`.
 
-        It is to be called every now and then. A journal that has been removed is written again.
+        Call it regularly during a search. If the file has been removed, it is written again.
 
         Args:
-            at_once: whether to flush in any case.
+            at_once: Whether to flush in any case.
 
         Raises:
-            OSError: the lines could not be flushed, or another process has replaced the file.
+            OSError: The lines could not be flushed, or another process has replaced the file.
         """
         if not at_once and time.monotonic() - self._last_sync < SYNC_SECONDS:
             return
@@ -174,7 +174,7 @@ class Journal:
             raise OSError(f"{self.path}: replaced by another process; is there a second search in this folder?")
 
     def complete(self, chosen: TrialResult | None, epochs: int) -> None:
-        """Drops what only an unfinished search needs, once the search is reported.
+        """Removes what only an unfinished search needs; called after its results have been written.
 
         Only the weights of `chosen` are kept. A journal that was started anew replaces the old one.
         """
@@ -195,7 +195,7 @@ class Journal:
             left.unlink(missing_ok=True)
 
     def checkpoints(self, epochs: int) -> Checkpoints:
-        """Returns where the states of unfinished trials with so many epochs are kept."""
+        """Returns the checkpoints of this search's unfinished trials of `epochs` epochs."""
         return Checkpoints(self.path.parent, self._checkpoint_prefix, epochs)
 
     @property
@@ -245,7 +245,7 @@ def _compared(identity: Identity) -> Identity:
 
 
 def _difference(theirs: Identity, ours: Identity) -> str:
-    """Returns the differences of two identities in words: `--epochs 50, now 20`."""
+    """Describes the differences between two identities: `--epochs 50, now 20`."""
     differences = []
     for name in _differing(_compared(theirs), _compared(ours)):
         if name != "data":

@@ -1,11 +1,11 @@
-"""The journal's file: one record a line, each a JSON object behind a checksum.
+"""Reads and writes the journal's file. Each line is one record: a checksum, then a JSON object.
 
     write_records(path, Records(identity, run))
     records = read_records(path)                # without damaged lines
     records.results[Key(trial, epochs=20)]
 
-The first record says which search the journal belongs to. Each further record holds the result of a training or the
-weights that it ended with. Arrays are written as base64 of their little-endian bytes, so that no bit is lost.
+The first record identifies the search to which the journal belongs. Each further record holds the result of a training
+or its final weights. Arrays are written as base64 of their little-endian bytes, so that they are read back exactly.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from layersearch.space.configurations import Layers, Variant, layers_of, options
 from layersearch.space.trials import Trial, TrialResult
 
 NOTHING = np.empty(0, dtype=np.float32)
-UNREADABLE = (ValueError, KeyError, TypeError)  # what a damaged line raises, or the line of another program
+UNREADABLE = (ValueError, KeyError, TypeError)  # raised by a damaged line, or by one of another program
 Identity = Mapping[str, Any]  # everything that shapes a trial, by name, as JSON values
 PLAIN = ("final_train_loss", "final_test_loss", "seconds", "failed_epoch", "is_paused", "best_epoch")
 ARRAYS = ("train_losses", "test_losses", "validation_losses", "row_errors")
 
 
 class Key(NamedTuple):
-    """A training in the journal. The convergence probe trains a trial of the search again for more epochs."""
+    """Identifies a training in the journal; the convergence probe trains a trial again for more epochs."""
 
     trial: Trial
     epochs: int
@@ -44,16 +44,16 @@ class Records:
     """The contents of a journal."""
 
     identity: Identity
-    run: str  # a random text; a search that is started anew gets another one
+    run: str  # a random text, which differs each time that a search is started anew
     results: dict[Key, TrialResult] = field(default_factory=dict)  # without weights
     weights: dict[Key, np.ndarray] = field(default_factory=dict)  # [P] float32
-    finished: dict[Key, str] = field(default_factory=dict)  # time, ISO 8601 with an offset
+    finished: dict[Key, str] = field(default_factory=dict)  # time of the end, ISO 8601 with an offset
     n_damaged: int = 0  # number of lines that were dropped
     is_sound: bool = True  # whether no line was damaged or incomplete
 
 
 def write_records(path: Path, records: Records) -> None:
-    """Writes a whole journal, in place of the file that may be there."""
+    """Writes a whole journal, replacing an existing file."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(_encode({"kind": "search", "identity": records.identity, "run": records.run}))
         for key, result in records.results.items():
@@ -63,10 +63,10 @@ def write_records(path: Path, records: Records) -> None:
 
 
 def read_records(path: Path) -> Records:
-    """Reads a journal without its damaged lines.
+    """Reads a journal, leaving out damaged lines.
 
     Raises:
-        ValueError, KeyError, TypeError: the first line is damaged.
+        ValueError, KeyError, TypeError: The first line is damaged.
     """
     with open(path, "rb") as file:
         line = file.readline()
@@ -82,7 +82,7 @@ def read_records(path: Path) -> Records:
 
 
 def read_identity(path: Path) -> Identity:
-    """Reads only which search a journal belongs to. Raises what `read_records` raises."""
+    """Reads only the identity of the search to which a journal belongs. Raises the same errors as `read_records`."""
     with open(path, "rb") as file:
         return _decode_search(file.readline()).identity
 
@@ -155,7 +155,7 @@ def _encode(record: Mapping[str, Any]) -> bytes:
 
 
 def _decode(line: bytes) -> dict[str, Any]:
-    """Returns the record of a line. Raises ValueError where the line is damaged."""
+    """Returns the record in a line. Raises ValueError if the line is damaged."""
     digest, _, text = line.decode().rstrip("\n").partition(" ")
     if digest != checksum(text):
         raise ValueError("the checksum is wrong")
@@ -169,10 +169,10 @@ def _decode_search(line: bytes) -> Records:
 
 
 def to_json(value: Mapping[str, Any]) -> str:
-    """Returns the value as JSON without blanks."""
+    """Returns the value as JSON without spaces."""
     return json.dumps(value, separators=(",", ":"))
 
 
 def checksum(text: str) -> str:
-    """Returns the checksum of a record's JSON, 16 hexadecimal digits."""
+    """Returns the checksum of a record's JSON, as 16 hexadecimal digits."""
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

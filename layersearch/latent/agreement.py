@@ -1,30 +1,30 @@
-"""How well a latent space agrees with labels that no training has seen, and how many clusters it has.
+"""Measures how well a latent space agrees with labels not used in training, and how many clusters it has.
 
     chosen = choose_rows(labels, groups, most_columns=24, seed=42)          # raises LabelError
     agreement = measure(chosen, {"latent": codes, "pca": components, "columns": scaled}, is_test, ...)
     clusters = prefer_clusters(codes, seed=42)                              # for tables without labels
 
 Used by `findings.py`; drawn by `pictures/latent/agreement.py`. Three measures are computed in three spaces: the latent
-space, PCA with as many components, and the scaled columns themselves (missing cells are 0, as the model sees them).
-scikit-learn does the computing.
+space, PCA with as many components, and the scaled columns themselves (missing cells are 0, as in the model's input).
+The computations use scikit-learn.
 
 - *Nearest neighbours*: the share of rows whose label is the commonest one among their 15 nearest neighbours in the
   other folds (Cover & Hart 1967, doi:10.1109/TIT.1967.1053964). There are five stratified folds, which keep groups
-  together. The share of the commonest label is the value to compare with.
+  together. For comparison, the share of the commonest label is reported.
 - *Silhouette* (Rousseeuw 1987, doi:10.1016/0377-0427(87)90125-7), from -1 to 1: whether rows lie nearer to those with
   their own label than to those with the next nearest label.
 - *Adjusted Rand index* (Hubert & Arabie 1985, doi:10.1007/BF01908075) of the labels and of a Gaussian mixture that is
   fitted without them and has as many components: 1 for identical partitions, 0 on average for random ones.
 
-All rows with a label count, training rows included. Neither the model nor PCA has seen a label, so training rows
-flatter neither of them, and the test rows alone are a fifth of the table, too few for small classes. The accuracy on
-the test rows alone is reported as well.
+All rows with a label are used, training rows included. Neither the model nor PCA has seen a label, so training rows
+favour neither of them, and the test rows alone are a fifth of the table, too few for small classes. The accuracy on the
+test rows alone is reported as well.
 
 Intervals are percentiles of a bootstrap (Efron 1979, doi:10.1214/aos/1176344552) that resamples the contributions of
 single rows, or of whole groups. All spaces share the same draws, so differences are paired. Model, folds and mixture
-stay fixed: an interval accounts for other rows, and neither for another training nor for other starts of the mixture.
-Of ten starts the likeliest is taken. On the published table its index is 0.18 to 0.20 for PCA over six seeds, where a
-single start is sometimes at 0.24. In many dimensions there are fewer starts, for the sake of time.
+stay fixed: an interval covers the variation between samples of rows, but not between trainings or between starts of the
+mixture. The likeliest of ten starts is taken: on the published table its index for PCA is then 0.18 to 0.20 over six
+seeds, where a single start is sometimes at 0.24. In many dimensions there are fewer starts, to save time.
 
 The number of clusters without labels is that of the mixture with the lowest BIC (Schwarz 1978,
 doi:10.1214/aos/1176344136; Fraley & Raftery 2002, doi:10.1198/016214502760047131).
@@ -47,24 +47,24 @@ from sklearn.neighbors import KNeighborsClassifier
 from layersearch.latent.labels import number_labels
 from layersearch.randomness import stream_key
 
-MOST_ROWS = 5_000  # that are compared; larger tables are sampled, since the time grows with the square of the rows
-MOST_CELLS = 2_500_000  # rows times columns that are compared
-LEAST_SAMPLE = 500  # rows of a sample, however wide the table is
-LEAST_ROWS = 5  # of a label; rarer labels are left out
-MOST_LABELS = 20  # a column with more labels is taken for identifiers
+MOST_ROWS = 5_000  # rows compared; larger tables are sampled, since the time grows with the square of their number
+MOST_CELLS = 2_500_000  # largest number of rows times columns that is compared
+LEAST_SAMPLE = 500  # smallest number of rows in a sample, however many columns there are
+LEAST_ROWS = 5  # labels with fewer rows are left out
+MOST_LABELS = 20  # a column with more labels is assumed to hold identifiers
 NEIGHBOURS, FOLDS, DRAWS = 15, 5, 1_000
-MOST_CLUSTERS = 10  # components of a mixture that is fitted without labels
-ROWS_EACH = 10  # rows that each of its components needs
-MOST_MIXTURE_DIMENSIONS = 30  # of more dimensions, a mixture is fitted in the first principal components
+MOST_CLUSTERS = 10  # largest number of components of a mixture that is fitted without labels
+ROWS_EACH = 10  # smallest number of rows for each of its components
+MOST_MIXTURE_DIMENSIONS = 30  # above this, mixtures are fitted to the first principal components
 # Added to a mixture's variances, in units of the mean variance of a column. Without it, a component could collapse
 # onto the many cells that are exactly 0.
 LEAST_VARIANCE = 0.01
-MOST_STARTS, START_COST = 10, 2e7  # of a mixture, and rows x dimensions² x components that all of them may take
+MOST_STARTS, START_COST = 10, 2e7  # largest number of starts, and their largest rows x dimensions² x components
 MEASURES = ("knn_accuracy", "silhouette", "adjusted_rand_index")
 
 
 class LabelError(Exception):
-    """Labels cannot be compared with anything; the message says why."""
+    """The labels cannot be compared with the latent space; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Chosen:
     rows: np.ndarray  # [n] indices of the table's rows
     label: np.ndarray  # [n] index in `names`
     names: list[str]
-    units: np.ndarray  # [n] what the bootstrap resamples: the number of each row's group, or of the row itself
+    units: np.ndarray  # [n] number of each row's group, or of the row itself: what the bootstrap resamples
     by_group: bool
     n_labelled: int  # rows of the table with a label
     n_rare: int  # rows left out because their label is too rare
@@ -101,13 +101,13 @@ class Agreement:
     neighbours: int
     folds: int
     confidence: float
-    values: Mapping[str, Mapping[str, Measured]]  # by measure, then by space
-    differences: Mapping[str, Measured]  # by measure: latent space minus PCA
+    values: Mapping[str, Mapping[str, Measured]]  # values[measure][space]
+    differences: Mapping[str, Measured]  # differences[measure]: latent space minus PCA
     on_test_rows: Mapping[str, float | None]  # nearest-neighbour accuracy by space; None without test rows
 
     @property
     def majority_share(self) -> float:
-        """The accuracy of always answering with the commonest label."""
+        """The accuracy of always predicting the commonest label."""
         return float(self.chosen.counts.max() / len(self.chosen.rows))
 
     def entry(self) -> dict[str, Any]:
@@ -135,13 +135,13 @@ class Agreement:
 
 
 def choose_rows(labels: pd.Series[Any], groups: np.ndarray | None, *, most_columns: int, seed: int) -> Chosen:
-    """Chooses the rows to compare: all whose label is not too rare, or a random sample of them if they are many.
+    """Chooses the rows to compare: all whose label is not too rare, or a random sample of them if there are many.
 
     Args:
-        labels: [N] labels, missing where a row has none; named after their column.
-        groups: [N] group numbers, or None.
-        most_columns: The number of columns of the widest space.
-        seed: Of the sample.
+        labels: The label of each row, [N], missing if it has none; the series has the name of its column.
+        groups: The group of each row, [N], or None.
+        most_columns: The number of columns of the space that has most.
+        seed: Seed of the sample.
 
     Raises:
         LabelError: There are too few or too many labels, or all rows are in one group.
@@ -185,16 +185,16 @@ def measure(
 
     Args:
         chosen: The n rows to compare.
-        spaces: [n, D] coordinates of these rows by name; "latent" and "pca", whose difference is reported, and others.
-        is_test: [n] whether the row is a test row.
-        confidence: Of the intervals.
-        seed: Of folds, bootstrap and mixtures.
+        spaces: Coordinates of these rows by name, [n, D]; "latent" and "pca", whose difference is reported, and others.
+        is_test: Whether each row is a test row, [n].
+        confidence: Confidence level of the intervals.
+        seed: Seed of folds, bootstrap and mixtures.
     """
     folds = list(_folds(chosen, seed))
     neighbours = min(NEIGHBOURS, int(chosen.counts.min()), *(len(train) for train, _ in folds))
     draws = _bootstrap_weights(chosen, seed)
     correct = {name: _classified_correctly(chosen, space, folds, neighbours) for name, space in spaces.items()}
-    drawn: dict[str, dict[str, np.ndarray]] = {measure: {} for measure in MEASURES}  # [1 + draws], the first as it is
+    drawn: dict[str, dict[str, np.ndarray]] = {measure: {} for measure in MEASURES}  # [1 + draws], first not resampled
     for name, space in spaces.items():
         drawn["knn_accuracy"][name] = _bootstrap_means(correct[name], chosen, draws)
         drawn["silhouette"][name] = _bootstrap_means(silhouette_samples(space, chosen.label), chosen, draws)
@@ -211,7 +211,7 @@ def measure(
 
 
 def _folds(chosen: Chosen, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields training and scored rows of each fold that has both."""
+    """Yields the training rows and the scored rows of each fold that has both."""
     n_folds = min(FOLDS, int(chosen.counts.min()), int(chosen.units.max()) + 1)
     kind, groups = (StratifiedGroupKFold, chosen.units) if chosen.by_group else (StratifiedKFold, None)
     splitter = kind(n_folds, shuffle=True, random_state=_sklearn_seed(seed, "folds"))
@@ -223,7 +223,7 @@ def _folds(chosen: Chosen, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]
 def _classified_correctly(
     chosen: Chosen, space: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]], neighbours: int
 ) -> np.ndarray:
-    """Returns [n] whether the nearest neighbours of each row predict its label."""
+    """Returns whether the nearest neighbours of each row predict its label, [n]."""
     correct = np.zeros(len(space), dtype=bool)
     for train, scored in folds:
         model = KNeighborsClassifier(neighbours).fit(space[train], chosen.label[train])
@@ -232,7 +232,7 @@ def _classified_correctly(
 
 
 def _bootstrap_weights(chosen: Chosen, seed: int) -> np.ndarray:
-    """Returns [1 + draws, units] how often each row or group counts: first once each, then as resampled."""
+    """Returns the weight of each row or group, [1 + draws, units]: first 1 for each, then as resampled."""
     n_units = int(chosen.units.max()) + 1
     drawn = _generator(seed, "bootstrap").integers(n_units, size=(DRAWS, n_units), dtype=np.int32)
     weights = np.stack([np.bincount(row, minlength=n_units) for row in drawn]).astype(np.float32)
@@ -240,15 +240,15 @@ def _bootstrap_weights(chosen: Chosen, seed: int) -> np.ndarray:
 
 
 def _bootstrap_means(values: np.ndarray, chosen: Chosen, weights: np.ndarray) -> np.ndarray:
-    """Returns the means [1 + draws] of values [n] over the resampled rows."""
+    """Returns the means of values [n] over the resampled rows, [1 + draws]."""
     sums, sizes = np.bincount(chosen.units, values), np.bincount(chosen.units)
     return np.asarray((weights @ sums) / (weights @ sizes))
 
 
 def _rand_indices(chosen: Chosen, cluster: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Returns the adjusted Rand indices [1 + draws] of labels and clusters [n] over the resampled rows.
+    """Returns the adjusted Rand indices of labels and clusters [n] over the resampled rows, [1 + draws].
 
-    The pair of a row with its own duplicate does not count, since it would always agree.
+    Pairs of a row with its own duplicate are not counted, since they would always agree.
     """
     k, n_units = len(chosen.names), weights.shape[1]
     cell = chosen.label * k + cluster
@@ -264,18 +264,18 @@ def _rand_indices(chosen: Chosen, cluster: np.ndarray, weights: np.ndarray) -> n
     together, by_label, by_cluster = pairs().sum(axis=(1, 2)), pairs(2).sum(axis=1), pairs(1).sum(axis=1)
     expected = by_label * by_cluster / np.maximum(pairs(1, 2), 1)
     most = (by_label + by_cluster) / 2
-    same = most == expected  # both partitions have one part, or each row is a part of its own
+    same = most == expected  # both partitions have a single part, or one part for each row
     return np.asarray(np.where(same, 1.0, (together - expected) / np.where(same, 1.0, most - expected)))
 
 
 def _with_interval(drawn: np.ndarray, confidence: float) -> Measured:
-    """Returns the first of [1 + draws] values, with the percentile interval of the others."""
+    """Returns the first of [1 + draws] values and the percentile interval of the others."""
     low, high = np.quantile(drawn[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
     return Measured(float(drawn[0]), (float(low), float(high)))
 
 
 def _mixture_components(space: np.ndarray, chosen: Chosen, seed: int) -> np.ndarray:
-    """Returns the component [n] of a Gaussian mixture that each row most probably belongs to."""
+    """Returns the most probable component of a Gaussian mixture for each row, [n]."""
     ready = _ready_for_mixture(space)
     cost = len(ready) * ready.shape[1] ** 2 * len(chosen.names)
     starts = int(np.clip(START_COST // max(cost, 1), 1, MOST_STARTS))
@@ -284,7 +284,7 @@ def _mixture_components(space: np.ndarray, chosen: Chosen, seed: int) -> np.ndar
 
 
 def _ready_for_mixture(space: np.ndarray) -> np.ndarray:
-    """Returns centred float64 coordinates [n, at most 30] with mean variance 1; proportions of distances stay."""
+    """Returns centred float64 coordinates [n, at most 30], divided by one number so that the mean variance is 1."""
     centred = space - space.mean(axis=0, dtype=np.float64)
     if centred.shape[1] > MOST_MIXTURE_DIMENSIONS and centred.any():
         centred = PCA(min(MOST_MIXTURE_DIMENSIONS, len(centred)), random_state=0).fit_transform(centred)
@@ -307,11 +307,11 @@ def _fit_mixture(ready: np.ndarray, n_components: int, seed: int, starts: int = 
 
 @dataclass(frozen=True)
 class Clusters:
-    """The number of clusters that BIC prefers, and the clusters."""
+    """The number of clusters with the lowest BIC, and these clusters."""
 
-    bic: list[float]  # of mixtures with 1, 2, … components
+    bic: list[float]  # BIC of the mixtures with 1, 2, … components
     assignment: np.ndarray  # [N] cluster of each row; 0 is the largest
-    n_fitted: int  # number of rows that the mixtures were fitted to
+    n_fitted: int  # number of rows to which the mixtures were fitted
 
     @property
     def preferred(self) -> int:
@@ -320,7 +320,7 @@ class Clusters:
 
     @property
     def is_bound(self) -> bool:
-        """Whether the largest number tried is the best, so that more components might be better still."""
+        """Whether the largest number tried is the best, so that even more might be better."""
         return self.preferred == len(self.bic)
 
     def entry(self) -> dict[str, Any]:
@@ -337,7 +337,7 @@ class Clusters:
 def prefer_clusters(codes: np.ndarray, *, seed: int) -> Clusters:
     """Finds the number of clusters in finite codes [N, L] by fitting Gaussian mixtures of 1 to 10 components.
 
-    There are at least 10 rows for each component.
+    Mixtures with fewer than 10 rows for each component are not tried.
     """
     ready = _ready_for_mixture(codes)
     fitted = np.arange(len(ready))
@@ -356,7 +356,7 @@ def prefer_clusters(codes: np.ndarray, *, seed: int) -> Clusters:
 
 
 def _sklearn_seed(seed: int, *name: object) -> int:
-    """Returns a seed in the range that scikit-learn takes."""
+    """Returns a seed in the range that scikit-learn accepts."""
     return stream_key(seed, "agreement", *name) % 2**32
 
 

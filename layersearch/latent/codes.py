@@ -1,12 +1,12 @@
-"""Latent codes and reconstruction errors of a table's rows.
+"""Computes latent codes and reconstruction errors of a table's rows.
 
     encoded = encode_values(load_best("output", latent_dim=3), values)
     encoded.codes, encoded.errors                                         # [N, L], [N]
     percentiles_among(encoded.errors, saved.training_errors)              # [N]
 
-Used by `--encode`, which gets its rows piece by piece, and by the ensemble. The numbers of a row are the same to the
-last bit however the table is cut into pieces. A matrix product may round differently when it has another number of
-rows, so rows always pass through a model in blocks of `BLOCK` rows.
+Used by `--encode`, which reads rows piece by piece, and by the ensemble. The results of a row are bitwise equal however
+the table is divided into pieces. A matrix product may round differently for another number of rows, so rows are always
+passed to a model in blocks of `BLOCK` rows.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from torch import Tensor
 from dataset import Scaling
 from layersearch.engines.reference import one_torch_thread
 
-BLOCK = 2**12  # rows that pass through a model at a time
-N_QUANTILES = 1001  # quantiles kept of a set of errors: 0 %, 0.1 %, ... 100 %
-MARKS = (95, 99)  # percentiles of the training rows' errors beyond which encoded rows are counted
-LISTED_ROWS = 10  # rows without a value that are named; further ones are only counted
+BLOCK = 2**12  # rows passed to a model at a time
+N_QUANTILES = 1001  # number of quantiles that describe a set of errors: 0 %, 0.1 %, ... 100 %
+MARKS = (95, 99)  # percentiles of the training errors; encoded rows at or beyond them are counted
+LISTED_ROWS = 10  # largest number of rows without a value that are listed; others are only counted
 
 
 class Encoded(NamedTuple):
-    """What a model makes of N rows. All numbers of a row without any value are NaN."""
+    """The output of a model for N rows; NaN for a row without any value."""
 
     codes: np.ndarray  # [N, L] float32 latent coordinates
     errors: np.ndarray  # [N] float32 mean squared error over the observed cells, in scaled units
@@ -37,7 +37,7 @@ class Encoded(NamedTuple):
 
 
 class Saved(Protocol):
-    """What can encode a table: a single model (`models.SavedModel`) or an ensemble (`ensemble.Ensemble`)."""
+    """A model that can encode a table: a single one (`models.SavedModel`) or an ensemble (`ensemble.Ensemble`)."""
 
     @property
     def columns(self) -> list[str]:
@@ -64,16 +64,16 @@ class Saved(Protocol):
         """The number of test rows."""
 
     def encode_rows(self, scaled: Tensor) -> dict[str, Tensor]:
-        """Returns "codes" [B, L], "errors" [B] and perhaps more [B] of scaled rows [B, F], where NaN is missing."""
+        """Returns "codes" [B, L], "errors" [B] and perhaps more [B] for scaled rows [B, F] (NaN: missing)."""
 
 
 def encode_values(saved: Saved, values: np.ndarray, first: int = 0) -> Encoded:
-    """Encodes raw values [N, F] of `saved.columns`, in that order, where NaN is missing; `first` as in `in_blocks`."""
+    """Encodes raw values [N, F] of `saved.columns`, in that order (NaN: missing); `first` as in `in_blocks`."""
     return encode_scaled(saved, saved.scaling.apply(torch.from_numpy(values)), first)
 
 
 def encode_scaled(saved: Saved, scaled: Tensor, first: int = 0) -> Encoded:
-    """Encodes scaled values [N, F], where NaN is missing; `first` as in `in_blocks`."""
+    """Encodes scaled values [N, F] (NaN: missing); `first` as in `in_blocks`."""
     made = in_blocks(saved.encode_rows, scaled, first)
     empty = scaled.isnan().all(1).numpy()
     for numbers in made.values():
@@ -82,13 +82,13 @@ def encode_scaled(saved: Saved, scaled: Tensor, first: int = 0) -> Encoded:
 
 
 def in_blocks(compute: Callable[[Tensor], dict[str, Tensor]], scaled: Tensor, first: int = 0) -> dict[str, np.ndarray]:
-    """Returns what `compute` makes of rows [N, F], passing it blocks of `BLOCK` rows that are filled up with zeros.
+    """Applies `compute` to rows [N, F] in blocks of `BLOCK` rows, padded with zeros, and joins the results.
 
     Args:
         compute: Maps rows [B, F] to arrays of B rows, by name.
         scaled: The rows.
-        first: How many rows of the same table came before. It decides where in its block a row stands, on which its
-            bits depend.
+        first: The number of earlier rows of the same table. It determines the position of a row within its block, on
+            which the exact result depends.
     """
     parts: list[dict[str, np.ndarray]] = []
     with torch.no_grad(), one_torch_thread():
@@ -109,10 +109,10 @@ def error_quantiles(errors: np.ndarray) -> np.ndarray:
 
 
 def percentiles_among(errors: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
-    """Returns [N] the percentage of reference rows that have a smaller error, rounded down to 0.1.
+    """Returns the percentage of reference rows that have a smaller error, rounded down to 0.1, [N].
 
     Args:
-        errors: [N] errors; NaN stays NaN.
+        errors: The errors, [N]; the percentage for NaN is NaN.
         quantiles: The `error_quantiles` of the reference rows.
     """
     n_smaller = np.searchsorted(quantiles, errors, side="left")
@@ -125,9 +125,9 @@ def share_beyond(mark: float, of_quantiles: np.ndarray, n_rows: int) -> float:
 
     Args:
         mark: A percentile.
-        of_quantiles: The percentiles of the quantiles of these rows' errors.
-        n_rows: The number of rows. The share is exact if there are fewer of them than the quantiles have steps;
-            otherwise it is rounded to 0.1 %.
+        of_quantiles: `percentiles_among` of the `error_quantiles` of these rows.
+        n_rows: The number of rows. If it is less than `N_QUANTILES` - 1, the share is exact; otherwise it is rounded to
+            0.1 %.
     """
     n_beyond = n_rows * int((of_quantiles >= mark).sum()) // (len(of_quantiles) - 1)
     return min(n_beyond, n_rows) / max(n_rows, 1)
@@ -139,7 +139,7 @@ class Tally:
 
     n_columns: int
     n_rows: int = 0
-    empty_rows: list[int] = field(default_factory=list)  # numbers of the first rows without a value
+    empty_rows: list[int] = field(default_factory=list)  # numbers of the first rows that have no value
     n_empty: int = 0
     n_missing: int = 0  # missing cells of the other rows
     n_clipped: int = 0
@@ -147,7 +147,7 @@ class Tally:
     beyond: dict[int, int] = field(default_factory=lambda: dict.fromkeys(MARKS, 0))  # rows at each mark or beyond
 
     def add(self, values: np.ndarray, percentiles: np.ndarray, row_numbers: np.ndarray, scaling: Scaling) -> None:
-        """Counts one more piece: raw values [N, F], the percentiles [N] of its errors and its row numbers [N]."""
+        """Counts another piece: its raw values [N, F], the percentiles [N] of its errors and its row numbers [N]."""
         missing = np.isnan(values)
         empty = missing.all(axis=1)
         self.n_rows += len(values)

@@ -15,11 +15,11 @@ import numpy as np
 
 
 def estimate_density(codes: np.ndarray) -> np.ndarray:
-    """Estimates the probability density [N] at each of the points [N, 2].
+    """Estimates the probability density at each of the points [N, 2], [N].
 
-    The bandwidth is the spread times N^(-1/6). The spread is the smaller of SD and IQR / 1.349, so that outliers do
-    not blur the rest. Linear binning distributes the points over a grid, two matrix products smooth it along its two
-    axes, and the density is interpolated between its nodes: the time grows with N and not with N².
+    The bandwidth is the spread times N^(-1/6). The spread is the smaller of SD and IQR / 1.349, so that outliers do not
+    widen it. Linear binning distributes the points over a grid, two matrix products smooth it along its two axes, and
+    the density is interpolated between the nodes; the time is proportional to N, not to N².
     """
     codes = np.asarray(codes, dtype=np.float64)
     spread = _spread(codes)
@@ -54,7 +54,7 @@ def estimate_density(codes: np.ndarray) -> np.ndarray:
 
 
 def density_along(values: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Estimates the probability density [G] of values [N] at evenly spaced points `grid` [G].
+    """Estimates the probability density of values [N] at evenly spaced points `grid` [G], [G].
 
     The bandwidth is the spread, as in `estimate_density`, times N^(-1/5), and at least one step of the grid. Values
     beyond the grid contribute nothing.

@@ -1,4 +1,4 @@
-"""Many trained models used as one (`--ensemble`): their mean, their common latent space and their disagreement.
+"""Ensembles of trained models (`--ensemble`): their mean, their common latent space and their disagreement.
 
     ensemble, notices = assemble("tied", ranking, verdict, single, loaded, training, repeats=5, is_copus=True)
     ensemble.ensemble.encode_rows(scaled)                    # codes, errors, disagreement, latent_spread
@@ -12,11 +12,11 @@ NIPS 7). It is therefore never worse than the average member, though it can be w
 The latent spaces of two trainings have no axes in common. The codes of each member are centred on the training rows,
 scaled to the size of the reference member's codes (root mean square distance from the centre), and rotated or
 reflected to match these as closely as possible: orthogonal Procrustes (Schönemann 1966, doi:10.1007/BF02289451).
-Rotation keeps all angles and all proportions of distances. The overall size carries no information, since a decoder
-undoes it; if sizes were not matched, the member with the widest codes would decide the mean. The least-squares scale
-would shrink members that agree little towards the centre, so sizes are matched instead. The mean of the aligned codes
-is the consensus, in the coordinates of the reference member. The agreement of a member with the reference is the R² of
-Procrustes with a free scale (Gower 1975, doi:10.1007/BF02291478). It is low for spaces that differ by more than
+Rotation preserves all angles and all ratios of distances. The overall size carries no information, since a decoder
+undoes it; if sizes were not matched, the member with the widest codes would dominate the mean. The least-squares scale
+would shrink members with little agreement towards the centre, so sizes are matched instead. The mean of the aligned
+codes is the consensus, in the coordinates of the reference member. The agreement of a member with the reference is the
+R² of Procrustes with a free scale (Gower 1975, doi:10.1007/BF02291478). It is low for spaces that differ by more than
 rotation, reflection and size.
 """
 
@@ -68,29 +68,29 @@ FILE = re.compile(r"ensemble_latent([1-9]\d*)\.pth")
 
 @dataclass(frozen=True)
 class Ensemble:
-    """M models trained on the same rows, and how the codes of each are aligned with those of the others."""
+    """M models trained on the same rows, and the transformations that align their codes."""
 
     members: Sequence[DynamicAutoencoder]
-    centres: Tensor  # [M, L] float64: each member's mean code of the training rows
-    turns: Tensor  # [M, L, L] float64: each member's rotation or reflection, times a scale
+    centres: Tensor  # [M, L] float64: mean code of the training rows, by member
+    turns: Tensor  # [M, L, L] float64: rotation or reflection times a scale, by member
     origin: Tensor  # [L] float64: the centre of the reference member
     columns: list[str]
     scaling: Scaling
     is_copus: bool = False
     training_errors: np.ndarray | None = None  # `codes.error_quantiles` of the training rows
-    test_errors: np.ndarray | None = None  # the same of the test rows
+    test_errors: np.ndarray | None = None  # `codes.error_quantiles` of the test rows
     n_test: int = 0
 
     @torch.no_grad()
     def evaluate(self, scaled: Tensor) -> dict[str, Tensor]:
-        """Returns everything that the members make of scaled rows [B, F] together, where NaN is missing.
+        """Returns the joint output of the members for scaled rows [B, F] (NaN: missing).
 
         Returns:
             "codes" [B, L]: the consensus.
             "sums" [B, 2]: `squared_error_sums` of the mean reconstruction.
             "errors" [B]: its mean squared error over the observed cells.
             "disagreement" [B]: the root mean square, over the observed cells, of the members' standard deviation. Its
-                square is the members' mean error minus the error of their mean.
+                square equals the members' mean error minus the error of their mean.
             "latent_spread" [B]: the root mean square distance of the members' aligned codes from their mean.
         """
         filled, observed = scaled.nan_to_num(nan=0.0), ~scaled.isnan()
@@ -116,7 +116,7 @@ class Ensemble:
         }
 
     def encode_rows(self, scaled: Tensor) -> dict[str, Tensor]:
-        """Returns what `--encode` writes about scaled rows [B, F]: `evaluate` without the sums."""
+        """Returns what `--encode` writes for scaled rows [B, F]: the output of `evaluate` without the sums."""
         made = self.evaluate(scaled)
         del made["sums"]
         return made
@@ -133,7 +133,7 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class EnsembleFindings:
-    """An ensemble and what is known about it. All losses are of the test rows."""
+    """An ensemble and its results. All losses are on the test rows."""
 
     ensemble: Ensemble
     members: Sequence[TrialResult]
@@ -142,10 +142,10 @@ class EnsembleFindings:
     asked: str  # the value of --ensemble
     n_failed: int  # trainings that diverged and were left out
     reference: int  # index of the member whose coordinates the consensus uses
-    agreement: np.ndarray  # [M] R² of each member's codes with those of the reference, on the training rows
-    single: TrialResult  # training of the best single model
+    agreement: np.ndarray  # [M] R² of each member's codes and those of the reference, on the training rows
+    single: TrialResult  # the training of the best single model
     loss: float
-    difference: float  # from the loss of the single model; below 0 where the ensemble is better
+    difference: float  # `loss` minus that of the single model; below 0 if the ensemble is better
     difference_interval: Interval | None  # over test rows or groups; None if there is only one
     mean_member_loss: float
     infos: Sequence[Mapping[str, Any]]  # each member's `get_model_info`
@@ -172,13 +172,14 @@ def align(
     """Aligns the latent spaces of all members with that of the reference member.
 
     Args:
-        codes_of: Returns the codes [N, L] of the training rows by the member with this index. It is called for one
+        codes_of: Returns the codes of the training rows, [N, L], from the member with this index. It is called for one
             member at a time, so that the codes of all members are never in memory together.
-        n_members: M.
+        n_members: M, the number of members.
         reference: Index of the reference member.
 
     Returns:
-        Centres [M, L], turns [M, L, L] and R² [M] of the members' codes with those of the reference.
+        The members' centres [M, L], their transformations [M, L, L], and the R² of their codes and those of the
+        reference, [M].
     """
     target = codes_of(reference).astype(np.float64)
     target -= target.mean(axis=0)
@@ -209,18 +210,18 @@ def assemble(
     """Builds the ensemble of all repeats of the chosen configurations, trained on all training rows.
 
     Args:
-        which: "tied" for the tied configurations, or how many of the best configurations.
+        which: "tied" for the tied configurations, or a number of best configurations.
         ranking: All configurations, best first.
-        verdict: The verdict on them; its confidence is that of the interval.
+        verdict: The verdict on them; it sets the confidence level of the interval.
         single: The training of the best single model.
         loaded: The table.
         training: Trains the members that have not been trained, or whose weights have not been kept.
-        repeats: Trainings of each configuration.
+        repeats: Number of trainings of each configuration.
         is_copus: Whether the columns are COPUS codes.
 
     Returns:
-        The ensemble and warnings, a line each. The ensemble is None if the run was asked to stop or fewer than two
-        models are left.
+        The ensemble, and warnings of one line each. The ensemble is None if the run was asked to stop or fewer than two
+        models remain.
     """
     chosen, warnings = choose_configurations(which, ranking, verdict, repeats)
     results = train_members(chosen, training, repeats)
@@ -298,7 +299,7 @@ def train_members(chosen: Sequence[ConfigurationResult], training: Training, rep
 def choose_reference(members: Sequence[TrialResult], single: TrialResult) -> int:
     """Returns the index of the best single model among the members.
 
-    If it is not a member, the best configuration's member with the lowest training loss is the reference.
+    If it is not a member, returns the member of the best configuration with the lowest training loss.
     """
     trials = [member.trial for member in members]
     if single.trial in trials:
@@ -334,20 +335,20 @@ def compare(
 ) -> tuple[float, float, Interval | None]:
     """Compares two models on the same rows.
 
-    The comparison is paired, so what makes a row hard for both models drops out. The interval accounts for which rows
-    or groups happened to be scored, by the bootstrap of `verdict/uncertainty.py`. Both models are taken as they are:
-    the interval says nothing about models that would be trained anew.
+    The comparison is paired, so errors that both models share cancel out. The interval accounts for the choice of
+    scored rows or groups, by the bootstrap of `verdict/uncertainty.py`. Both models are regarded as fixed: the interval
+    does not account for the variation between trainings.
 
     Args:
-        errors: [N, 2] squared error sums of the first model, by row or bundle of rows.
-        others: [N, 2] those of the second model.
+        errors: Squared error sums of the first model by row or bundle of rows, [N, 2].
+        others: The same of the second model, [N, 2].
         part: The rows that are scored.
-        confidence: Of the interval.
-        seed: Of the bootstrap.
+        confidence: Confidence level of the interval.
+        seed: Seed of the bootstrap.
 
     Returns:
-        The loss of the first model, its difference from that of the second, and the interval of this difference; None
-        for the interval if there is a single row or group.
+        The loss of the first model, its difference from that of the second, and the interval of this difference, which
+        is None if there is a single row or group.
     """
     (loss, influence), (other, other_influence) = (loss_and_influences([e], [part]) for e in (errors, others))
     n_units = count_units([part])
@@ -364,7 +365,7 @@ def compare(
 
 
 def ensemble_line(found: EnsembleFindings) -> str:
-    """Returns the line of the closing summary that says what the ensemble gains."""
+    """Returns the line of the closing summary that reports the ensemble and its gain over the best single model."""
     n, n_failed = found.n_configurations, found.n_failed
     repeats = (len(found.members) + n_failed) // n
     of = [count(n, "tied configuration") if found.asked == "tied" else f"the best {count(n, 'configuration')}"]
@@ -380,12 +381,12 @@ def ensemble_line(found: EnsembleFindings) -> str:
 
 
 def _mean_agreement(found: EnsembleFindings) -> float:
-    """Returns the mean R² of all members but the reference, whose own is 1."""
+    """Returns the mean R² of all members except the reference, which always has 1."""
     return float(np.delete(found.agreement, found.reference).mean())
 
 
 def encode_all(found: EnsembleFindings, loaded: Loaded) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Returns the consensus codes [N, L] of the table's rows, and columns [N] by name.
+    """Returns the consensus codes [N, L] of the table's rows, and further columns [N] by name.
 
     The columns are "reconstruction_error", "disagreement" and "latent_spread".
     """
@@ -394,7 +395,7 @@ def encode_all(found: EnsembleFindings, loaded: Loaded) -> tuple[np.ndarray, dic
 
 
 def ensemble_entry(found: EnsembleFindings, errors: np.ndarray, loaded: Loaded, file: Path) -> dict[str, Any]:
-    """Returns the `ensemble` part of the results, from its errors [N] of the table's rows and the file it is in."""
+    """Returns the `ensemble` part of the results; `errors` [N] are of all rows, `file` is that of the ensemble."""
     table = loaded.table
     return {
         "asked": found.asked,
@@ -429,7 +430,7 @@ def load_ensemble(path: str | Path) -> Ensemble:
 
     Raises:
         FileNotFoundError: There is no such file, or the search wrote no ensemble.
-        ValueError: One of the files is damaged, is of another kind, or does not fit the other.
+        ValueError: One of the files is damaged, is of another kind, or does not match the other.
     """
     path = Path(path)
     latent_dim = (FILE.fullmatch(path.name) or [""])[0].removeprefix("ensemble_latent").removesuffix(".pth")

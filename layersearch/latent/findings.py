@@ -1,11 +1,11 @@
-"""All numbers that a search reports about the latent space of its best model.
+"""Computes all numbers that a search reports about the latent space of its best model.
 
     findings = examine(loaded, model, seed=42, confidence=0.95)
     findings.codes, findings.errors, findings.entry(), findings.notices
 
 `space.py` and `agreement.py` compute the numbers; `pictures/latent/drawing.py` draws them. A number that cannot be
-computed for this table, for instance because of its labels, becomes a one-line notice and is null in the JSON. It does
-not endanger the other results of the search.
+computed for this table, for instance because of its labels, becomes a one-line notice and is null in the JSON. The
+other results of the search are not affected.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LatentFindings:
-    """What a model makes of the table, and what could be computed from it."""
+    """The codes and errors of a table's rows, and what could be computed from them."""
 
     codes: np.ndarray  # [N, L]
     errors: np.ndarray  # [N] mean squared error over each row's observed cells
-    labels: pd.Series[Any] | None  # [N] in words, as readers see them
+    labels: pd.Series[Any] | None  # [N] as shown to readers
     notices: list[str]  # what is missing and why, one line each
     axes: Axes | None = None
     reconstruction: Reconstruction | None = None
@@ -59,18 +59,18 @@ class LatentFindings:
 def examine(loaded: Loaded, model: DynamicAutoencoder, *, seed: int, confidence: float) -> LatentFindings:
     """Encodes every row of the table and examines the codes.
 
-    Each number is computed on its own. One that cannot be computed becomes a notice, and the others stay.
+    Each number is computed separately. One that cannot be computed becomes a notice, and the others are kept.
 
     Args:
         loaded: The table.
         model: The best model of the search, on the CPU in eval mode.
-        seed: Of folds, bootstrap and mixtures.
-        confidence: Of the intervals of the agreement with labels.
+        seed: Seed of folds, bootstrap and mixtures.
+        confidence: Confidence level of the intervals of the agreement with labels.
 
     Raises:
-        OSError, ImportError: A disk or a package is at fault rather than the table.
+        OSError, ImportError: The cause is a disk or a package, not the table.
     """
-    # One thread gives the same bits on every machine, and avoids threads that wait for a busy core.
+    # One thread gives the same results on every machine, and avoids threads that wait for a busy core.
     with one_torch_thread(), threadpool_limits(1):
         codes, errors = encode_table(model, loaded.table)
         findings = LatentFindings(codes, errors, labels_of(loaded), [])
@@ -81,7 +81,7 @@ def examine(loaded: Loaded, model: DynamicAutoencoder, *, seed: int, confidence:
 
 
 def labels_of(loaded: Loaded) -> pd.Series[Any] | None:
-    """Returns the labels [N] in words for readers; None if the table has no labels."""
+    """Returns the labels as shown to readers, [N]; None if the table has no labels."""
     dataset = loaded.dataset
     if dataset.label_column is None or not dataset.others[dataset.label_column].notna().any():
         return None
@@ -116,7 +116,7 @@ def compare_labels(
     """Measures how well codes [N, L], PCA and the scaled columns agree with labels [N].
 
     Raises:
-        LabelError: The labels cannot be compared with anything.
+        LabelError: The labels cannot be compared; the message says why.
     """
     widest = max(codes.shape[1], loaded.dataset.n_features)
     chosen = choose_rows(labels, loaded.dataset.groups, most_columns=widest, seed=seed)
@@ -133,7 +133,7 @@ def attempt(what: str, work: Callable[[], T], notices: list[str]) -> T | None:
     """Returns what `work` returns; if it fails, returns None and adds a notice that names `what`.
 
     Raises:
-        OSError, ImportError: A disk or a package is at fault rather than the table.
+        OSError, ImportError: The cause is a disk or a package, not the table.
     """
     try:
         return work()

@@ -1,7 +1,7 @@
-"""Labels as categories, one for each text, in the order that a reader expects.
+"""Turns labels into categories, one for each different text, in the order that a reader expects.
 
     number, names = number_labels(labels)  # each row's index in `names`, -1 for a missing label
-    category, names = categories(labels)   # at most 8 categories, and one of the missing labels; for pictures
+    category, names = categories(labels)   # at most 8 categories, and one for missing labels; for pictures
 
 Used by `agreement.py` and the pictures of the latent space.
 """
@@ -16,15 +16,15 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-CATEGORIES = 8  # that a picture can tell apart
+CATEGORIES = 8  # largest number that can be told apart in a picture
 UNLABELLED, OTHER = "no label", "other"
 
 
 def number_labels(labels: pd.Series[Any]) -> tuple[np.ndarray, list[str]]:
-    """Returns each row's index [N] in the names of the labels, -1 for a missing label, and these names.
+    """Returns the index of each row's label in the names of the labels, [N], -1 if it is missing; and these names.
 
     Ordered categories and numbers keep their order; other texts are sorted by frequency, the commonest first. The
-    values 1, 1.0, "1" and " 1" are one label.
+    values 1, 1.0, "1" and " 1" are the same label.
     """
     found, values = labels.factorize()  # [N], -1 where missing
     texts, same_text = np.unique(np.array([_text(value) for value in values], dtype=str), return_inverse=True)
@@ -41,10 +41,10 @@ def number_labels(labels: pd.Series[Any]) -> tuple[np.ndarray, list[str]]:
 
 
 def categories(labels: pd.Series[Any]) -> tuple[np.ndarray, list[str]]:
-    """Returns each row's category [N] and the names of the categories.
+    """Returns the category of each row, [N], and the names of the categories.
 
-    As `number_labels`, but of more than 8 labels the rarest form one category, and so do missing labels, which come
-    last.
+    Like `number_labels`, but if there are more than 8 labels, the rarest form one category; missing labels form
+    another, which comes last.
     """
     found, names = number_labels(labels)
     if len(names) > CATEGORIES:

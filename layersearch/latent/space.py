@@ -1,4 +1,4 @@
-"""Which columns each latent dimension follows, and how much of each column is reconstructed.
+"""Computes which columns each latent dimension follows, and how much of each column is reconstructed.
 
     axes = correlate(codes, table.values, columns)
     reconstruction = reconstruction_by_column(model, pca, table, columns)
@@ -21,10 +21,10 @@ from layersearch.engines.settings import SplitTable
 from layersearch.verdict.pca import PCA, column_means
 from models import DynamicAutoencoder
 
-MOST_DIMENSIONS = 24  # of more latent dimensions, those that vary most are kept
-MOST_COLUMNS = 500  # in the JSON; of more columns, those with the largest correlation or best reconstruction
+MOST_DIMENSIONS = 24  # if there are more latent dimensions, those that vary most are kept
+MOST_COLUMNS = 500  # in the JSON; if there are more, those with the largest correlation or best reconstruction
 NO_VARIATION = 1e-6  # a dimension is constant if its SD is smaller, relative to its mean plus the largest SD
-CELLS_AT_A_TIME = 2**20  # most numbers in a temporary array, which then takes 8 MB
+CELLS_AT_A_TIME = 2**20  # largest number of elements in a temporary array (8 MB)
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Axes:
 
     columns: list[str]  # F names, in the table's order
     dimensions: list[int]  # numbers of the D dimensions kept, from 1
-    n_dimensions: int  # of the latent space
+    n_dimensions: int  # number of latent dimensions
     collapsed: list[int]  # numbers, from 1, of all dimensions that do not vary
     correlations: np.ndarray  # [F, D]
 
     @property
     def strongest(self) -> np.ndarray:
-        """[F] largest absolute correlation of each column; 0 if none is known."""
+        """Largest absolute correlation of each column, [F]; 0 if none is known."""
         return np.asarray(np.nan_to_num(np.abs(self.correlations)).max(axis=1))
 
     def order(self, most: int) -> np.ndarray:
@@ -68,12 +68,12 @@ class Axes:
 def correlate(codes: np.ndarray, values: Tensor, columns: Sequence[str]) -> Axes:
     """Computes the Pearson correlation of every column with every latent dimension.
 
-    It covers all rows in which the column is observed, training rows included, since correlations serve to name the
-    axes and not to judge the model.
+    All rows in which the column is observed are used, training rows included, since correlations serve to name the axes
+    and not to judge the model.
 
     Args:
-        codes: [N, L] latent codes, all finite.
-        values: [N, F] scaled values, where NaN is missing.
+        codes: Latent codes, [N, L], all finite.
+        values: Scaled values, [N, F]; NaN is missing.
         columns: The names of the F columns.
     """
     mean, sd = codes.mean(axis=0, dtype=np.float64), codes.std(axis=0, dtype=np.float64)
@@ -87,7 +87,7 @@ def correlate(codes: np.ndarray, values: Tensor, columns: Sequence[str]) -> Axes
 
 
 def _correlations(values: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Returns correlations [F, D] of values [N, F], where NaN is missing, with standardised codes [N, D]."""
+    """Returns the correlations [F, D] of values [N, F] (NaN: missing) with standardised codes [N, D]."""
     known = ~np.isnan(values)
     count = np.maximum(known.sum(axis=0), 1)[:, None]  # [F, 1]
     x = np.where(known, values, 0.0)
@@ -102,7 +102,7 @@ def _correlations(values: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 
 def _varies(values: np.ndarray) -> np.ndarray:
-    """Returns [F] whether the observed cells of each column differ."""
+    """Returns whether the observed cells of each column differ, [F]."""
     low = np.where(np.isnan(values), np.inf, values).min(axis=0)
     high = np.where(np.isnan(values), -np.inf, values).max(axis=0)
     return np.asarray(high > low)
@@ -110,17 +110,17 @@ def _varies(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Share of each column's variance that is reconstructed, on the test rows; NaN if these do not vary."""
+    """The share of each column's variance that is reconstructed, on the test rows; NaN if these do not vary."""
 
     columns: list[str]  # F names
     model: np.ndarray  # [F] share by the model
     pca: np.ndarray  # [F] share by PCA
-    n_components: int  # of PCA
-    overall: tuple[float, float]  # of all columns together, by model and by PCA
-    n_rows: int  # of the test rows
+    n_components: int  # number of components of PCA
+    overall: tuple[float, float]  # share in all columns together, by model and by PCA
+    n_rows: int  # number of test rows
 
     def order(self, most: int) -> np.ndarray:
-        """Returns the indices of columns with a known share, best first: all, or `most` evenly spread over them."""
+        """Returns the indices of columns with a known share, best first: all, or `most` spread evenly over these."""
         known = np.flatnonzero(~np.isnan(self.model))
         ranked = known[np.argsort(-self.model[known], kind="stable")]
         shown = np.linspace(0, len(ranked) - 1, min(most, len(ranked))).round().astype(int)
@@ -151,11 +151,11 @@ def reconstruction_by_column(
     """Computes how much of each column a model and PCA reconstruct.
 
     The share of a column is 1 - (sum of squared errors) / (sum of squared deviations from the training mean), over its
-    observed cells in the test rows. A column that is reconstructed worse than by its training mean is below 0.
+    observed cells in the test rows. It is below 0 if the column's training mean would reconstruct it better.
 
     Args:
-        model: In eval mode.
-        pca: Fitted on the training rows.
+        model: The model, in eval mode.
+        pca: PCA, fitted on the training rows.
         table: Scaled values with training and test rows.
         columns: The names of the F columns.
     """

@@ -28,14 +28,14 @@ from layersearch.table.splits import Split
 
 
 class Loaded(NamedTuple):
-    """A table that is ready to be trained on."""
+    """A table that has been read, split and scaled, and can be trained on."""
 
     dataset: COPUSDataset
     scaling: Scaling
-    tables: dict[int | None, SplitTable]  # by fold; None: the split into training and test rows
+    tables: dict[int | None, SplitTable]  # key: the fold, or None for the split into training and test rows
     is_sample: bool
     notices: list[str]  # what the user should know, one line each
-    stamp: tuple[int, int] | None  # the file's size and time when it was read
+    stamp: tuple[int, int] | None  # size and modification time of the file when it was read
     source: Source | None = None  # the saved model that trainings start from
     is_scaling_stored: bool = False  # the scaling is that of the saved model
 
@@ -46,12 +46,12 @@ class Loaded(NamedTuple):
 
     @property
     def folds(self) -> list[int | None]:
-        """What the search is scored on: the folds, or [None] for the test rows."""
+        """The folds on which the search is scored; [None] if it is scored on the test rows."""
         return [fold for fold in self.tables if fold is not None] or [None]
 
     @property
     def digest(self) -> str:
-        """The digest of everything that is trained and scored on."""
+        """A digest of all data that is used for training and scoring."""
         digest = hashlib.blake2b(repr(self.dataset.columns).encode(), digest_size=16)
         for fold, table in self.tables.items():
             digest.update(repr((fold, table.values.shape, len(table.train), len(table.test))).encode())
@@ -61,11 +61,11 @@ class Loaded(NamedTuple):
         return digest.hexdigest()
 
     def has_changed(self) -> bool:
-        """Returns whether the file is not as it was when it was read. Nothing else depends on it by then."""
+        """Returns whether the file has changed since it was read; the data in memory is not affected by that."""
         return _stamp(self.dataset.path) != self.stamp
 
     def part(self, fold: int | None) -> ScoredPart:
-        """Returns the rows on which trainings of this fold are scored."""
+        """Returns the held-out rows on which the trainings of this fold are scored."""
         table = self.tables[fold]
         return scored_part(table.scored_cells, _groups_of(self.dataset, table.test), table.bundles)
 
@@ -76,14 +76,14 @@ def load(
     """Reads, checks, splits and scales the table.
 
     Args:
-        data: which table, and what of it.
-        training: decides whether some training rows are set apart for early stopping.
-        device: where the table is kept.
-        seed: of the splits.
-        source: the saved model that trainings start from.
+        data: The table to read, the columns to use, the scaling and the number of folds.
+        training: Decides whether some training rows are held out as a validation set for early stopping.
+        device: The device on which the table is kept.
+        seed: Seed of the splits.
+        source: The saved model from which trainings start.
 
     Raises:
-        UsageError: the table cannot be used; the message names file, row and column where it can.
+        UsageError: The table cannot be used; the message names the file, row and column where possible.
     """
     path = find_table(data.data_path)
     stamp = _stamp(path)
@@ -116,7 +116,7 @@ def load(
 def _make_table(
     dataset: COPUSDataset, scaling: Scaling, split: Split, training: TrainingOptions, seed: int
 ) -> SplitTable:
-    """Returns the scaled table; with early stopping, some of the training rows become validation rows."""
+    """Returns the scaled table; with early stopping, some of the training rows become the validation set."""
     values = scaling.apply(dataset.data)
     train, validation = split.train, None
     if training.patience:
@@ -151,7 +151,7 @@ def describe_data(loaded: Loaded) -> dict[str, Any]:
 
 
 def find_table(data_path: str | None) -> Path:
-    """Returns the file to read: the one given, else the real table, here or beside the program, else the sample."""
+    """Returns the file to read: `data_path`, else the default table, here or beside the program, else the sample."""
     if data_path is not None:
         return Path(data_path)
     default = Path(str(stated_value("data_path", None)))

@@ -1,11 +1,11 @@
-"""Searches that start from a saved model (`--init_from`, `--freeze_encoder`): what they require of table and space.
+"""Searches that start from a saved model (`--init_from`, `--freeze_encoder`): what they require.
 
     source = find_source(start_options, training_options, latent_dim=3)
     scaling, notices = stored_scaling(data_options, training_options, dataset, source, seed=42)
     space = behind_encoder(space, source)
 
-The weights of the saved model were learnt on values in the scaling of its own table. If this table has the same
-columns, all folds use that scaling too. Nothing is then fitted on this table, so nothing can leak from test rows.
+The weights of the saved model were learnt on values scaled for its own table. If this table has the same columns, all
+folds use that scaling too. No scaling is then fitted on this table, so none can leak information from the test rows.
 `engines/weights.py` transfers the weights themselves.
 """
 
@@ -28,7 +28,7 @@ from layersearch.space.configurations import Space
 from layersearch.space.naming import config_text
 from layersearch.space.ranking import ConfigurationResult
 
-MANY_CLIPPED = 0.05  # share of clipped cells that is worth a notice; with a table's own scaling it is at most 0.02
+MANY_CLIPPED = 0.05  # a larger share of clipped cells gets a notice; with a table's own scaling it is at most 0.02
 
 
 def find_source(start: StartOptions, training: TrainingOptions, latent_dim: int) -> Source | None:
@@ -66,7 +66,7 @@ def _check_frozen(options: Mapping[str, Any], source: Source) -> None:
 def stored_scaling(
     data: DataOptions, training: TrainingOptions, dataset: COPUSDataset, source: Source, *, seed: int
 ) -> tuple[Scaling | None, list[str]]:
-    """Returns the saved model's scaling, or None if this table gets its own, and notices about the start.
+    """Returns the saved model's scaling (None if this table gets its own) and notices about the start.
 
     Raises:
         UsageError: The encoder is frozen and the table has other columns.
@@ -117,7 +117,7 @@ def _share_clipped(scaling: Scaling, values: torch.Tensor) -> float:
 
 
 def behind_encoder(space: Space, source: Source | None) -> Space:
-    """Returns the space of decoders for the saved encoder if that is frozen; otherwise the space itself."""
+    """Returns the space, restricted to decoders for the saved encoder if that is frozen."""
     return replace(space, encoder=source.encoder) if source and source.start.freezes else space
 
 

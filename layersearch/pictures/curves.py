@@ -1,4 +1,4 @@
-"""The curves of a search: loss by epoch of the best configurations.
+"""Draws the learning curves of a search: the loss of the best configurations by epoch.
 
     figure = draw_curves(ranking, latent_dim=3, verdict=verdict)
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 DASHES = ("-", (0, (6, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1)), (0, (9, 2)), (0, (1, 2)))
 
-CAPTION = 0.88 * WIDTH  # inches that a line under the title may take
-DROPPED_DRAWN = 300  # the most curves of dropped configurations that are drawn
+CAPTION = 0.88 * WIDTH  # inches: largest width of a line under the title
+DROPPED_DRAWN = 300  # largest number of curves of dropped configurations that are drawn
 DROPPED = "#B4B4B4"
-FLOOR = 0.1  # the axis ends at this share of the lowest mean; a band may reach further down
+FLOOR = 0.1  # the axis ends at this share of the lowest mean, even if a band extends further down
 
 
 def draw_curves(
@@ -50,18 +50,18 @@ def draw_curves(
 ) -> Figure:
     """Draws the loss by epoch of the best configurations, with a band of ± 1 standard deviation, and the baselines.
 
-    The curves of configurations that were dropped early are grey and end where these were dropped.
+    Configurations that were dropped early have grey curves, which end at the epoch of the drop.
 
     Args:
-        ranking: the configurations that were tried, best first.
-        latent_dim: size of the latent space, for the title.
-        verdict: the verdict on this ranking; its baselines are drawn.
-        note: small print at the foot.
-        top: how many configurations to draw.
-        space_size: how many configurations there were to try; by default those of the ranking.
+        ranking: The configurations that were tried, best first.
+        latent_dim: Size of the latent space, for the title.
+        verdict: The verdict on this ranking; its baselines are drawn.
+        note: Small print at the foot of the picture.
+        top: Number of configurations to draw.
+        space_size: Number of configurations in the search space; by default those of the ranking.
 
     Raises:
-        ValueError: no configuration finished.
+        ValueError: No configuration finished.
     """
     searched = survey(ranking, space_size)
     shown, dropped = searched.finished[:top], searched.dropped
@@ -76,7 +76,7 @@ def draw_curves(
         loss_scale(axes, _lowest(curves), high, shown[0], verdict)
         _epoch_axis(axes, epochs, [drop.epoch for _, drop in dropped])
         _draw_dropped(axes, grey)
-        ends = [_draw_curve(axes, curve, epochs, len(shown)) for curve in reversed(curves)]  # the best comes on top
+        ends = [_draw_curve(axes, curve, epochs, len(shown)) for curve in reversed(curves)]  # the best on top
         inside, outside = draw_baselines(axes, verdict)
         for baseline, look in inside:
             words = f"{baseline_label(baseline.name, baseline.components)}\n{loss_text(baseline.loss)}"
@@ -94,7 +94,7 @@ def draw_curves(
 
 
 class _Curve(NamedTuple):
-    """Mean and standard deviation of the loss by epoch, [E], of the configuration in place `rank`.
+    """Mean and standard deviation of the loss by epoch, [E], of the configuration with this rank (best: 0).
 
     E differs between configurations if training stops early.
     """
@@ -110,7 +110,7 @@ def _curves_of(shown: Sequence[ConfigurationResult]) -> list[_Curve]:
 
 
 def _lowest(curves: Sequence[_Curve]) -> float:
-    """Returns the lower end of the loss axis. A band may reach below zero, which a logarithmic axis cannot show."""
+    """Returns the lower end of the loss axis. A band may extend below zero, which a logarithmic axis cannot show."""
     floor = min(float(curve.mean.min()) for curve in curves) * FLOOR
     return max(floor, min(float((curve.mean - curve.spread).min()) for curve in curves))
 
@@ -126,7 +126,7 @@ def _which(n_shown: int, searched: Survey) -> str:
 
 
 def _spread(c: ConfigurationResult) -> np.ndarray:
-    """Returns the standard deviation [E] over the repeats; with folds over these, each a mean over its repeats."""
+    """Returns the standard deviation [E] over the repeats, or over the folds (means over repeats) if there are any."""
     curves = c.test_curves.reshape(c.repeats, c.folds, -1)
     samples = curves.mean(axis=0) if c.folds > 1 else curves[:, 0]  # [K or R, E]
     return np.asarray(samples.std(axis=0, ddof=1)) if len(samples) > 1 else np.zeros(curves.shape[2])
@@ -165,7 +165,7 @@ def _what_is_grey(dropped: Sequence[tuple[ConfigurationResult, Drop]], n_drawn: 
 
 
 def _nearly_all(grey: Sequence[np.ndarray]) -> list[float]:
-    """Returns the loss that 95 % of these curves stay below, so that a few high ones do not squash the rest."""
+    """Returns the loss below which 95 % of these curves stay, so that a few high ones do not compress the others."""
     return [float(np.quantile([mean.max() for mean in grey], 0.95))] if grey else []
 
 
@@ -179,7 +179,7 @@ def _draw_dropped(axes: Axes, grey: Sequence[np.ndarray]) -> None:
 
 
 def _epoch_axis(axes: Axes, epochs: int, drops: Sequence[int]) -> None:
-    """Sets the epoch axis; it is logarithmic if configurations were dropped early on, after the epochs `drops`."""
+    """Sets the epoch axis, which is logarithmic if configurations were dropped early, after the epochs `drops`."""
     axes.set_xlabel("Epoch")
     axes.grid(axis="y")
     if epochs == 1:
@@ -229,12 +229,12 @@ class _LineEnd(NamedTuple):
     words: str
     x: float
     y: float
-    look: dict[str, Any]  # of its line
-    early: float | None = None  # where it ends before the axis does, perhaps beside `y`; from there on it is level
+    look: dict[str, Any]  # properties of the line
+    early: float | None = None  # loss at the end of a line that stops before the axis does; it goes on at `y`
 
 
 def _name_line_ends(figure: Figure, axes: Axes, ends: Sequence[_LineEnd]) -> None:
-    """Writes the name of each line beside its end; names that would overlap are moved apart."""
+    """Writes the name of each line beside its end, moving names apart that would overlap."""
     bend, key, words = 1.03, (1.045, 1.078), 1.09  # x, in widths of the axes
     texts = [
         axes.text(words, 0.5, end.words, transform=axes.transAxes, va="center", fontsize=8, linespacing=1.25)

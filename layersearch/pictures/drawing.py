@@ -1,9 +1,9 @@
-"""Draws the pictures beside the trainings, without a display.
+"""Draws the pictures without a display; can run while trainings run.
 
     pictures = draw_search(searched, verdict, folder=drafts, latent_dim=3, is_sample=False)
 
-Importing this module is cheap. Matplotlib, which takes half a second, is imported when it is needed, or beside the
-trainings by `import_late`.
+Importing this module is fast. Matplotlib, which takes half a second to import, is imported when it is needed, or during
+the trainings by `import_late`.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ SAMPLE_NOTE = "Synthetic sample data (data/sample.csv), not real classes"
 def import_late(folder: Path, *, is_study: bool, has_repeats: bool) -> None:
     """Imports what is needed after the trainings, while these run.
 
-    scikit-learn, which the latent space needs, is not among it: that takes longer, and the verdict would wait for it.
-    An import that fails here fails again where it is needed, and is reported there.
+    scikit-learn, which the latent space needs, is not imported here: that takes longer, and the verdict would wait for
+    it. An import that fails here fails again where it is needed, and is reported there.
 
     Args:
-        folder: for files that Matplotlib can keep nowhere else.
-        is_study: whether a study will be drawn.
-        has_repeats: whether there will be standard errors, which need SciPy.
+        folder: The folder for Matplotlib's cache, if there is no other place for it.
+        is_study: Whether a study will be drawn.
+        has_repeats: Whether there will be standard errors, which need SciPy.
     """
     late = [*(["scipy.special"] if has_repeats else []), *LATE, *(["layersearch.pictures.study"] if is_study else [])]
     if sys.modules.keys() >= set(late):
@@ -54,14 +54,14 @@ def draw_search(
     """Draws the pictures of a search.
 
     Args:
-        searched: at least one configuration finished.
-        verdict: on this search.
-        folder: for files that Matplotlib can keep nowhere else.
-        latent_dim: size of the latent space.
-        is_sample: whether the table is the synthetic sample, which every picture then says.
+        searched: The results of the search, in which at least one configuration finished.
+        verdict: The verdict on this search.
+        folder: The folder for Matplotlib's cache, if there is no other place for it.
+        latent_dim: Size of the latent space.
+        is_sample: Whether the table is the synthetic sample, which is then noted in every picture.
 
     Returns:
-        The content of a PNG file by the field of `OutputFiles` that says where it goes.
+        The content of each PNG file, by the field of `OutputFiles` that names the file.
     """
     with headless(folder):
         from layersearch.pictures.search_pictures import draw_search_pictures
@@ -82,14 +82,14 @@ def draw_latent(
     """Draws the pictures of the latent space of a configuration's model; a picture that fails becomes a notice.
 
     Args:
-        findings: what was found in the latent space; gets the notices.
-        loaded: the table.
-        config: the best configuration.
-        folder: for files that Matplotlib can keep nowhere else.
-        select: how the configuration was chosen, as `--select` says.
+        findings: The findings about the latent space, to which notices are added.
+        loaded: The table.
+        config: The best configuration.
+        folder: The folder for Matplotlib's cache, if there is no other place for it.
+        select: The value of `--select`, by which the configuration was chosen.
 
     Returns:
-        The content of a PNG file by the field of `OutputFiles` that says where it goes.
+        The content of each PNG file, by the field of `OutputFiles` that names the file.
     """
     with headless(folder):
         from layersearch.pictures.latent.drawing import draw

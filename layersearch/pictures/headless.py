@@ -1,6 +1,6 @@
-"""Matplotlib that works alike on any machine: without a display or a home directory, and whatever the user's settings.
+"""Makes Matplotlib work alike on any machine, without a display or a home directory and whatever the user's settings.
 
-with headless(folder):  # a place for temporary files; they are removed on leaving
+with headless(folder):  # a folder for temporary files, which are removed on leaving
     from layersearch.pictures.search_pictures import draw_search_pictures
 """
 
@@ -15,19 +15,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-VARIABLES = ("MPLBACKEND", "MPLCONFIGDIR", "XDG_CACHE_HOME")  # those that `headless` or Matplotlib may set
+VARIABLES = ("MPLBACKEND", "MPLCONFIGDIR", "XDG_CACHE_HOME")  # variables that `headless` or Matplotlib may set
 
 
 @contextmanager
 def headless(folder: Path) -> Iterator[None]:
     """Imports Matplotlib if necessary, resets its settings to its defaults and silences its warnings.
 
-    If Matplotlib has no place for its cache, the cache lies in `folder` while the context lasts. On leaving, the
-    environment, the settings and the logging level are restored. Meanwhile other threads must use neither Matplotlib
-    nor the environment `VARIABLES`.
+    If Matplotlib has no place for its cache, the cache is in `folder` within the context. On leaving, the environment,
+    the settings and the logging level are restored. Within the context, other threads must use neither Matplotlib nor
+    the environment variables in `VARIABLES`.
 
     Args:
-        folder: an existing folder for temporary files.
+        folder: An existing folder for temporary files.
     """
     logger = logging.getLogger("matplotlib")
     level = logger.level
@@ -54,7 +54,7 @@ def headless(folder: Path) -> Iterator[None]:
 
 
 def _find_cache(folder: Path) -> Path:
-    """Returns the folder of Matplotlib's cache, which lies in `folder` if there is no better place."""
+    """Returns the folder of Matplotlib's cache, which is in `folder` if Matplotlib finds no other place."""
     temporary = tempfile.tempdir
     tempfile.tempdir = str(folder)
     try:
@@ -66,7 +66,7 @@ def _find_cache(folder: Path) -> Path:
 
 
 def _choose_backend(name: str | None) -> None:
-    """Sets the backend that Matplotlib would have chosen when imported, for others who draw in this process later."""
+    """Sets the backend that Matplotlib would have chosen when imported, for other code that draws in this process."""
     import matplotlib
 
     with suppress(ValueError):  # Matplotlib may not know the user's backend

@@ -1,4 +1,4 @@
-"""The loss axis of the pictures of a search: its scale, the baselines across it and the band of tied configurations.
+"""Draws the loss axis of a search's pictures: its scale, the baselines across it and the band of tied configurations.
 
 loss_scale(axes, low, high, ranking[0], verdict)
 keys = [*draw_tied(axes, losses, verdict), *baseline_keys(axes, verdict)]
@@ -30,21 +30,21 @@ BASELINE_DASHES = ((0, (1, 1.5)), (0, (7, 2, 1, 2)), (0, (3, 2)))  # in the orde
 
 
 def baseline_text(baseline: Baseline) -> str:
-    """Returns its name and loss."""
+    """Returns the name and the loss of a baseline."""
     return f"{baseline_label(baseline.name, baseline.components)}: {loss_text(baseline.loss)}"
 
 
 def loss_ceiling(losses: np.ndarray) -> float:
-    """Returns the loss above which points are set apart, so that a few high ones do not squash the rest.
+    """Returns the loss above which points are drawn apart, so that a few high ones do not compress the others.
 
-    At most a tenth of the losses is set apart (from three losses on, one is allowed in any case), and only if the axis
-    becomes at least four times shorter.
+    At most a tenth of the losses is drawn apart (of three or more losses, at least one may be), and only if this makes
+    the axis at least four times shorter.
 
     Args:
-        losses: [n], in any order.
+        losses: The losses, [n], in any order.
 
     Returns:
-        The highest loss on the axis; infinity if none is to be set apart.
+        The highest loss on the axis; infinity if none is drawn apart.
     """
     ordered = np.sort(losses)
     spare = max(1, len(ordered) // 10) if len(ordered) >= 3 else 0
@@ -54,7 +54,7 @@ def loss_ceiling(losses: np.ndarray) -> float:
 
 
 def make_room(low: float, high: float, wanted: Sequence[float]) -> tuple[float, float]:
-    """Returns low..high, widened to show those of `wanted` that lie at most half its width outside."""
+    """Returns the range low..high, widened to include values in `wanted` that lie at most half its width outside."""
     reach = 0.5 * (high - low)
     near = [value for value in wanted if low - reach <= value <= high + reach]
     return min([low, *near]), max([high, *near])
@@ -64,7 +64,7 @@ def draw_baselines(axes: Axes, verdict: Verdict) -> tuple[list[tuple[Baseline, d
     """Draws a line for each baseline within the axes.
 
     Returns:
-        The baselines drawn, each with the properties of its line, and the baselines beyond the axis.
+        The baselines drawn, each with the properties of its line, and the baselines outside the axis.
     """
     low, high = axes.get_ylim()
     inside, outside = [], []
@@ -80,13 +80,13 @@ def draw_baselines(axes: Axes, verdict: Verdict) -> tuple[list[tuple[Baseline, d
 
 
 def off_axis_text(baseline: Baseline, axes: Axes) -> str:
-    """Returns its name and loss, and on which side of the axis it lies."""
+    """Returns the name and loss of a baseline outside the axis, and on which side it lies."""
     where = "above" if baseline.loss > axes.get_ylim()[1] else "below"
     return f"{baseline_text(baseline)} ({where} the axis)"
 
 
 def baseline_keys(axes: Axes, verdict: Verdict) -> list[Line2D]:
-    """Draws the baselines and returns their legend keys; those beyond the axis have words but no line."""
+    """Draws the baselines and returns their legend keys, which have no line for baselines outside the axis."""
     inside, outside = draw_baselines(axes, verdict)
     keys = [Line2D([], [], label=baseline_text(baseline), **look) for baseline, look in inside]
     absent = [off_axis_text(baseline, axes).replace(" (", "\n(") for baseline in outside]
@@ -94,9 +94,9 @@ def baseline_keys(axes: Axes, verdict: Verdict) -> list[Line2D]:
 
 
 def loss_scale(axes: Axes, low: float, high: float, c: ConfigurationResult, verdict: Verdict) -> None:
-    """Scales and labels the loss axis for low..high and the baselines near it; a wide range is logarithmic.
+    """Scales and labels the loss axis for the range low..high and the baselines near it; a wide range is logarithmic.
 
-    `c` is any configuration of the search: its losses tell what to call the axis.
+    `c` is any configuration of the search; the name of the axis depends on whether it has folds.
     """
     log = bool(low > 0 and high / low > 2.5)
     losses = [baseline.loss for baseline in verdict.baselines]
@@ -112,8 +112,8 @@ def loss_scale(axes: Axes, low: float, high: float, c: ConfigurationResult, verd
 def draw_tied(axes: Axes, losses: np.ndarray, verdict: Verdict) -> list[Patch]:
     """Draws a band from the lowest to the highest loss of the tied configurations and returns its legend key.
 
-    With fewer than two tied configurations there is neither. losses [n] are those of all configurations: the key counts
-    the ones that lie within the band without being tied.
+    If fewer than two configurations are tied, nothing is drawn. `losses` [n] are those of all configurations; the key
+    counts the ones within the band that are not tied.
     """
     if len(verdict.tied) < 2:
         return []
@@ -128,7 +128,7 @@ def draw_tied(axes: Axes, losses: np.ndarray, verdict: Verdict) -> list[Patch]:
 
 
 def points_across(axes: Axes, verdict: Verdict) -> np.ndarray:
-    """Returns points [n, 2], in pixels, on the baselines and on the edges of the tied band, for labels to avoid."""
+    """Returns points on the baselines and the edges of the tied band, in pixels, [n, 2], which labels avoid."""
     heights = [baseline.loss for baseline in verdict.baselines]
     if len(verdict.tied) > 1:
         tied = [c.final_test_loss for c in verdict.tied]

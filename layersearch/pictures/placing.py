@@ -1,4 +1,4 @@
-"""Where labels go: beside what they name, apart from each other and off what is drawn.
+"""Places labels beside what they name, without overlapping each other or what is drawn.
 
 fix_layout(figure)
 taken, drawn = place_label(axes, point, "Best: [64, 32]", drawn, taken, required=True)
@@ -20,7 +20,7 @@ from layersearch.pictures.style import INK, pixels
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DATUM_WEIGHT = 20  # a label should rather cover this many points along lines than one that stands for a result
+DATUM_WEIGHT = 20  # covering a point that is a result is as bad as covering this many points along lines
 
 
 def fix_layout(figure: Figure) -> None:
@@ -34,11 +34,11 @@ def fix_layout(figure: Figure) -> None:
 def spread_out(wanted: Sequence[float], gap: float) -> list[float]:
     """Returns the positions nearest to `wanted` (least squares) that keep their order and lie at least `gap` apart.
 
-    After the gaps are subtracted this is isotonic regression, solved by pooling adjacent violators. The result is then
-    shifted into 0..1 as far as it fits.
+    After the gaps are subtracted, this is isotonic regression, solved by pooling adjacent violators. The result is then
+    moved into the range 0 to 1 as far as there is room.
     """
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    pools: list[tuple[float, int]] = []  # each the mean and the number of `wanted - gap × place`
+    pools: list[tuple[float, int]] = []  # mean and number of the values `wanted - gap × place` in each pool
     for place, index in enumerate(order):
         mean, size = wanted[index] - gap * place, 1
         while pools and pools[-1][0] >= mean:
@@ -68,7 +68,7 @@ def points_along(line: np.ndarray, spacing: float = 8.0) -> np.ndarray:
 def place_label(
     axes: Axes, point: np.ndarray, words: str, drawn: np.ndarray, taken: np.ndarray, *, required: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Writes `words` near `point`, with a line to it if they are far apart, provided that `free_box` finds room.
+    """Writes `words` near `point`, with a line between them if they are far apart, if `free_box` finds room.
 
     The arguments are those of `free_box`.
 
@@ -95,18 +95,18 @@ def place_label(
 def free_box(
     axes: Axes, point: np.ndarray, size: np.ndarray, drawn: np.ndarray, taken: np.ndarray, *, required: bool
 ) -> np.ndarray | None:
-    """Returns the box around `point` in which a label covers least; all lengths are in pixels.
+    """Returns the box near `point` in which a label covers least; all lengths are in pixels.
 
     Args:
-        axes: the label should stay within their frame.
-        point: [2], what the label names.
-        size: [2], width and height of the label.
-        drawn: [n, 2], points that the label should not cover.
-        taken: [m, 4], boxes of other labels: left, bottom, right, top.
-        required: whether to return the least bad box if every one covers something or leaves the frame.
+        axes: The axes within whose frame the label should stay.
+        point: The point that the label names, [2].
+        size: Width and height of the label, [2].
+        drawn: Points that the label should not cover, [n, 2].
+        taken: Boxes of other labels, [m, 4]: left, bottom, right, top.
+        required: Whether to return the best box even if it covers something or leaves the frame.
 
     Returns:
-        [4]: left, bottom, right and top; None if there is no free box and the label is not `required`.
+        Left, bottom, right and top of the box, [4]; None if there is no free box and the label is not `required`.
     """
     unit = pixels(1)
     angles = np.deg2rad(np.arange(0, 360, 11.25))
@@ -117,7 +117,7 @@ def free_box(
     )  # of a square: scaled by `size`, of the label
     centres = (point + distances[:, None, None] * directions + to_border * size / 2).reshape(-1, 2)  # [C, 2]
     low, high = centres - size / 2, centres + size / 2
-    pad = 4 * unit  # a marker's radius
+    pad = 4 * unit  # the radius of a marker
     frame = axes.get_window_extent()
     reach = distances[-1] + size + 2 * pad
     drawn = drawn[(np.abs(drawn - point) < reach).all(axis=1)]

@@ -1,4 +1,4 @@
-"""The pictures of a search, all of them.
+"""Draws all pictures of a search.
 
 pictures = draw_search_pictures(ranking, history, verdict, latent_dim=3)
 Path("verdict_latent3.png").write_bytes(pictures["verdict_plot"])
@@ -34,15 +34,15 @@ def draw_search_pictures(
     """Draws the curves, sizes, verdict, history and study of a search.
 
     Args:
-        ranking: the configurations that were tried, best first; at least one finished.
-        history: what was trained, in order. Without steps there is no picture of it.
-        verdict: the verdict on this ranking. Only one with effects of a study has a picture of these.
-        latent_dim: size of the latent space.
-        first: the history of the search that chose the hidden layers, if this is the second stage of a study.
-        note: small print for all pictures.
+        ranking: The configurations that were tried, best first; at least one finished.
+        history: What was trained, in order. If it has no steps, no picture of it is drawn.
+        verdict: The verdict on this ranking. If it has effects of a study, a picture of these is drawn.
+        latent_dim: Size of the latent space.
+        first: The history of the search that chose the hidden layers, if this is the second stage of a study.
+        note: Small print for all pictures.
 
     Returns:
-        The content of a PNG file by the name of the picture, which is also that of its field in `OutputFiles`.
+        The content of each PNG file, by the field of `OutputFiles` that names the file.
     """
     notes = "\n".join(filter(None, [note, short_options_note(ranking[0].config)])) or None
     about: dict[str, Any] = {"latent_dim": latent_dim, "note": notes}
@@ -55,7 +55,7 @@ def draw_search_pictures(
     if history.steps:
         drawn["history_plot"] = png(draw_history(history, verdict=verdict, ranking=ranking, first=first, **about))
     if verdict.study and verdict.study.main_effects:
-        from layersearch.pictures.study import draw_study  # imports SciPy, which a search without a study does not need
+        from layersearch.pictures.study import draw_study  # imports SciPy, needed only by a study
 
         drawn["study_plot"] = png(draw_study(verdict.study, latent_dim=latent_dim, note=note))
     return drawn

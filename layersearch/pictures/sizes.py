@@ -1,4 +1,4 @@
-"""The picture of all configurations: number of parameters against loss.
+"""Draws all configurations by number of parameters and loss.
 
     figure = draw_sizes(ranking, latent_dim=3, verdict=verdict)
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from layersearch.verdict.verdict import Verdict
 
-CROWDED = 60  # with more configurations than this, only those on the Pareto front have error bars
-FRONT_EDGE = 1.2  # points: the outline of markers on the Pareto front
-NAMED_ON_FRONT = 8  # the most configurations on the Pareto front that are named
+CROWDED = 60  # if there are more configurations, only those on the Pareto front have error bars
+FRONT_EDGE = 1.2  # points: width of the outline of markers on the Pareto front
+NAMED_ON_FRONT = 8  # largest number of configurations on the Pareto front that are named
 
 
 def draw_sizes(
@@ -45,17 +45,17 @@ def draw_sizes(
     note: str | None = None,
     space_size: int | None = None,
 ) -> Figure:
-    """Draws parameters against loss of all finished configurations, with the tied, the Pareto front and the baselines.
+    """Draws all finished configurations by size and loss, with the tied ones, the Pareto front and the baselines.
 
     Args:
-        ranking: the configurations that were tried, best first.
-        latent_dim: size of the latent space, for the title.
-        verdict: the verdict on this ranking.
-        note: small print at the foot.
-        space_size: how many configurations there were to try; by default those of the ranking.
+        ranking: The configurations that were tried, best first.
+        latent_dim: Size of the latent space, for the title.
+        verdict: The verdict on this ranking.
+        note: Small print at the foot of the picture.
+        space_size: Number of configurations in the search space; by default those of the ranking.
 
     Raises:
-        ValueError: no configuration finished.
+        ValueError: No configuration finished.
     """
     searched = survey(ranking, space_size)
     finished = searched.finished
@@ -113,16 +113,16 @@ def _what_a_point_is(finished: Sequence[ConfigurationResult], any_bars: bool) ->
 def _heights(
     axes: Axes, losses: np.ndarray, bars: np.ndarray, ceiling: float, baselines: Sequence[float]
 ) -> tuple[np.ndarray, list[Patch]]:
-    """Sets the loss axis and draws a strip on top of it for losses above `ceiling`.
+    """Sets the loss axis and draws a strip at its top for losses [n] above `ceiling`.
 
-    losses [n] · bars [k, 3]: parameters, loss and standard deviation of each error bar.
+    `bars` [k, 3] holds the number of parameters, the loss and the standard deviation of each error bar.
 
     Returns:
         The height of each point, [n], and the legend keys.
     """
     off = losses > ceiling
     low, high = losses[~off].min(), losses[~off].max()
-    if len(bars):  # error bars widen the range, but a single long one must not squash the rest
+    if len(bars):  # error bars widen the range, but a single long one must not compress the others
         spare = max(high - low, 2 * float(np.median(bars[:, 2])))
         low, high = (
             max(low - spare, (bars[:, 1] - bars[:, 2]).min()),
@@ -144,7 +144,7 @@ def _heights(
 def _scatter_by_depth(
     axes: Axes, finished: Sequence[ConfigurationResult], points: np.ndarray, front: Sequence[ConfigurationResult]
 ) -> list[Line2D]:
-    """Draws points [n, 2] by number of hidden layers, those on the Pareto front on top, and returns legend keys."""
+    """Draws points [n, 2] by number of hidden layers, with the Pareto front on top, and returns the legend keys."""
     mirrored = all(layers_of(c.config) == encoder_dims(c.config) for c in finished)
     depths = np.array([len(layers_of(c.config)) if mirrored else hidden_layers(c.config) for c in finished])
     last = int(np.unique(depths)[: len(MARKERS)][-1])  # deeper configurations share the last marker
@@ -169,9 +169,9 @@ def _scatter_by_depth(
 
 
 def _draw_front(axes: Axes, verdict: Verdict) -> tuple[np.ndarray, Line2D]:
-    """Draws the Pareto front as a staircase; returns its corners [2k - 1, 2], for labels to avoid, and its legend key.
+    """Draws the Pareto front as a staircase; returns its corners [2k - 1, 2], which labels avoid, and its legend key.
 
-    With other objectives than loss and parameters the steps would mean nothing, and no line is drawn.
+    If there are other objectives than loss and parameters, the steps would have no meaning, and no line is drawn.
     """
     sizes = [{"params": "smaller", "time": "faster"}[name] for name in verdict.objectives if name != "loss"]
     words = "Pareto front: " + (f"no {' and '.join(sizes)} one\nis as good" if sizes else "the lowest loss")
@@ -188,9 +188,9 @@ def _draw_front(axes: Axes, verdict: Verdict) -> tuple[np.ndarray, Line2D]:
 
 
 def _name_points(axes: Axes, verdict: Verdict, places: Mapping[Configuration, np.ndarray], drawn: np.ndarray) -> None:
-    """Writes the names of the best and the recommended, and of those on the Pareto front for which there is room.
+    """Names the best and the recommended configuration, and those on the Pareto front for which there is room.
 
-    places: where each configuration is drawn, [2] · drawn [n, 2]: points for labels to avoid, in pixels.
+    `places` holds the coordinates of each configuration, [2]; `drawn` the points that labels avoid, in pixels, [n, 2].
     """
     chosen = _chosen(axes, verdict, places)
     others = [c for c in reversed(verdict.front) if c.config not in chosen]
@@ -202,7 +202,7 @@ def _name_points(axes: Axes, verdict: Verdict, places: Mapping[Configuration, np
 
 
 def _chosen(axes: Axes, verdict: Verdict, places: Mapping[Configuration, np.ndarray]) -> dict[Configuration, str]:
-    """Draws a ring around the best and a square around the recommended; returns their labels."""
+    """Draws a ring around the best and a square around the recommended configuration; returns their labels."""
     best, simplest = verdict.best, verdict.recommended
     names = {best.config: "Best: "}
     if verdict.is_known and verdict.n_configurations > 1:

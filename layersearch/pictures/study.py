@@ -1,9 +1,9 @@
-"""A study as a picture: how each level of each factor changes the loss, and the strongest interaction.
+"""Draws a study: how each level of each factor changes the loss, and the strongest interaction.
 
     figure = draw_study(study, latent_dim=3)
 
-On the left is a forest plot with a block of rows for each factor. On the right are the mean losses of the two factors
-that interact most, with one line for each level of one of them; a study of a single factor has no right side.
+The left panel is a forest plot with a block of rows for each factor. The right panel shows the mean losses of the two
+factors that interact most, with one line for each level of one of them; a study of a single factor has no right panel.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ROW, FRAME = 0.19, 1.75  # inches: height of a row, and of everything above and below the rows
-SPACE = 0.4  # rows between one factor and the next
-WIDE = 40  # characters that fit above the panel on the right
-LOWEST = 3.05  # inches: the least height of the picture
-MOST_DOTS = 40  # with more configurations, this many quantiles are drawn
+ROW, FRAME = 0.19, 1.75  # inches: height of a row, and of all that is above and below the rows
+SPACE = 0.4  # space between two factors, in rows
+WIDE = 40  # number of characters that fit above the right panel
+LOWEST = 3.05  # inches: smallest height of the picture
+MOST_DOTS = 40  # if there are more configurations, this number of quantiles is drawn instead
 
 BETTER: dict[str, Any] = {"color": COLOURS[0], "marker": "o", "markersize": 5.5}
 WORSE: dict[str, Any] = {"color": COLOURS[1], "marker": "s", "markersize": 5}
@@ -48,7 +48,7 @@ class Row(NamedTuple):
 def draw_study(study: Study, *, latent_dim: int, note: str | None = None) -> Figure:
     """Draws the main effects with their intervals, and the strongest interaction.
 
-    The study must have at least one main effect. `latent_dim` is for the title, `note` is small print at the foot.
+    The study must have at least one main effect. `latent_dim` is named in the title; `note` is small print at the foot.
     """
     rows = rows_of(study)
     low, high = limits(study)
@@ -68,7 +68,7 @@ def draw_study(study: Study, *, latent_dim: int, note: str | None = None) -> Fig
 
 
 def title_of(study: Study, latent_dim: int) -> str:
-    """Returns which factors were varied and for how many epochs the configurations were trained."""
+    """Returns the title: which factors were varied and for how many epochs the configurations were trained."""
     names = [factor.name for factor in study.factors]
     what = f"What {' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))} do{'es' * (len(names) == 1)}"
     when = f"to the loss after {_length(study)}, latent size {latent_dim}"
@@ -106,7 +106,7 @@ def rows_of(study: Study) -> list[Row]:
 
 
 def limits(study: Study) -> tuple[float, float]:
-    """Returns the limits of the axis of changes, chosen so that a few far configurations do not squash the rest."""
+    """Returns the limits of the axis of changes, such that a few distant configurations do not compress the others."""
     shown = np.array([bound for e in study.main_effects for bound in (e.interval or (e.estimate,))] + [0.0])
     dots = np.concatenate([e.by_configuration for e in study.main_effects])
     reach = 0.6 * (shown.max() - shown.min())
@@ -158,7 +158,7 @@ def _draw_effect(axes: Axes, y: float, effect: MainEffect, n_configurations: int
 
 
 def _draw_interaction(axes: Axes, study: Study, interaction: Interaction) -> None:
-    """Draws the mean losses of all levels of two factors; the one with more levels goes along the axis."""
+    """Draws the mean losses of all levels of two factors; the one with more levels is on the horizontal axis."""
     factors = [factor for factor in study.factors if factor.name in interaction.factors]
     along, lines = sorted(factors, key=lambda factor: len(factor.levels), reverse=True)
     losses = study.mean_losses(*interaction.factors)  # [levels of factors[0], levels of factors[1]]

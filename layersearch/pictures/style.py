@@ -1,12 +1,12 @@
-"""The look of all pictures: size, colours, fonts, axes in plain numbers, and their PNG.
+"""The style of all pictures: size, colours, fonts, axes with plain numbers, and the conversion to PNG.
 
     with mpl.rc_context(STYLE), any_script():
         figure = new_figure(3.9, title, note)
         set_scale(figure.add_subplot().xaxis, low, high, log=True)
     path.write_bytes(png(figure))
 
-Pictures are made for a column of a paper: 7 inches wide, no text under 8 points, 200 dpi. They use Matplotlib's objects
-and never pyplot, which starts slowly and keeps global state.
+Pictures fit the text width of a paper: 7 inches, no text smaller than 8 points, 200 dpi. They use Matplotlib's objects
+and never pyplot, which is slow to import and keeps global state.
 
 Source of the line colours: Okabe & Ito 2008, "Color Universal Design", https://jfly.uni-koeln.de/color/
 """
@@ -54,7 +54,7 @@ STYLE: Any = {  # rcParams; Any, since Matplotlib's stubs accept literal keys on
     "font.family": font_families(),
     "font.size": 8.5,
     "text.color": INK,
-    "text.parse_math": False,  # a "$" in a label is not the start of a formula
+    "text.parse_math": False,  # a "$" in a label does not start a formula
     "axes.labelcolor": INK,
     "axes.labelsize": 8.5,
     "axes.edgecolor": FAINT,
@@ -85,7 +85,7 @@ HARD_SPACE = "\N{NO-BREAK SPACE}"
 
 
 def wrapped(note: str, width: float) -> str:
-    """Returns the text of small print, broken into lines that fit a picture of `width` inches."""
+    """Returns a text in small print, broken into lines that fit a width of `width` inches."""
     lines = [textwrap.fill(line.replace(" %", HARD_SPACE + "%"), int(width * 15)) for line in note.splitlines()]
     return "\n".join(lines).replace(HARD_SPACE, " ")
 
@@ -107,7 +107,7 @@ def any_script() -> Iterator[None]:
 
 
 def pixels(points: float) -> float:
-    """Returns a length in points as pixels of the finished picture."""
+    """Converts a length from points to pixels of the finished picture."""
     return points * DPI / 72
 
 
@@ -122,17 +122,17 @@ def set_scale(
     most_ticks: int = 7,
     whole: bool = False,
 ) -> None:
-    """Sets an axis' limits around low..high and its ticks to round values, written as plain numbers.
+    """Sets the limits of an axis around low..high and its ticks to round values, written as plain numbers.
 
     Args:
-        axis: the x or y axis of some axes.
-        low: the lowest value that the axis must show.
-        high: the highest one. A range narrower than 1 % of `high` is widened.
-        log: whether the scale is logarithmic; `low` must then be positive.
-        margin: how far the limits lie outside low..high, as a share of the range.
-        lowest_tick: no tick lies below this value.
-        most_ticks: the highest number of intervals between ticks of a linear scale.
-        whole: whether to keep the ticks of a linear scale at whole numbers if the range has any.
+        axis: The x or y axis of some axes.
+        low: The lowest value that the axis must show.
+        high: The highest value that it must show. A range narrower than 1 % of `high` is widened.
+        log: Whether the scale is logarithmic; `low` must then be positive.
+        margin: How far the limits lie outside low..high, as a share of the range.
+        lowest_tick: The value below which there are no ticks.
+        most_ticks: The largest number of intervals between ticks of a linear scale.
+        whole: Whether to place the ticks of a linear scale at whole numbers if the range contains any.
     """
     if high - low <= 0.01 * abs(high):
         spare = 0.005 * abs(high) if not log else 0.2 * abs(high)
@@ -177,7 +177,7 @@ def _apart(ticks: Sequence[float], low: float, high: float) -> list[float]:
 
 
 def tick_texts(values: Sequence[float], *, same_decimals: bool) -> list[str]:
-    """Returns tick labels as plain numbers; with `same_decimals` all get as many decimals as the longest needs."""
+    """Returns tick labels as plain numbers; with `same_decimals`, all have as many decimals as the longest."""
     texts = [f"{value:,.6g}" for value in values]
     if same_decimals and not any("e" in text for text in texts):
         decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
@@ -186,7 +186,7 @@ def tick_texts(values: Sequence[float], *, same_decimals: bool) -> list[str]:
 
 
 def empty_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
-    """Returns a figure of `width` × `height` inches that can measure its texts while it is drawn."""
+    """Returns a figure of `width` × `height` inches whose texts can be measured while it is drawn."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout=layout)
     FigureCanvasAgg(figure)
     return figure

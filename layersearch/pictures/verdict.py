@@ -1,10 +1,10 @@
-"""The verdict as a picture: how far each configuration lies above the best, and which are tied with it.
+"""Draws the verdict: how far each configuration lies above the best, and which are tied with it.
 
     figure = draw_verdict(verdict, ranking, latent_dim=3)
 
-It is a forest plot with a row for each configuration: name, parameters and loss, then the difference to the best with
-its interval. The layout is computed in inches: the rows decide the height, and the longest name how much width is left
-for the axis.
+The picture is a forest plot with a row for each configuration: name, parameters and loss, then the difference from the
+best with its interval. The layout is computed in inches: the number of rows determines the height, and the longest name
+determines the width that is left for the axis.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from layersearch.verdict.verdict import Baseline, Verdict
 
 MOST_ROWS = 20
-ROW, TITLE_LINE, LINE = 0.175, 0.18, 0.145  # inches: height of a row, a line of the title, any other line
+ROW, TITLE_LINE, LINE = 0.175, 0.18, 0.145  # inches: height of a row, of a line of the title, of any other line
 MARGIN, GAP, AXIS = 0.085, 0.16, 0.42  # inches: around the picture, between columns, below the axis
-TICK = 0.5  # inches of the axis that a tick label needs
+TICK = 0.5  # inches: width of the axis that a tick label needs
 
 TIED: dict[str, Any] = {"color": COLOURS[0], "marker": "o", "markersize": 5.5}
 RECOMMENDED: dict[str, Any] = {"color": COLOURS[2], "marker": "D", "markersize": 5.5}
@@ -45,7 +45,7 @@ HEADER: dict[str, Any] = {"color": FAINT, "fontsize": 8}
 
 
 class Row(NamedTuple):
-    """A configuration in the forest plot: its rank from 0, its row, its difference to the best, and the interval."""
+    """A configuration in the forest plot: its rank from 0, its row, its difference from the best, and the interval."""
 
     configuration: ConfigurationResult
     rank: int
@@ -63,17 +63,17 @@ def draw_verdict(
     note: str | None = None,
     space_size: int | None = None,
 ) -> Figure:
-    """Draws the best 20 configurations, and the recommended one, by their difference to the best.
+    """Draws the best 20 configurations, and the recommended one, by their difference from the best.
 
     Args:
-        verdict: the verdict on this ranking.
-        ranking: the configurations that were tried, best first, failed ones last.
-        latent_dim: size of the latent space, for the caption.
-        note: more small print at the foot.
-        space_size: how many configurations there were to try; by default those of the ranking.
+        verdict: The verdict on this ranking.
+        ranking: The configurations that were tried, best first, failed ones last.
+        latent_dim: Size of the latent space, for the caption.
+        note: More small print at the foot of the picture.
+        space_size: Number of configurations in the search space; by default those of the ranking.
 
     Raises:
-        ValueError: no configuration finished.
+        ValueError: No configuration finished.
     """
     searched = survey(ranking, space_size)
     finished = searched.finished
@@ -118,13 +118,13 @@ def choose_rows(verdict: Verdict, finished: Sequence[ConfigurationResult]) -> li
     for rank, c in shown:
         difference = c.final_test_loss - verdict.best.final_test_loss
         interval = verdict.standings[c.config].difference_interval
-        y = min(rank, MOST_ROWS + 1)  # the row in between stands for those left out
+        y = min(rank, MOST_ROWS + 1)  # the row in between represents those left out
         rows.append(Row(c, rank, y, difference, *(interval or (difference, difference))))
     return rows
 
 
 def limits(verdict: Verdict, rows: Sequence[Row]) -> tuple[float, float]:
-    """Returns the axis limits, chosen so that far rows, wide intervals and far baselines do not squash the rest."""
+    """Returns the axis limits, such that distant rows and baselines and wide intervals do not compress the others."""
     differences, lows, highs = (np.array(column) for column in list(zip(*rows, strict=True))[3:])
     kept = differences <= loss_ceiling(differences + verdict.best.final_test_loss) - verdict.best.final_test_loss
     widest = differences[kept].max()
@@ -136,7 +136,7 @@ def limits(verdict: Verdict, rows: Sequence[Row]) -> tuple[float, float]:
 
 
 def title_of(verdict: Verdict, searched: Survey) -> str:
-    """Returns the verdict in a sentence that says which configurations it holds for."""
+    """Returns the verdict in one sentence that names the configurations for which it holds."""
     name, sure = name_in_words(verdict.best.config), f"({percent(verdict.confidence)})"
     others, tied = len(verdict.standings) - 1, len(verdict.tied) - 1
     which = searched.which or ("that finished" if searched.failed else "")
@@ -217,10 +217,10 @@ def _write_around(figure: Figure, title: str, shown: str, small_print: str) -> N
 
 
 def _write_columns(axes: Axes, verdict: Verdict, rows: Sequence[Row]) -> tuple[float, float]:
-    """Writes name, parameters and loss left of the axis and the status right of it.
+    """Writes name, parameters and loss to the left of the axis and the status to its right.
 
     Returns:
-        Where the axis between them may begin and end, in inches from the left.
+        The positions at which the axis between them may begin and end, in inches from the left.
     """
     chosen = {verdict.best.config, verdict.recommended.config} if len(rows) > 1 else set()
     across = blended_transform_factory(axes.figure.dpi_scale_trans, axes.transData)
@@ -242,7 +242,7 @@ def _write_columns(axes: Axes, verdict: Verdict, rows: Sequence[Row]) -> tuple[f
     left = write("Loss", [loss_text(c.final_test_loss) for c in shown], "right", end + GAP) + GAP
     statuses = [_status(verdict, c) for c in shown]
     width = write("", statuses, "left", 0)
-    right = WIDTH - MARGIN - GAP - max(width, GAP)  # GAP: a tick label at the end of the axis needs some room
+    right = WIDTH - MARGIN - GAP - max(width, GAP)  # GAP leaves room for a tick label at the end of the axis
     for text in axes.texts[-len(rows) :]:
         text.set_x(right + GAP)
     left_out = rows[-1].rank - MOST_ROWS
@@ -260,14 +260,14 @@ def _set_axes(axes: Axes, rows: Sequence[Row], reach: tuple[float, float]) -> No
     axes.grid(axis="x")
     axes.axvline(0, color=INK, linewidth=0.9, zorder=1.5)
     across = blended_transform_factory(axes.figure.dpi_scale_trans, axes.transData)
-    for row in rows[1::2]:  # stripes lead the eye from the name to the interval
+    for row in rows[1::2]:  # stripes make it easier to follow a row from the name to the interval
         stripe = Rectangle((0, row.y - 0.5), WIDTH, 1, transform=across, color="#F4F4F4", linewidth=0, zorder=0)
         stripe.set_clip_on(False)
         axes.add_patch(stripe)
 
 
 def _draw_row(axes: Axes, row: Row, look: dict[str, Any]) -> None:
-    """Draws marker and interval; what lies beyond the axis ends in an arrow at its edge."""
+    """Draws a marker and an interval; an arrow at the edge of the axis replaces what lies outside."""
     start, end = axes.get_xlim()
     colour = look["color"]
     if row.low < row.high and row.low < end:
@@ -293,7 +293,7 @@ def _draw_row(axes: Axes, row: Row, look: dict[str, Any]) -> None:
 
 
 def _levels(near: Sequence[Baseline], span: float) -> list[int]:
-    """Returns on which line above the axis each baseline's name goes, so that names of close ones do not overlap."""
+    """Returns the line above the axis for the name of each baseline, so that the names do not overlap."""
     levels: list[int] = []
     for i, baseline in enumerate(near):
         beside = [levels[j] for j in range(i) if abs(near[j].difference - baseline.difference) < 0.6 * span]
@@ -302,7 +302,7 @@ def _levels(near: Sequence[Baseline], span: float) -> list[int]:
 
 
 def _draw_baseline(axes: Axes, baseline: Baseline, level: int, dashes: Any) -> None:
-    """Draws a line across all rows, and the baseline's name above it."""
+    """Draws a baseline as a line across all rows, with its name above."""
     x, name = -baseline.difference, baseline_label(baseline.name, baseline.components)
     frame = axes.get_window_extent()
     axes.axvline(x, color=FAINT, linewidth=1.1, linestyle=dashes, zorder=1.6)

@@ -1,14 +1,14 @@
-"""Configurations of hidden layers, and the search space: which of them there are.
+"""Configurations of hidden layers, and the search space that lists them.
 
     space = Space([16, 32, 64], max_layers=3)
     len(list(space.configurations())) == space.size == 19
 
 A configuration has one of three forms:
-    (64, 32)                                hidden widths from the input to the latent; the decoder mirrors the encoder
-    ((64, 32), (16, 64))                    encoder and decoder, where these do not mirror each other
-    Variant((64, 32), (("dropout", 0.3),))  layers trained with options of their own, in a study
+    (64, 32)                                hidden widths from input to latent space; the decoder mirrors the encoder
+    ((64, 32), (16, 64))                    encoder and decoder, if these do not mirror each other
+    Variant((64, 32), (("dropout", 0.3),))  layers and the training options that a study gives them
 
-Nothing here needs NumPy or torch, so that the command line can be checked quickly.
+This module needs neither NumPy nor torch, so that the command line can be checked quickly.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ OPTIONS = ("dropout", "weight_decay", "normalization", "input_normalization")  #
 
 @dataclass(frozen=True)
 class Variant:
-    """Hidden layers with training options of their own, as a study compares them."""
+    """Hidden layers and the training options that a study gives them."""
 
     layers: Layers
-    options: tuple[tuple[str, float | str], ...]  # names and values in the order of `OPTIONS`; others are the command's
+    options: tuple[tuple[str, float | str], ...]  # names and values, ordered as in `OPTIONS`
 
 
 Configuration = Any  # Layers, or a Variant of them
@@ -47,13 +47,13 @@ def options_of(config: Configuration) -> dict[str, float | str]:
 
 
 def encoder_dims(config: Configuration) -> Widths:
-    """Returns the hidden widths of the encoder, from the input to the latent."""
+    """Returns the hidden widths of the encoder, from the input to the latent space."""
     layers = layers_of(config)
     return layers[0] if isinstance(layers[0], tuple) else layers
 
 
 def decoder_dims(config: Configuration) -> Widths:
-    """Returns the hidden widths of the decoder, from the latent to the output."""
+    """Returns the hidden widths of the decoder, from the latent space to the output."""
     layers = layers_of(config)
     return layers[1] if isinstance(layers[0], tuple) else layers[::-1]
 
@@ -62,10 +62,10 @@ def decoder_dims(config: Configuration) -> Widths:
 class Space:
     """All configurations of 1 to `max_layers` hidden layers with these widths.
 
-    The arrangement is "decreasing" (widths do not increase towards the latent, and the decoder mirrors the encoder),
-    "any" (widths in any order, mirrored) or "asymmetric" (encoder and decoder of different lengths and widths, neither
-    increasing towards the latent). Where an `encoder` is given, it is the encoder of all configurations, and the space
-    is that of the decoders, read from the output to the latent; the arrangement is not "asymmetric" then.
+    The arrangement is "decreasing" (widths do not increase towards the latent space, and the decoder mirrors the
+    encoder), "any" (widths in any order, mirrored) or "asymmetric" (encoder and decoder may differ in length and
+    widths, neither increases towards the latent space). If `encoder` is given, all configurations have that encoder;
+    the arrangement, which is then not "asymmetric", is that of the decoder, read from the output to the latent space.
     """
 
     widths: Sequence[int]
@@ -75,7 +75,7 @@ class Space:
 
     @property
     def size(self) -> int:
-        """Number of configurations, without listing them.
+        """Number of configurations, computed without listing them.
 
         There are C(n + k - 1, k) multisets of size k from n widths; over k = 1..K they add up to C(n + K, K) - 1.
         """
@@ -86,9 +86,9 @@ class Space:
         return halves**2 if self.arrangement == "asymmetric" else halves
 
     def configurations(self) -> Iterator[Configuration]:
-        """Yields all configurations once, the shortest first, of equal length the widest first.
+        """Yields each configuration once: the shortest first, and among those of equal length the widest first.
 
-        Asymmetric ones are in this order of their encoders, then of their decoders, read from the output to the latent.
+        Asymmetric ones are ordered in this way by encoder, then by decoder, read from the output to the latent space.
         """
         if self.arrangement == "asymmetric":
             for encoder, mirrored in product(self._halves(), repeat=2):
@@ -97,7 +97,7 @@ class Space:
             yield from map(self.complete, self._halves())
 
     def complete(self, half: Widths) -> Configuration:
-        """Returns the configuration of one half, read towards the latent: mirrored, or behind the given encoder."""
+        """Makes a configuration of one half, read towards the latent space: mirrored, or a decoder for `encoder`."""
         return half if self.encoder is None else join_dims(self.encoder, half[::-1])
 
     def half_of(self, config: Configuration) -> Widths:
@@ -128,7 +128,7 @@ class Space:
     def _sample_half(self, generator: random.Random) -> Widths:
         """Returns a half drawn uniformly at random.
 
-        Subtracting i from the i-th of k places drawn from n + k - 1 makes a uniform multiset of k from n widths.
+        Subtracting i from the i-th of k sorted places drawn from n + k - 1 gives a uniform multiset of k from n widths.
         """
         widths = self._descending
         layers = _draw_depth([comb(len(widths) + k - 1, k) for k in range(1, self.max_layers + 1)], generator)
@@ -137,7 +137,7 @@ class Space:
 
 
 def _draw_depth(counts: Sequence[int], generator: random.Random) -> int:
-    """Returns a number of layers, from 1, with probabilities proportional to `counts`, which may exceed any float."""
+    """Draws a number of layers, from 1, with probability proportional to `counts`, which may exceed any float."""
     drawn = generator.randrange(sum(counts))
     return 1 + sum(drawn >= below for below in accumulate(counts))
 
@@ -148,7 +148,7 @@ def enumerate_configurations(widths: Iterable[int], max_layers: int) -> list[Con
 
 
 def join_dims(encoder: Widths, decoder: Widths) -> Configuration:
-    """Returns the configuration of an encoder and a decoder: a plain tuple of widths where they mirror each other."""
+    """Returns the configuration of an encoder and a decoder: a plain tuple of widths if they mirror each other."""
     return encoder if decoder == encoder[::-1] else (encoder, decoder)
 
 
@@ -162,7 +162,7 @@ def count_parameters(
 ) -> int:
     """Returns the number of trainable parameters of a `DynamicAutoencoder`.
 
-    A variant's own normalizations take precedence over those given.
+    The normalizations of a variant take precedence over those given.
     """
     own = options_of(config)
     encoder = [input_dim, *encoder_dims(config), latent_dim]
@@ -177,7 +177,7 @@ def count_parameters(
 
 
 class ParameterCounts(dict[Configuration, int]):
-    """A dictionary of the numbers of parameters of all configurations, each counted when it is first looked up."""
+    """The number of parameters of each configuration, counted when it is first looked up."""
 
     def __init__(self, input_dim: int, latent_dim: int, **normalizations: str) -> None:
         super().__init__()

@@ -1,13 +1,13 @@
-"""What a study of regularisation crosses: its factors, their levels, and the space of all combinations.
+"""The factors that a study of regularisation crosses, their levels, and the space of all combinations.
 
     factors = read_factors("dropout=0,0.1,0.3; normalization=layer,none")
     space = CrossedSpace([16, 32, 64], max_layers=3, factors=factors)
     space.size == 19 * 6
-    cross([(64,), (64, 64)], factors)           # or only some configurations with all options
+    cross([(64,), (64, 64)], factors)           # or only some configurations, with all combinations
 
-The design is a full factorial one: every configuration is trained with every combination of levels, so that the effect
+The design is full factorial: every configuration is trained with every combination of levels, so that the effect
 of each factor can be separated from those of the others (Fisher 1935, "The Design of Experiments"). `verdict/study.py`
-analyses the results. Nothing heavy is imported here, since the command line is checked with it.
+analyses the results. This module imports no slow package, since it is used to check the command line.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from layersearch.options import DECLARED, Choice, Number
 from layersearch.space.configurations import OPTIONS, Configuration, Layers, Space, Variant
 from layersearch.words import level_text, shortened
 
-MOST_LEVELS = 10  # of a factor
+MOST_LEVELS = 10  # the largest number of levels of a factor
 Level = float | str
 EXAMPLE = 'like "dropout=0,0.1; normalization=layer,none"'
 
@@ -38,13 +38,13 @@ Factors = tuple[Factor, ...]
 
 
 def read_factors(text: str | None) -> Factors:
-    """Reads what `--study` crosses: `"normalization=layer,none; dropout=0,0.1"`.
+    """Reads the factors in the value of `--study`: `"normalization=layer,none; dropout=0,0.1"`.
 
     Returns:
-        The factors in the order of `configurations.OPTIONS`, their levels in the order given; none for None.
+        The factors in the order of `configurations.OPTIONS`, their levels in the order given; empty if `text` is None.
 
     Raises:
-        ValueError: the text is not of that form; the message says what is wrong.
+        ValueError: The text does not have that form; the message says what is wrong.
     """
     factors: dict[str, Factor] = {}
     for part in () if text is None else text.rstrip("; ").split(";"):
@@ -121,9 +121,9 @@ class CrossedSpace(Space):
 
     @property
     def size(self) -> int:
-        """How many variants there are, without making them."""
+        """Number of variants, computed without listing them."""
         return super().size * count_options(self.factors)
 
     def configurations(self) -> Iterator[Configuration]:
-        """All of them, those of one configuration after those of another."""
+        """Yields all variants, configuration by configuration."""
         yield from cross(super().configurations(), self.factors)

@@ -1,7 +1,7 @@
 """Names of configurations, as all of the program's output writes them.
 
 config_text((64, 32))               # "[64, 32]", in text, messages and tables
-short_name(((64, 32), (16, 64)))    # "[64, 32] → [16, 64]", in pictures, where a long name is shortened
+short_name(((64, 32), (16, 64)))    # "[64, 32] → [16, 64]", in pictures, which need short names
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from layersearch.space.configurations import (
 )
 from layersearch.words import level_text
 
-NAMED_LAYERS = 6  # most layers that a short name lists
-LONGEST_NAME = 34  # most characters in the short name of an encoder and a decoder
+NAMED_LAYERS = 6  # largest number of layers that a short name lists
+LONGEST_NAME = 34  # largest number of characters in the short name of an encoder and a decoder
 LEVELS: dict[Any, str] = {"layer": "LN", "none": "–"}  # values of a variant's options in its short name
 
 
 def config_text(config: Configuration) -> str:
-    """Returns `[64, 32]`, or `[64, 32] -> [16, 64]` of an encoder and a decoder.
+    """Returns a name like `[64, 32]`, or `[64, 32] -> [16, 64]` for an encoder and a decoder.
 
     A variant's options follow: `[64, 32] (dropout 0.3, normalization none)`.
     """
@@ -38,13 +38,13 @@ def config_text(config: Configuration) -> str:
 
 
 def options_text(config: Configuration) -> str:
-    """Returns ` (dropout 0.3, normalization none)` of a variant; an empty text of any other configuration."""
+    """Returns ` (dropout 0.3, normalization none)` for a variant; an empty text for any other configuration."""
     options = ", ".join(f"{name} {level_text(value)}" for name, value in options_of(config).items())
     return f" ({options})" if options else ""
 
 
 def short_options_note(config: Configuration) -> str | None:
-    """Returns the explanation of the options in `short_name`; None where the name explains itself."""
+    """Explains the options in `short_name`; returns None if they need no explanation."""
     names = options_of(config)
     if len(names) < 2:
         return None
@@ -53,17 +53,17 @@ def short_options_note(config: Configuration) -> str | None:
 
 
 def name_of(entry: Mapping[str, Any]) -> str:
-    """Returns `config_text` of an entry of the results document that has a `config` and perhaps `options`."""
+    """Returns `config_text` for an entry of the results that has a `config` and perhaps `options`."""
     layers = tuple(tuple(part) if isinstance(part, list) else part for part in entry["config"])
     return config_text(Variant(layers, tuple((entry.get("options") or {}).items())))
 
 
 def short_name(config: Configuration) -> str:
-    """Returns a name for pictures: `[64, 32]`, of many layers only the first and the last.
+    """Returns a name for pictures: `[64, 32]`; if there are many layers, only the first ones and the last.
 
-    An encoder and a decoder give `[64] → [16, 64]`. Where that is long, spaces are left out first, then the layers in
-    the middle. A variant with one option gives `[64, 32] (dropout 0.1)`. With several options only their values
-    follow, `[64, 32] 0.1/LN/–`, which `short_options_note` explains.
+    An encoder and a decoder give `[64] → [16, 64]`. If that is too long, spaces are left out, then the layers in the
+    middle. A variant with one option gives `[64, 32] (dropout 0.1)`. With several options only their values follow,
+    `[64, 32] 0.1/LN/–`, which `short_options_note` explains.
     """
     if isinstance(config, Variant) and len(config.options) == 1:
         return _short_layers(config.layers) + options_text(config)
@@ -81,12 +81,12 @@ def short_name(config: Configuration) -> str:
 
 
 def name_in_words(config: Configuration) -> str:
-    """Returns a name for titles, the layers' `short_name` and all options, `[64] (dropout 0.1, normalization none)`."""
+    """Returns a name for titles: `short_name` of the layers and all options, `[64] (dropout 0.1, weight_decay 0)`."""
     return short_name(layers_of(config)) + options_text(config)
 
 
 def _short_layers(layers: Layers) -> str:
-    """Returns an even shorter name of an encoder and a decoder, since options follow: `[64,32]→[16,64]`."""
+    """Returns `short_name` of layers, even shorter for encoder and decoder, as options follow: `[64,32]→[16,64]`."""
     name = short_name(layers)
     if layers == encoder_dims(layers):
         return name
@@ -102,11 +102,11 @@ def _ends(widths: Widths, first: int = 3) -> str:
 
 
 def hidden_layers(config: Configuration) -> int:
-    """Returns the number of hidden layers of encoder and decoder together."""
+    """Returns the number of hidden layers in encoder and decoder together."""
     return len(encoder_dims(config)) + len(decoder_dims(config))
 
 
 def config_entry(config: Configuration) -> dict[str, Any]:
-    """Returns how the results name a configuration: its hidden layers and, of a variant, its options."""
+    """Returns what identifies a configuration in the results: its hidden layers and, for a variant, its options."""
     options = {"options": options_of(config)} if isinstance(config, Variant) else {}
     return {"config": layers_of(config), **options}

@@ -1,4 +1,4 @@
-"""From the results of trials to a ranking of the configurations.
+"""Ranks configurations by the results of their trials.
 
     ranking = rank_configurations(results, model_params)   # best first, failed configurations last
 
@@ -23,7 +23,7 @@ BYTES_PER_PARAMETER = 16  # during training: the parameter, its gradient and two
 
 
 class Drop(NamedTuple):
-    """The epoch after which a configuration was not trained any further, and its mean test loss then."""
+    """The epoch after which a configuration was not trained further, and its mean test loss at that epoch."""
 
     epoch: int
     loss: float
@@ -31,7 +31,7 @@ class Drop(NamedTuple):
 
 @dataclass(frozen=True)
 class ConfigurationResult:
-    """The results of all trials of one configuration, and what follows from them."""
+    """The results of all trials of one configuration, and summaries of them."""
 
     config: Configuration
     model_params: int
@@ -54,7 +54,7 @@ class ConfigurationResult:
 
     @cached_property
     def drop(self) -> Drop | None:
-        """Where the search stopped training this configuration before its end, if it did."""
+        """The epoch and loss at which the search dropped this configuration; None if it did not."""
         if not any(result.is_paused for result in self.trials) or any(result.has_failed for result in self.trials):
             return None
         return Drop(max(len(result.test_losses) for result in self.trials if result.is_paused), loss_so_far(self))
@@ -66,7 +66,7 @@ class ConfigurationResult:
 
     @property
     def first_repeat(self) -> int:
-        """Number of the first repeat; not 0 where the repeats before it chose the configuration."""
+        """Number of the first repeat; not 0 if earlier repeats were used to choose the configuration."""
         return self.trials[0].trial.repeat
 
     @property
@@ -86,17 +86,17 @@ class ConfigurationResult:
 
     @property
     def train_loss_per_repeat(self) -> list[float | None]:
-        """[R] final training loss of each repeat, a mean over its folds; None where one failed."""
+        """Final training loss of each repeat, a mean over its folds, [R]; None if a fold failed."""
         return _mean_per_repeat(self._by_fold([result.final_train_loss for result in self.trials]))
 
     @cached_property
     def losses(self) -> np.ndarray:
-        """[R, K] final test loss of each trial; NaN where it failed."""
+        """Final test loss of each trial, [R, K]; NaN if it failed."""
         return self._by_fold([result.final_test_loss for result in self.trials])
 
     @property
     def test_loss_per_repeat(self) -> list[float | None]:
-        """[R] final test loss of each repeat, a mean over its folds; None where one failed."""
+        """Final test loss of each repeat, a mean over its folds, [R]; None if a fold failed."""
         return _mean_per_repeat(self.losses)
 
     def _by_fold(self, losses: list[float | None]) -> np.ndarray:
@@ -104,7 +104,7 @@ class ConfigurationResult:
 
     @cached_property
     def final_test_loss(self) -> float:
-        """Mean final test loss over repeats and folds; NaN where a trial failed."""
+        """Mean final test loss over repeats and folds; NaN if a trial failed."""
         return float(self.losses.mean())
 
     @cached_property
@@ -116,29 +116,29 @@ class ConfigurationResult:
 
     @property
     def test_curves(self) -> np.ndarray:
-        """[R x K, E] test loss of each trial by epoch, for a configuration that did not fail.
+        """Test loss of each trial by epoch, [R x K, E], for a configuration that did not fail.
 
-        The curve of a trial that stopped early is continued at the loss of the weights that it kept.
+        The curve of a trial that stopped early is continued with the loss of its final weights.
         """
         longest = max(len(result.test_losses) for result in self.trials)
         return np.stack([_continued_curve(result, longest) for result in self.trials])
 
     @property
     def best_trained(self) -> TrialResult:
-        """The trial with the lowest final training loss; the test rows have no part in this choice."""
+        """The trial with the lowest final training loss; the test rows do not influence this choice."""
         return min(self.trials, key=lambda result: loss_or_infinity(result.final_train_loss))
 
 
 def rank_configurations(
     results: Iterable[TrialResult], model_params: Mapping[Configuration, int]
 ) -> list[ConfigurationResult]:
-    """Returns the configurations of these trials by their mean final test loss, failed configurations last.
+    """Sorts the configurations of these trials by mean final test loss, with failed configurations last.
 
-    Of configurations with equal losses the smaller model comes first. The order of `results` does not matter.
+    Among configurations with equal losses, the smaller model comes first. The order of `results` does not matter.
 
     Args:
-        results: of all trials of each configuration.
-        model_params: by configuration, its number of parameters.
+        results: The results of all trials of each configuration.
+        model_params: The number of parameters of each configuration.
     """
     grouped: dict[Configuration, list[TrialResult]] = defaultdict(list)
     for result in results:
@@ -155,7 +155,7 @@ def _trial_key(result: TrialResult) -> tuple[int, int]:
 
 
 def loss_so_far(configuration: ConfigurationResult) -> float:
-    """Returns the mean of the latest test losses of all trials, finished or paused; infinite where one has failed."""
+    """Returns the mean of the latest test losses of all trials, finished or paused; infinite if one failed."""
     losses = [result.test_losses[-1] if result.is_paused else result.final_test_loss for result in configuration.trials]
     return float(np.mean([loss_or_infinity(loss) for loss in losses]))
 
@@ -170,7 +170,7 @@ def _continued_curve(result: TrialResult, epochs: int) -> np.ndarray:
 
 
 def _rank_key(configuration: ConfigurationResult) -> tuple[Any, ...]:
-    """Orders finished configurations by loss, then dropped ones, the last dropped first, then failed ones."""
+    """Sorts finished configurations by loss, before dropped ones (last dropped first), before failed ones."""
     config, drop = configuration.config, configuration.drop
     group = 0 if configuration.failure is None else 1 if drop else 2
     loss = drop.loss if drop else loss_or_infinity(configuration.final_test_loss)
@@ -185,14 +185,14 @@ def _rank_key(configuration: ConfigurationResult) -> tuple[Any, ...]:
 
 
 class ResultCollector:
-    """Collects results in any order during a search and knows the best configuration so far.
+    """Collects results in any order during a search, and keeps track of the best configuration so far.
 
-    The weights of a trial are kept only while its configuration is the best or unfinished, so that the memory does not
-    grow with the number of configurations.
+    The weights of a trial are kept only while its configuration is the best or unfinished, so that memory does not grow
+    with the number of configurations.
 
     Args:
-        trials_each: number of trials of each configuration.
-        model_params: by configuration, its number of parameters.
+        trials_each: Number of trials of each configuration.
+        model_params: The number of parameters of each configuration.
     """
 
     def __init__(self, trials_each: int, model_params: Mapping[Configuration, int]) -> None:
@@ -207,7 +207,7 @@ class ResultCollector:
         results = self._results[result.trial.config]
         results[result.trial] = result
         if len(results) < self._trials_each or any(trained.is_paused for trained in results.values()):
-            return  # the weights are needed to continue, or to be compared
+            return  # the weights are still needed, to continue the training or if the configuration becomes the best
         finished = self.configuration(result.trial.config)
         contenders = [finished] if self.best is None else [self.best, finished]
         leader = min(contenders, key=_rank_key)
@@ -218,15 +218,15 @@ class ResultCollector:
                 losing.update({trial: _without_weights(result) for trial, result in losing.items()})
 
     def configuration(self, config: Configuration) -> ConfigurationResult:
-        """Returns the result of a configuration of which all trials were added."""
+        """Returns the result of a configuration whose trials have all been added."""
         return rank_configurations(self._results[config].values(), self._model_params)[0]
 
     def exclude(self, configurations: Iterable[Configuration]) -> None:
-        """Leaves these configurations out of the ranking, because the search was interrupted before their end."""
+        """Leaves these configurations out of the ranking, since the search was interrupted before they finished."""
         self._excluded.update(configurations)
 
     def ranking(self) -> list[ConfigurationResult]:
-        """Returns all configurations of which all trials were added, as `rank_configurations` orders them."""
+        """Returns the ranking (`rank_configurations`) of all configurations whose trials have all been added."""
         known = {config: results for config, results in self._results.items() if config not in self._excluded}
         complete = [results for results in known.values() if len(results) == self._trials_each]
         return rank_configurations([result for results in complete for result in results.values()], self._model_params)
@@ -237,5 +237,5 @@ def _without_weights(result: TrialResult) -> TrialResult:
 
 
 def loss_or_infinity(loss: float | None) -> float:
-    """Returns the loss for a comparison: infinite where it is None or NaN."""
+    """Returns the loss, or infinity if it is None or NaN, for comparisons."""
     return np.inf if loss is None or np.isnan(loss) else loss

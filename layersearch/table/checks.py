@@ -1,4 +1,4 @@
-"""Turning the cells of feature columns into numbers, and saying what is wrong or remarkable about them.
+"""Turns the cells of feature columns into numbers, and reports what is wrong or unusual about them.
 
     values = check_column(frame["Lec"], "data/stains.csv", percentages=True)     # [N] float32
 
@@ -18,13 +18,13 @@ import pandas as pd
 from layersearch.table.limits import DataError
 from layersearch.words import one_line, quoted_list
 
-LARGEST = 1e38  # bound of a cell's absolute value, so that the range of a column is finite in single precision
+LARGEST = 1e38  # bound on a cell's absolute value, so that the range of a column is finite in single precision
 
 
 def to_numbers(cells: pd.Series) -> np.ndarray:
-    """Returns the numbers in a column, [N] float64, NaN where a cell is missing or no number.
+    """Returns the numbers in a column, [N] float64; NaN where a cell is missing or not a number.
 
-    True, False and dates are no numbers.
+    True, False and dates do not count as numbers.
     """
     if pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_bool_dtype(cells):
         return cells.to_numpy(np.float64, na_value=np.nan)
@@ -39,12 +39,12 @@ def check_cells(cells: pd.Series, where: str, *, percentages: bool) -> np.ndarra
     """Returns the values of a feature column, or of a piece of one: [N] float32, NaN where missing.
 
     Args:
-        cells: [N] the column, indexed by row number.
-        where: what messages call the table.
-        percentages: whether negative values are refused.
+        cells: The column, [N], indexed by row number.
+        where: The name of the table in messages.
+        percentages: Whether negative values are refused.
 
     Raises:
-        DataError: for the first cell that is no finite number.
+        DataError: A cell is not a finite number; the message names the first such cell.
     """
     values = to_numbers(cells)
     faults = {
@@ -65,7 +65,7 @@ def check_cells(cells: pd.Series, where: str, *, percentages: bool) -> np.ndarra
 
 
 def check_column(cells: pd.Series, where: str, *, percentages: bool) -> np.ndarray:
-    """Returns the values of a whole feature column as `check_cells` does. Raises DataError also if there are none."""
+    """Returns the values of a whole feature column as `check_cells` does, and raises DataError if all are missing."""
     values = check_cells(cells, where, percentages=percentages)
     if np.isnan(values).all():
         raise DataError(f"{where}: column '{cells.name}' has no value in any row; fill it or leave it out of --columns")
@@ -73,7 +73,7 @@ def check_column(cells: pd.Series, where: str, *, percentages: bool) -> np.ndarr
 
 
 def describe_values(values: np.ndarray, columns: Sequence[str], *, percentages: bool) -> list[str]:
-    """Returns notices on values [N, F] that are remarkable, but no fault. Every column must hold at least one value."""
+    """Returns notices on values [N, F] that are unusual, but not an error. Each column must hold at least one value."""
     notices = []
     low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
     if constant := [f"{columns[i]} ({low[i]:g})" for i in np.flatnonzero(low == high).tolist()]:
@@ -94,9 +94,9 @@ def describe_values(values: np.ndarray, columns: Sequence[str], *, percentages: 
 
 
 def plain_types(cells: pd.Series) -> pd.Series:
-    """Returns a text column of numbers as numbers, and any other unchanged.
+    """Converts a column of texts that are all numbers to numbers, and returns any other column unchanged.
 
-    IDs that a number would alter, such as '007' or 16 digits, stay text.
+    IDs that the conversion would alter, such as '007' or one of 16 digits, stay text.
     """
     cells = cells.infer_objects()
     if pd.api.types.is_numeric_dtype(cells) or cells.isna().all():

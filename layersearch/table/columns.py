@@ -1,4 +1,4 @@
-"""Choosing the feature columns of a table by the names a user gives, in whatever spelling the file has them.
+"""Chooses the feature columns of a table by the names a user gives, however the file spells them.
 
     choice = choose_sheet(path, read_table(path), "copus", {"--label_column": "Cluster"})
     choice.frame[list(choice.sources.values())]       # the feature columns
@@ -25,7 +25,7 @@ from layersearch.table.formats import Sheet, Table, with_header
 from layersearch.table.limits import DataError
 from layersearch.words import one_line, quoted_list, shortened
 
-LABEL_COLUMNS = (PROFILE_COLUMN, "Bcluster")  # looked for in this order
+LABEL_COLUMNS = (PROFILE_COLUMN, "Bcluster")  # searched for in this order
 OTHER_COLUMNS = "rename columns, or choose with --columns numeric or --columns NAME,NAME,…"
 
 
@@ -33,7 +33,7 @@ def choose_copus(names: Collection[str], where: str, remedy: str = OTHER_COLUMNS
     """Returns the column of the file for each of the 24 codes.
 
     Raises:
-        DataError: if a code has no column (the message ends in `remedy`), or several; `where` names the file.
+        DataError: A code has no column (the message ends in `remedy`) or several. `where` names the file.
     """
     found: dict[str, list[str]] = {code: [code] if code in names else [] for code in COPUS_CODES}
     for name in names:
@@ -52,7 +52,7 @@ def choose_copus(names: Collection[str], where: str, remedy: str = OTHER_COLUMNS
 
 
 def _choose_numeric(frame: pd.DataFrame, where: str, roles: Collection[str], notices: list[str]) -> dict[str, str]:
-    """Returns the columns of numbers and missing cells alone, without roles, labels, identifiers and empty columns."""
+    """Returns the columns that hold only numbers, without roles, labels, identifiers and empty columns."""
     not_numbers, not_measured, chosen = [], [], []
     for name in frame.columns:
         cells = frame[name]
@@ -83,7 +83,7 @@ def is_id(name: str) -> bool:
 
 
 def _choose_listed(frame: pd.DataFrame, where: str, columns: str, notices: list[str]) -> dict[str, str]:
-    """Returns the columns named, in that order; an exact name goes before another spelling. Raises DataError."""
+    """Returns the columns named, in that order; an exact match is preferred to another spelling. Raises DataError."""
     # Names with a comma may be quoted. Line breaks become blanks, as `with_header` makes them in the file's names.
     shown = shortened(columns, 80)
     try:
@@ -107,7 +107,7 @@ def find_column(name: str, names: Collection[str], where: str, remedy: str, lack
     """Returns the one among `names` that equals `name`, or else the only one that is another spelling of it.
 
     Raises:
-        DataError: if there are several (the message ends in `remedy`) or none (it ends in `lack`).
+        DataError: There are several (the message ends in `remedy`) or none (it ends in `lack`).
     """
     same = [name] if name in names else [other for other in names if _is_same_column(name, other)]
     if len(same) > 1:
@@ -118,7 +118,7 @@ def find_column(name: str, names: Collection[str], where: str, remedy: str, lack
 
 
 def tell_respelled(sources: Mapping[str, str], notices: list[str]) -> None:
-    """Adds a notice on the names that the file spells in another way; `sources` has the file's column by name."""
+    """Adds a notice about names that the file spells differently; `sources` maps each name to the file's column."""
     if respelled := [f"'{column}' for {name}" for name, column in sources.items() if column != name]:
         notices.append(f"columns found under another spelling: {quoted_list(respelled, quote='')}")
 
@@ -131,9 +131,9 @@ class Choice(NamedTuple):
     """A sheet and the columns chosen in it."""
 
     frame: pd.DataFrame
-    sources: dict[str, str]  # the column of the file by the name of the feature
-    label: str | None  # the column to colour pictures by
-    where: str  # what messages call the sheet
+    sources: dict[str, str]  # from the name of each feature to the column of the file
+    label: str | None  # the column by which pictures are coloured
+    where: str  # the name of the sheet in messages
     notices: list[str]
 
 
@@ -141,13 +141,13 @@ def choose_sheet(path: Path, table: Table, columns: str, roles: Mapping[str, str
     """Returns the first sheet that holds the columns.
 
     Args:
-        path: the file, for messages.
-        table: its sheets.
+        path: The file, for messages.
+        table: The file as read.
         columns: "copus", "numeric" or comma-separated names, as for `COPUSDataset`.
-        roles: the column that each flag (such as --label_column) names, which may be no feature.
+        roles: The column that each flag (such as --label_column) names; such a column cannot be a feature.
 
     Raises:
-        DataError: if no sheet does; it says what is wrong with the largest.
+        DataError: No sheet holds them; the message says what is wrong with the largest sheet.
     """
     errors: dict[str, DataError] = {}
     for name, sheet in table.sheets.items():
@@ -184,13 +184,13 @@ def _choose_in(sheet: Sheet, where: str, columns: str, roles: Mapping[str, str])
 
 
 def tell_renamed(sources: Mapping[str, str], notices: list[str]) -> None:
-    """Adds a notice on the columns that were read as COPUS codes; `sources` has the file's column by code."""
+    """Adds a notice about columns that were read as COPUS codes; `sources` maps each code to the file's column."""
     if renamed := [f"'{source}' as {name}" for name, source in sources.items() if name != source]:
         notices.append(f"columns read as COPUS codes: {quoted_list(renamed, limit=24, quote='')}")
 
 
 def closest(wanted: Iterable[str], present: Iterable[str]) -> str:
-    """Returns, for a message, the names present that resemble those wanted, or else the first ones."""
+    """Returns, for a message, the names present that resemble those wanted; if none does, the first names present."""
     folded = {name.casefold(): name for name in present}
     near = [folded[m] for name in wanted for m in difflib.get_close_matches(name.casefold(), folded, n=1)]
     return f"closest: {quoted_list(dict.fromkeys(near))}" if near else f"there are: {quoted_list(folded.values())}"

@@ -1,11 +1,11 @@
-"""The codes of the COPUS protocol: their order, their spellings and their full names; and the published profiles.
+"""The codes of the COPUS protocol (their order, spellings and full names) and the published profiles.
 
     code_of("I.1o1")                                 # "ONE_O_ONE"
     named = full_names(dataset.columns)              # "Lecturing (Lec)"; the names of any other table are kept
     labels = in_words(dataset.others["Cluster"], dataset.columns)   # "Profile 3, interactive lecture"
 
-Codes: Smith et al. 2013, doi:10.1187/cbe.13-08-0154. The published table with its seven profiles, of three styles:
-Stains et al. 2018, doi:10.1126/science.aap8892.
+Sources: Smith et al. 2013, doi:10.1187/cbe.13-08-0154, for the codes; Stains et al. 2018, doi:10.1126/science.aap8892,
+for the published table and its seven profiles in three styles.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-# The 24 features, in the order of the published table; T_O is a code and a column there, but no feature.
+# The 24 features, in the order of the published table. T_O is also a code and a column there, but not a feature.
 STUDENT_CODES = ("L", "Ind", "CG", "WG", "OG", "S_Anq", "SQ", "WC", "PRD", "SP", "TQ", "S_W", "S_O")
 INSTRUCTOR_CODES = ("Lec", "RTW", "FUP", "T_PQ", "CQ", "T_ANQ", "MG", "ONE_O_ONE", "DV", "ADMIN", "T_W")
 COPUS_CODES = STUDENT_CODES + INSTRUCTOR_CODES
-N_ROWS = 2008  # classes in the published table
-PUBLISHED_NAME = "stains.csv"  # of the file that `dataset.py --download` writes
+N_ROWS = 2008  # number of observed classes in the published table
+PUBLISHED_NAME = "stains.csv"  # name of the file that `dataset.py --download` writes
 PROFILE_COLUMN = "Cluster"  # the published profiles, 1 to 7
 NAMES = {
     "L": "Listening, taking notes",
@@ -59,7 +59,7 @@ CIRCULAR = (
 
 
 def is_copus(columns: Sequence[str]) -> bool:
-    """Returns whether all 24 codes are among the columns. In any other table a column `L` may mean anything."""
+    """Returns whether all 24 codes are among the columns; if not, a column named `L` may mean anything."""
     return NAMES.keys() <= set(columns)
 
 
@@ -69,7 +69,7 @@ def are_profiles(labels: Iterable[str]) -> bool:
 
 
 def full_names(columns: Sequence[str]) -> list[str]:
-    """Returns what pictures call each column."""
+    """Returns the name of each column in pictures."""
     known = NAMES if is_copus(columns) else {}
     return [f"{known[name]} ({name})" if name in known else name for name in columns]
 
@@ -94,12 +94,12 @@ def words_of(name: str) -> list[str]:
 
 
 def flat(name: str) -> str:
-    """Returns a column name in lower case with nothing but letters and digits."""
+    """Returns the letters and digits of a column name, in lower case."""
     return "".join(words_of(name))
 
 
 def _known_spellings() -> tuple[dict[str, str], dict[str, str]]:
-    """Returns the student codes and the instructor codes (with T_O), each by its spellings as `flat` gives them."""
+    """Maps the spellings, as `flat` returns them, to student codes and to instructor codes (T_O among them)."""
     student = {flat(code): code for code in STUDENT_CODES}
     student |= {flat(code[2:]): code for code in STUDENT_CODES if code.startswith("S_")}
     instructor = {flat(code): code for code in (*INSTRUCTOR_CODES, "T_O")}
@@ -119,9 +119,10 @@ _PREFIXES = (
 def code_of(name: str) -> str | None:
     """Returns the COPUS code that a column name stands for, or None.
 
-    Case and punctuation do not count: '1o1', 'D/V', 'RtW', 'Adm'. A prefix may name the side: 'S', 'Student', 'I',
-    'T', 'Instructor' and the like ('S.AnQ', 'Instructor W'), a single letter only as a word of its own. AnQ, W and O
-    exist for both sides. Without a prefix they are the students': the instructor's are commonly written TAnQ, TW, TO.
+    Case and punctuation are ignored: '1o1', 'D/V', 'RtW', 'Adm'. A prefix may name students or instructor: 'S',
+    'Student', 'I', 'T', 'Instructor' and the like ('S.AnQ', 'Instructor W'); a single letter counts only as a separate
+    word. AnQ, W and O exist for both. Without a prefix they are the students': the instructor's are commonly written
+    TAnQ, TW, TO.
     """
     spelling = flat(name)
     if code := _STUDENT.get(spelling) or _INSTRUCTOR.get(spelling):

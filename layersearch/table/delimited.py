@@ -1,7 +1,7 @@
-"""Tables of delimited text: .csv, .tsv and .tab. `open_table` (formats.py) calls `open_delimited`.
+"""Reads tables of delimited text: .csv, .tsv and .tab. `open_table` (formats.py) calls `open_delimited`.
 
-The encoding (UTF-8, UTF-16 or Windows-1252), the delimiter (comma, semicolon or tab) and decimal commas are
-recognised, and the user is told of everything that is not as the suffix promises. All cells are text.
+The encoding (UTF-8, UTF-16 or Windows-1252), the delimiter (comma, semicolon or tab) and decimal commas are detected; a
+notice tells the user what differs from the convention of the suffix. All cells are returned as text.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import pandas as pd
 from layersearch.table.limits import Source, refuse_excess
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-# Every line becomes a row of texts. Blank lines are kept, so that rows count as in a spreadsheet.
+# Every line becomes a row of texts. Blank lines are kept, so that row numbers are those of a spreadsheet.
 _AS_TEXT: dict[str, Any] = {"header": None, "dtype": str, "skip_blank_lines": False, "skipinitialspace": True}
-_PERHAPS_DECIMAL_COMMA = rb"\d,\d"  # a text without it has no decimal commas to count
-_NUMBERS = (  # with a decimal comma, with a decimal point, whole
+_PERHAPS_DECIMAL_COMMA = rb"\d,\d"  # a text that does not match has no decimal commas
+_NUMBERS = (  # with a decimal comma, with a decimal point, whole numbers
     r"\s*[+-]?\d+,\d+([eE][+-]?\d+)?\s*",
     r"\s*[+-]?\d*\.\d+([eE][+-]?\d+)?\s*",
     r"\s*[+-]?\d+\s*",
@@ -58,13 +58,13 @@ def open_delimited(source: Source, n_rows: int | None, notices: list[str], stack
 
 
 class _Text(NamedTuple):
-    """What must be known about a whole text before its first line can be read."""
+    """A text and what must be known about all of it before its first line can be read."""
 
     source: Source
     encoding: str
     n_lines: int
     n_bytes: int
-    has_commas: bool  # that may be decimal ones
+    has_commas: bool  # commas that may be decimal commas
     is_blank: bool
 
     def open(self) -> TextIO:
@@ -74,7 +74,7 @@ class _Text(NamedTuple):
 
 
 def _survey(source: Source, notices: list[str]) -> _Text:
-    """Reads the text once, which tells its encoding. Raises ValueError if it is no text."""
+    """Reads the whole text once to detect its encoding. Raises ValueError if it is not text."""
     encoding, tail = "utf-8-sig", b""
     decoder = codecs.getincrementaldecoder("utf-8")()
     line_feeds = returns = n_bytes = 0
@@ -102,7 +102,7 @@ def _survey(source: Source, notices: list[str]) -> _Text:
 
 
 def _marking_the_last(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Yields each block with whether it is the last; a block is needed before that shows."""
+    """Yields each block, and whether it is the last one; reads one block ahead to find out."""
     previous = None
     for block in blocks:
         if previous is not None:
@@ -124,7 +124,7 @@ def _decodes(decoder: codecs.IncrementalDecoder, block: bytes, is_last: bool) ->
 
 
 def _choose_delimiter(text: _Text, expected: str, notices: list[str]) -> tuple[str, int]:
-    """Returns what separates the cells of the first row, and their number. Raises ValueError if the row is empty."""
+    """Returns the delimiter and the number of cells in the first row. Raises ValueError if that row is empty."""
     widths = {delimiter: _first_width(text, delimiter) for delimiter in DELIMITERS}
     delimiter = max(DELIMITERS, key=lambda d: (widths[d], d == expected))
     if not widths[delimiter]:
@@ -186,8 +186,10 @@ def _count_all_commas(pieces: Iterable[pd.DataFrame], n_columns: int) -> np.ndar
 
 
 def _count_commas(rows: pd.DataFrame) -> np.ndarray:
-    """Counts the cells of each column, [columns, 5]: filled, with a decimal comma, with a decimal point, whole numbers,
-    and those with a decimal comma that cannot separate thousands."""
+    """Counts cells of five kinds in each column, [columns, 5].
+
+    Filled; with a decimal comma; with a decimal point; whole numbers; with a comma that cannot separate thousands.
+    """
     counts = []
     for _, column in rows.items():
         text = column.astype("string")
@@ -200,8 +202,8 @@ def _count_commas(rows: pd.DataFrame) -> np.ndarray:
 def _decimal_comma_columns(counts: np.ndarray, notices: list[str]) -> list[int]:
     """Returns the positions of the columns whose numbers have decimal commas, from the counts of `_count_commas`.
 
-    There are none where the commas may mean something else: where each of them could separate thousands, or where
-    other numbers have decimal points.
+    Returns none if the commas may mean something else: if each of them could separate thousands, or if other numbers
+    have decimal points.
     """
     filled, commas, points, whole, certain = counts.T
     is_number = 2 * (commas + points + whole) >= filled  # others are columns of text

@@ -1,6 +1,6 @@
-"""Tables in Excel workbooks, .xlsx. `open_table` (formats.py) calls `open_excel`.
+"""Reads tables in Excel workbooks, .xlsx. `open_table` (formats.py) calls `open_excel`.
 
-A sheet is held in memory whole: how wide its rows are shows only at its end.
+A whole sheet is held in memory, since its width is known only when all its rows have been read.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import pandas as pd
 from layersearch.table import limits
 
 EXCEL_ROWS = 1_048_576
-ZIP_RATIO = 200  # no real workbook unpacks to more than so many times its size
-# What a cell may say instead of a value: the defaults of `pandas.read_csv`.
+ZIP_RATIO = 200  # no real workbook unpacks to more than this multiple of its size
+# Texts that mark a missing value: the defaults of `pandas.read_csv`.
 _MISSING = {
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
     "NULL", "NaN", "None", "n/a", "nan", "null",
@@ -38,14 +38,14 @@ def open_excel(source: limits.Source, n_rows: int | None, notices: list[str], st
     source.refuse_foreign(limits.EXCEL_START)
     _refuse_zip_bomb(content)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # openpyxl on styles and extensions that it drops
+        warnings.simplefilter("ignore", UserWarning)  # openpyxl warns of styles and extensions that it drops
         book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True, keep_links=False)
         sheets = {str(sheet.title): _read_sheet(sheet, len(content)) for sheet in book.worksheets}
     return {name: _cut(cells, n_rows) for name, cells in sheets.items() if cells.size}
 
 
 def _refuse_zip_bomb(content: bytes) -> None:
-    """Raises ValueError if the archive says that it unpacks to too much; zipfile unpacks no more than it says."""
+    """Raises ValueError if the size that the archive declares is too large; zipfile unpacks no more than that."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         size = sum(part.file_size for part in archive.infolist())
     if size > limits.MAX_BYTES or size > max(10 * limits.UNSUSPICIOUS, ZIP_RATIO * len(content)):
@@ -53,9 +53,9 @@ def _refuse_zip_bomb(content: bytes) -> None:
 
 
 def _read_sheet(sheet: Any, n_bytes: int) -> pd.DataFrame:
-    """Returns all cells with their types, None for missing ones.
+    """Returns all cells with their types; missing cells are None.
 
-    A row or cell may claim to be far out, so rows and columns are counted as they come.
+    A row or cell may declare a very distant position, so the size is checked after each row.
     """
     sheet.reset_dimensions()
     rows: dict[int, list[Any]] = {}

@@ -1,14 +1,14 @@
-"""Reading a table from a .csv, .tsv/.tab, .xlsx or .parquet file, whole or piece by piece.
+"""Reads a table from a .csv, .tsv/.tab, .xlsx or .parquet file, whole or piece by piece.
 
     table = read_table(Path("data/stains.csv"))            # table.sheets: the column names and the rows of each sheet
     frame = with_header(sheet, "data/stains.csv")          # for one of table.sheets.values()
 
-    with open_table(Path("classes.csv"), 16_384, notices) as sheets:     # in memory that does not grow with the rows
+    with open_table(Path("classes.csv"), 16_384, notices) as sheets:     # memory does not grow with the number of rows
         for name, (header, pieces) in sheets.items(): ...
 
-There is one reader for both: a whole table is a single piece. `COPUSDataset` (dataset.py) reads whole tables, and
-`--encode` reads pieces. Everything a user can get wrong is a `DataError` of one line. Rows are numbered as in a
-spreadsheet, where the header is row 1.
+Both use the same reader: a whole table is read as a single piece. `COPUSDataset` (dataset.py) reads whole tables, and
+`--encode` reads pieces. Every fault in a user's file raises a `DataError` with a message of one line. Rows are numbered
+as in a spreadsheet, where the header is row 1.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 class Pieces(NamedTuple):
-    """A sheet that is being read: the cells of its first row, and the rows below, some at a time."""
+    """A sheet that is being read: the cells of its first row, and the rows below it in pieces."""
 
     header: list[Any]
     pieces: Iterator[pd.DataFrame]
@@ -83,20 +83,20 @@ def read_table(path: Path) -> Table:
 def open_table(path: Path, n_rows: int, notices: list[str]) -> Iterator[dict[str, Pieces]]:
     """Opens a table to be read in pieces of at most `n_rows` rows.
 
-    The cells are those of `read_table` whatever the size of a piece. A text file is read two or three times for that:
-    its encoding and its decimal commas show only in all of it. An .xlsx sheet, which has at most 1,048,576 rows, is
-    held in memory.
+    The cells are the same as from `read_table`, whatever the size of a piece. A text file is therefore read two or
+    three times: its encoding and decimal commas are known only once all of it has been read. An .xlsx sheet, which has
+    at most 1,048,576 rows, is held in memory.
 
     Args:
-        path: the file.
-        n_rows: the largest number of rows in a piece.
-        notices: gets what the user should know about the file, one line each.
+        path: The file.
+        n_rows: The largest number of rows in a piece.
+        notices: A list to which notices about the file are added, one line each.
 
     Yields:
         The sheets by name; formats without sheets have a single one, named "".
 
     Raises:
-        DataError: here, or when the next piece is read.
+        DataError: The table cannot be read; this may also be raised when the next piece is read.
     """
     _check_path(path)
     with _opened(Source(path), n_rows, notices) as sheets:
@@ -105,7 +105,7 @@ def open_table(path: Path, n_rows: int, notices: list[str]) -> Iterator[dict[str
 
 @contextmanager
 def _opened(source: Source, n_rows: int | None, notices: list[str]) -> Iterator[dict[str, Pieces]]:
-    """Opens the bytes of a table; `n_rows` is None for a single piece that holds all rows."""
+    """Opens a table whose bytes are given; `n_rows` is None for a single piece that holds all rows."""
     path = source.path
     with ExitStack() as stack:
         with reading(path):
@@ -117,7 +117,7 @@ def _opened(source: Source, n_rows: int | None, notices: list[str]) -> Iterator[
 
 
 def _checked(path: Path, pieces: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Yields the pieces; whatever goes wrong while one is read is a DataError."""
+    """Yields the pieces, and raises any error in reading one as a DataError."""
     while True:
         with reading(path):
             piece = next(pieces, None)
@@ -152,7 +152,7 @@ def with_header(sheet: Sheet, where: str) -> pd.DataFrame:
     A column without a name becomes 'Unnamed: <position>'.
 
     Raises:
-        DataError: if a name occurs twice, the first row holds numbers, or there are no rows; `where` names the file.
+        DataError: A name occurs twice, the first row holds numbers, or there are no rows. `where` names the file.
     """
     names = names_of(sheet.header, where)
     if not len(sheet.rows):
@@ -166,7 +166,7 @@ def numbered(rows: pd.DataFrame, names: list[str], first: int) -> pd.DataFrame:
 
 
 def names_of(header: list[Any], where: str) -> list[str]:
-    """Returns the column names as `with_header` gives and checks them. Raises DataError."""
+    """Returns the column names after the checks that `with_header` describes. Raises DataError."""
     names = ["" if pd.isna(name) else one_line(name) for name in header]
     if _are_values([name for name in names if name]):
         raise DataError(f"{where}: the first row holds numbers; add a row with the names of the columns above it")
@@ -178,7 +178,7 @@ def names_of(header: list[Any], where: str) -> list[str]:
 
 
 def _are_values(names: list[str]) -> bool:
-    """Whether most of these are numbers that cannot be names. A sequence such as 0, 1, 2 or 2020, 2019 can."""
+    """Returns whether most of these are numbers. Sequences such as 0, 1, 2 or 2020, 2019 are taken to be names."""
     numbers = [float(name) for name in names if _NUMBER.fullmatch(name)]
     differences = [high - low for low, high in pairwise(numbers)]
     is_sequence = all(step > 0 for step in differences) or all(step < 0 for step in differences)

@@ -1,10 +1,10 @@
-"""What a table's file may hold, and the error that says what is wrong with it.
+"""Limits on what a table's file may hold, and the error that says what is wrong with it.
 
     for block in source.blocks(is_text=True): ...
     refuse_excess(n_rows, n_columns, n_bytes, "text")
 
-A file may have been made to do harm. Its size in memory is therefore known before it is unpacked, and nothing in it is
-ever executed. The functions named `refuse_…` raise ValueErrors, which `reading` turns into a `DataError`.
+A file may have been made to do harm. Its size in memory is therefore checked before it is unpacked, and nothing in it
+is ever executed. The functions named `refuse_…` raise ValueErrors, which `reading` turns into a `DataError`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import BinaryIO, NamedTuple
 
 from layersearch.words import one_line, printable, shortened
 
-# The largest table. A million rows of 500 columns are well within.
+# The largest table allowed. A million rows of 500 columns are well within these limits.
 MAX_BYTES = 10_000_000_000
 MAX_LINE = 16_000_000  # bytes of text without a line break
 MAX_COLUMNS = 100_000
 MAX_CELLS = 1_000_000_000
-# A small file that would fill the memory is a trap: no real table has more cells per byte, or compresses better.
+# A small file that would fill the memory is an attack: no real table has more cells per byte.
 UNSUSPICIOUS = 10_000_000  # cells, or bytes of text
 CELLS_PER_BYTE = {"text": 4, "packed": 100}
 
@@ -47,27 +47,27 @@ class DataError(ValueError):
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns whatever goes wrong while this file is read into a DataError."""
+    """Turns any error that occurs while this file is read into a DataError."""
     try:
         yield
     except DataError:
         raise
     except MemoryError:
         raise DataError(f"{path}: does not fit into memory; leave out rows or columns") from None
-    except Exception as error:  # the parsers raise a dozen kinds for a damaged file; all mean the same here
+    except Exception as error:  # the parsers raise a dozen kinds for a damaged file; all are treated alike
         reason = shortened(one_line(error), 200) or type(error).__name__
         raise DataError(f"{path}: cannot be read as {path.suffix.lower()}: {reason}") from error
 
 
 class Source(NamedTuple):
-    """The bytes of a table: on disk, or held in memory so that they are read from disk only once."""
+    """The bytes of a table, on disk or in memory, where they are kept if they are to be read from disk only once."""
 
     path: Path
     content: bytes | None = None
 
     @property
     def suffix(self) -> str:
-        """The file's suffix in lower case, with its dot."""
+        """The suffix of the file in lower case, with its dot."""
         return self.path.suffix.lower()
 
     def open(self) -> BinaryIO:
@@ -83,10 +83,10 @@ class Source(NamedTuple):
         return DataError(f"{self.path}: cannot be read: {error.strerror or error}")
 
     def blocks(self, *, is_text: bool) -> Iterator[bytes]:
-        """Yields the bytes in blocks of at most MAX_LINE, or in one block where they are in memory.
+        """Yields the bytes in blocks of at most MAX_LINE, or in one block if they are in memory.
 
         Raises:
-            DataError: if the file cannot be read, is too large, or is text with too long a line.
+            DataError: The file cannot be read, is too large, or is text with too long a line.
         """
         if self.content is not None:
             yield self.content

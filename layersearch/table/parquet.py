@@ -1,4 +1,4 @@
-"""Tables in Apache Parquet files. `open_table` (formats.py) calls `open_parquet`."""
+"""Reads tables in Apache Parquet files. `open_table` (formats.py) calls `open_parquet`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def open_parquet(source: Source, n_rows: int | None, notices: list[str], stack: 
     refuse_excess(metadata.num_rows, len(names), n_bytes, "packed")
     if nested := [name for name, kind in zip(names, types, strict=True) if kind.num_fields]:
         raise ValueError(f"column {quoted_list(nested)} holds lists or records; leave it out")
-    # Texts stay in their dictionary until their size is known: a small file may repeat a long text in every row.
+    # Texts stay dictionary-encoded until their size is known: a small file may repeat a long text in every row.
     described = [metadata.schema.column(i) for i in range(len(names))]
     texts = [column.path for column in described if column.physical_type == "BYTE_ARRAY"]
     # Without these options `iter_batches` would read whole row groups ahead.
@@ -49,12 +49,12 @@ def _frames(file: Any, n_rows: int | None) -> Iterator[pd.DataFrame]:
         refuse_text(size)
         plain = [column.cast(getattr(column.type, "value_type", column.type)) for column in table.columns]
         numbered = pyarrow.Table.from_arrays(plain, [str(i) for i in range(len(plain))])  # pandas refuses equal names
-        # A piece keeps whole numbers beside missing ones: whether a column has any must not depend on the pieces.
+        # Integers stay integers beside missing cells, so the type does not depend on which piece has missing cells.
         yield numbered.to_pandas(integer_object_nulls=n_rows is not None)
 
 
 def _text_size(column: Any) -> int:
-    """Returns the number of bytes that the texts of a pyarrow column have in all its rows."""
+    """Returns the number of bytes that the texts in all rows of a pyarrow column have together."""
     import pyarrow.compute
 
     texts = [chunk for chunk in column.chunks if hasattr(chunk, "dictionary")]

@@ -1,11 +1,11 @@
-"""Which cells and rows the models are scored on, in the form in which the verdict resamples them.
+"""Describes the cells and rows on which models are scored, in the form in which the verdict resamples them.
 
     part = scored_part(cells, groups)           # one fold, or all test rows
     bundles = bundle_rows(n_rows, groups)       # None unless there are too many rows to keep each one's errors
 
-A *unit* is what the bootstrap in `verdict/uncertainty.py` resamples: a row, or a group of rows where rows come in
-groups. The statistics use only sums over units, so a table with very many units is reduced to `MAX_UNITS` bundles of
-them; the variances stay the same and the memory is bounded.
+A *unit* is what the bootstrap in `verdict/uncertainty.py` resamples: a row, or a group of rows if there are groups. The
+statistics use only sums over units, so the units of a very large table are summed in `MAX_UNITS` bundles; this bounds
+the memory and leaves the variances as they are.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from typing import NamedTuple
 
 import numpy as np
 
-ROW_PIECES = 5  # number of pieces that the rows are cut into where one has to be held back
-MAX_UNITS = 819 * ROW_PIECES  # more units than this are kept and resampled in bundles
+ROW_PIECES = 5  # number of pieces into which the rows are divided if one piece is held out
+MAX_UNITS = 819 * ROW_PIECES  # if there are more units, they are resampled in bundles
 
 
 class ScoredPart(NamedTuple):
-    """The rows on which the trials of one fold are scored, or all trials where there are no folds."""
+    """The rows on which the trials of one fold are scored; of all trials if there are no folds."""
 
     cells: np.ndarray  # [N_part, 2] numbers of non-zero and of observed cells in each row (or bundle of rows)
-    units: np.ndarray  # [N_part] number of the unit (row, group or bundle) that the row belongs to
-    n_units: int  # number of rows or groups, also where these are bundled
+    units: np.ndarray  # [N_part] index of the unit (row, group or bundle) to which the row belongs
+    n_units: int  # number of rows or groups, even if these are bundled
 
 
 def scored_part(cells: np.ndarray, groups: np.ndarray | None = None, bundles: np.ndarray | None = None) -> ScoredPart:
     """Returns the scored part of these rows.
 
     Args:
-        cells: [N, 2] numbers of non-zero and of observed cells in each row; with `bundles` in each bundle.
-        groups: [N] group of each row, where rows come in groups.
-        bundles: [N] bundle of each row, as `bundle_rows` returns it.
+        cells: Numbers of non-zero and of observed cells in each row (with `bundles`, in each bundle), [N, 2].
+        groups: Group of each row, [N]; None if there are no groups.
+        bundles: Bundle of each row, [N], as `bundle_rows` returns it.
     """
     units = _units_of(len(cells) if bundles is None else len(bundles), groups)
     return ScoredPart(cells, units if bundles is None else np.arange(len(cells)), int(units.max()) + 1)
 
 
 def bundle_rows(n_rows: int, groups: np.ndarray | None = None) -> np.ndarray | None:
-    """Returns the bundle of each row, [N]; None where there are so few rows that each is kept by itself.
+    """Returns the bundle of each row, [N]; None if there are at most `MAX_UNITS` rows, which need no bundles.
 
-    There are at most `MAX_UNITS` bundles. A bundle holds whole groups, where rows come in groups. A piece of the
-    bundles (one of `ROW_PIECES`) holds the same rows as the same piece of the units would.
+    There are at most `MAX_UNITS` bundles, and each holds whole groups. Each of the `ROW_PIECES` pieces of the bundles
+    holds the same rows as the same piece of the units.
     """
     return None if n_rows <= MAX_UNITS else _units_of(n_rows, groups) % MAX_UNITS
 

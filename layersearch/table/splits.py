@@ -1,11 +1,11 @@
-"""Dividing the rows into training, test and validation sets and folds, by groups and strata where asked.
+"""Divides the rows into training, test and validation sets and folds, optionally by groups and strata.
 
     groups, strata = mark_rows(frame, "Instructor ID", "Cluster", "data/stains.csv")
     split, notices = split_rows(len(frame), 42, groups, strata)                   # 80/20
     folds, notices = fold_rows(split.train.numpy(), 5, 42, groups, strata)        # inside the training part
 
 `COPUSDataset` (dataset.py) calls these in `split`, `folds` and `validation`. Groups are kept whole, and the proportions
-of the strata are kept on both sides. Everything is a function of its arguments: no global random generator is used or
+of the strata are kept on both sides. The results depend on the arguments alone: no global random generator is used or
 changed. Splits with groups or strata are those of scikit-learn, which is imported only when needed, since that takes a
 second or two.
 """
@@ -31,24 +31,24 @@ from layersearch.table.formats import DataError
 from layersearch.words import one_line
 
 TEST_FRACTION = 0.2
-TEST_FOLDS = 5  # of which one is the test set
-MIN_TEST_GROUPS = 2  # a single group could not show what holds beyond that group
-MAX_TEST_FRACTION = 0.5  # for few groups, which may allow no split closer to TEST_FRACTION
-ATTEMPTS = 5  # random divisions of few, unequal groups that are tried until one is within these bounds
-TOLERANCE = 0.05  # deviation of the test fraction beyond which the user is told
+TEST_FOLDS = 5  # one of these is the test set
+MIN_TEST_GROUPS = 2  # results on a single group would not generalise beyond it
+MAX_TEST_FRACTION = 0.5  # the bound if there are few groups, which may allow no split closer to TEST_FRACTION
+ATTEMPTS = 5  # random divisions that are tried, with few, unequal groups, until one is within these bounds
+TOLERANCE = 0.05  # deviation of the test fraction above which a notice is given
 
 Rows = tuple[np.ndarray, np.ndarray]  # training rows and test rows
 
 
 class Split(NamedTuple):
-    """The numbers of the training and the test rows, counted from 0: two int64 tensors."""
+    """The numbers of the training and the test rows, counted from 0, as int64 tensors."""
 
     train: Tensor
     test: Tensor
 
 
 class Marks(NamedTuple):
-    """A column of groups or strata, and each row's value as a number: [N] int64, from 0 in order of appearance."""
+    """A column of groups or strata, and the values of its rows numbered in order of appearance, [N] int64, from 0."""
 
     column: str
     numbers: np.ndarray
@@ -63,7 +63,7 @@ class Marks(NamedTuple):
 
 
 def _texts(cells: pd.Series) -> list[str]:
-    """Returns a text that identifies each cell, "" for a missing one. 8, 8.0, '8' and ' 8.0' are equal, '08' is not."""
+    """Returns a text for each cell, "" if it is missing. 8, 8.0, '8' and ' 8.0' have the same text; '08' another."""
     return [
         "" if missing else re.sub(r"^([+-]?\d+)\.0*$", r"\1", one_line(cell))
         for cell, missing in zip(cells, cells.isna(), strict=True)
@@ -78,13 +78,13 @@ def _numbered(keys: Iterable[Hashable]) -> np.ndarray:
 def mark_rows(
     frame: pd.DataFrame, group_column: str | None, stratify_column: str | None, where: str
 ) -> tuple[Marks | None, Marks | None]:
-    """Returns the groups and the strata of the N rows, None for a column that is not named.
+    """Returns the groups and the strata of the N rows; None for a column that is not named.
 
-    Rows with the same value form a group, or a stratum. A row without a value is a group of its own; all rows without
+    Rows with the same value form a group, or a stratum. Each row without a value is a separate group; all rows without
     a value form one stratum.
 
     Raises:
-        DataError: if both are the same column, or a column has a single value or no value twice; `where` names the
+        DataError: Both are the same column, or all values of a column are equal, or no two are. `where` names the
             table.
     """
     if group_column is not None and group_column == stratify_column:
@@ -112,27 +112,27 @@ def _checked(marks: Marks, flag: str, purpose: str) -> Marks:
 
 
 def leak_notice(identifiers: pd.DataFrame) -> str | None:
-    """Returns a notice if a random split puts rows of one ID on both sides, with the flag that prevents it.
+    """Returns a notice, with the flag to give, if a random split puts rows with the same ID on both sides.
 
     Args:
-        identifiers: [N, columns] the columns that name what was observed.
+        identifiers: The columns that identify what was observed, [N, columns].
 
     Returns:
-        One line, or None. Of several such columns it names the one by which most rows share a value with another row,
-        and among these the one with the fewest values: its groups are larger and mostly contain the others whole.
+        One line, or None. Of several such columns it names the one in which most rows share their value with another
+        row; of equal ones the one with the fewest values, since its groups mostly contain those of the others.
     """
     found = []
     for name in identifiers.columns:
         counts = Counter(text for text in _texts(identifiers[name]) if text)
         n_groups = len(counts) + len(identifiers) - counts.total()
         sharing = sum(count for count in counts.values() if count > 1)
-        if sharing and n_groups >= 2 * MIN_TEST_GROUPS:  # with fewer the flag would not help
+        if sharing and n_groups >= 2 * MIN_TEST_GROUPS:  # with fewer groups the flag would not help
             found.append((-sharing, len(counts), counts.total(), str(name)))
     if not found:
         return None
     _, n_values, n_rows, name = min(found, key=lambda candidate: candidate[:2])
     noun = one_line(re.sub(r"[\W_]*id$", "", name, flags=re.IGNORECASE)).lower() or "value"
-    # sh, cmd and PowerShell all read double quotes alike, unless one of these characters is between them.
+    # sh, cmd and PowerShell read a name in double quotes alike, unless it has one of these characters.
     pasted = shlex.quote(name) if re.search(r'["$`\\!]', name) else f'"{name}"'
     return (
         f"rows share '{name}' ({n_values} values in {n_rows} rows), so rows of the same {noun} train and test and"
@@ -150,20 +150,20 @@ def split_rows(
 
     Without groups and strata, the first N - int(0.2 N) rows of a random permutation are the training rows. Otherwise
     the rows are ascending, and the test rows are one of five folds: the one closest to a fifth of the rows of each
-    stratum. Large or few groups may make it smaller or larger, with a notice, but it has at least 2 groups and at most
-    half of the rows.
+    stratum. If large or few groups make it smaller or larger, there is a notice; it always has at least 2 groups and at
+    most half of the rows.
 
     Args:
         n_rows: N, the number of rows.
-        seed: of the random generator.
-        groups: the rows that must stay together.
-        strata: the values whose proportions both sides keep.
+        seed: Seed of the random generator.
+        groups: The rows that must stay together.
+        strata: The values whose proportions both sides keep.
 
     Returns:
         The split, and notices of one line each.
 
     Raises:
-        DataError: if the groups allow no such split, or no stratum has as many rows as there are folds.
+        DataError: The groups allow no such split, or no stratum has as many rows as there are folds.
     """
     if groups is None and strata is None:
         order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(seed))
@@ -187,7 +187,7 @@ def split_rows(
 
 
 def _best_fold(n_rows: int, key: int, groups: Marks | None, strata: Marks | None) -> Rows:
-    """Returns the fold closest to a fifth of the rows; of fewer folds where each of five would have too few groups."""
+    """Returns the fold closest to a fifth of the rows; there are fewer than five folds if these have too few groups."""
     group_of = np.arange(n_rows) if groups is None else groups.numbers
     stratum_of = np.zeros(n_rows, np.int64) if strata is None else strata.numbers
     n_groups, fifths = int(group_of.max()) + 1, TEST_FRACTION * np.bincount(stratum_of)
@@ -220,17 +220,17 @@ def fold_rows(
     of the strata as closely as whole groups allow.
 
     Args:
-        train: int64 row numbers of the whole table.
-        k: the number of folds, at least 2.
-        seed: of the random generator.
-        groups: of all rows of the table.
-        strata: of all rows of the table.
+        train: Row numbers of the training rows in the whole table, [N_train] int64.
+        k: The number of folds, at least 2.
+        seed: Seed of the random generator.
+        groups: The groups of all rows of the table.
+        strata: The strata of all rows of the table.
 
     Returns:
         The folds, with row numbers of the whole table in the order of `train`, and notices of one line each.
 
     Raises:
-        DataError: if k exceeds the rows, the groups or the rows of the largest stratum in `train`.
+        DataError: k exceeds the number of rows, of groups, or of rows of the largest stratum in `train`.
     """
     n_rows, limits, notices = len(train), {"rows": len(train)}, []
     group_of = stratum_of = None
@@ -248,7 +248,7 @@ def fold_rows(
     key = stream_key(seed, "folds")
     parts = _deal(k, key, n_rows, group_of, stratum_of)
     if groups is not None and strata is not None and not all(len(fold) for _, fold in parts):
-        # Among equally good folds, a rounding error may make scikit-learn leave one empty.
+        # Because of a rounding error, scikit-learn may choose an empty fold among equally good ones.
         parts = _deal(k, key, n_rows, group_of, None)
         notices = [f"the folds do not keep the shares of '{strata.column}': too few groups of '{groups.column}'"]
     return [Split(torch.from_numpy(train[rest]), torch.from_numpy(train[fold])) for rest, fold in parts], notices
@@ -257,23 +257,23 @@ def fold_rows(
 def validation_rows(
     train: np.ndarray, fraction: float, seed: int, groups: Marks | None = None, strata: Marks | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sets a fraction of the training rows apart as the validation set.
+    """Holds out a fraction of the training rows as the validation set.
 
-    At least one row is on either side. No group is on both, so large groups make the validation set larger or smaller;
-    the proportions of the strata are kept as closely as that allows.
+    Each side has at least one row. No group is on both, so large groups make the validation set larger or smaller; the
+    proportions of the strata are kept as closely as that allows.
 
     Args:
-        train: int64 row numbers of the whole table.
-        fraction: of the training rows, between 0 and 1.
-        seed: of the random generator.
-        groups: of all rows of the table.
-        strata: of all rows of the table.
+        train: Row numbers of the training rows in the whole table, [N_train] int64.
+        fraction: The fraction of the training rows to hold out, between 0 and 1.
+        seed: Seed of the random generator.
+        groups: The groups of all rows of the table.
+        strata: The strata of all rows of the table.
 
     Returns:
-        The rows that are left to train on and the validation rows, both in the order of `train`.
+        The rows that remain for training and the validation rows, both in the order of `train`.
 
     Raises:
-        DataError: if there is a single group.
+        DataError: There is only one group.
     """
     n_rows, key = len(train), stream_key(seed, "validation")
     n_apart = min(max(1, round(fraction * n_rows)), n_rows - 1)
@@ -288,7 +288,7 @@ def validation_rows(
     if n_folds < 2:
         raise DataError(f"--patience: a single group of '{groups and groups.column}' leaves no rows to validate on")
     if stratum_of is not None and np.bincount(stratum_of).max() < n_folds:
-        stratum_of = None  # too few of each to share out
+        stratum_of = None  # every stratum has fewer rows than there are folds
     is_apart = np.zeros(n_rows, dtype=bool)
     if group_of is None and stratum_of is None:
         is_apart[np.random.default_rng(key).permutation(n_rows)[:n_apart]] = True
@@ -303,16 +303,16 @@ def validation_rows(
 def _deal(
     n_folds: int, key: int, n_rows: int, group_of: np.ndarray | None, stratum_of: np.ndarray | None
 ) -> list[Rows]:
-    """Returns the rows outside and inside each fold, ascending, from the scikit-learn splitter that fits the case."""
+    """Returns the rows outside and inside each fold, ascending, from the appropriate scikit-learn splitter."""
     from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
     splitter = KFold if stratum_of is None else StratifiedKFold
     if group_of is not None:
-        # Also without strata, since it evens out the sizes of the folds. GroupKFold does not: before scikit-learn 1.8
-        # it shuffled the sizes of the groups apart from the groups.
+        # Used without strata too, since it makes the folds similar in size. GroupKFold does not: before scikit-learn
+        # 1.8 it shuffled the sizes of the groups separately from the groups.
         splitter = StratifiedGroupKFold
     labels = np.zeros(n_rows, np.int64) if stratum_of is None else stratum_of
-    with warnings.catch_warnings():  # the notice of `_rare_strata` takes their place
+    with warnings.catch_warnings():  # `_rare_strata` gives a notice instead
         warnings.filterwarnings("ignore", "The least populated class|The number of unique classes", UserWarning)
         dealt = splitter(n_folds, shuffle=True, random_state=key % 2**32).split(labels, labels, group_of)
         return list(dealt)
