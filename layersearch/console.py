@@ -1,8 +1,8 @@
 """Prints the messages of the command, and measures the duration of its stages.
 
-    console = Console(quiet=False)
-    console.say("Engine: compiled")
-    stopwatch.lap("load")
+console = Console(quiet=False)
+console.say("Engine: compiled")
+stopwatch.lap("load")
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Writes files atomically, and locks a folder against other processes.
 
-    with exclusive(folder):                     # HeldError if another process uses the folder
-        with replacing(path) as temporary:      # on any exception the old file is unchanged
-            temporary.write_bytes(...)
-        with publishing(folder) as draft:       # replaces several files, or on any exception none
-            (draft / "results.json").write_text(...)
+with exclusive(folder):                     # HeldError if another process uses the folder
+    with replacing(path) as temporary:      # on any exception the old file is unchanged
+        temporary.write_bytes(...)
+    with publishing(folder) as draft:       # replaces several files, or on any exception none
+        (draft / "results.json").write_text(...)
 """
 
 from __future__ import annotations
