@@ -5,12 +5,12 @@
     scaling, notices = fit_scaling("robust", dataset.data, train, dataset.columns)
     x = scaling.apply(dataset.get_batch(train[:32]))  # [B, F] in [0, 1]
 
-    python dataset.py --download                      # the published table, to data/stains.csv (command/download.py)
+    python dataset.py --download                      # downloads the published table to data/stains.csv
 
-How files are read, columns chosen, cells checked and rows split is in `layersearch/table/`. Everything a user can get
-wrong is a `DataError` of one line. Nothing here knows of models.
+`layersearch/table/` reads files, chooses columns, checks cells and splits rows. Every error that a user can cause is a
+`DataError` with a message of one line.
 
-The protocol and its codes: Smith et al. 2013, doi:10.1187/cbe.13-08-0154. The published table: Stains et
+The COPUS protocol and its codes: Smith et al. 2013, doi:10.1187/cbe.13-08-0154. The published table: Stains et
 al. 2018, doi:10.1126/science.aap8892.
 """
 
@@ -33,7 +33,7 @@ from layersearch.table.formats import DataError, read_table
 from layersearch.table.splits import Split, fold_rows, leak_notice, mark_rows, split_rows, validation_rows
 from layersearch.words import quoted_list
 
-# What is imported from here, be it defined here or in layersearch/table.
+# The public names, some of which are defined in layersearch/table.
 __all__ = [
     "COPUS_CODES",
     "INSTRUCTOR_CODES",
@@ -51,34 +51,34 @@ MIN_ROWS = 10
 
 
 class COPUSDataset:
-    """A table in memory: the features as one tensor, all other columns unchanged.
+    """A table in memory, with the features as one tensor and all other columns unchanged.
 
     Args:
         data_path: .csv, .tsv/.tab, .xlsx (the first sheet that holds the columns) or .parquet.
         columns: "copus" (the 24 codes, in any spelling that `code_of` in layersearch/table/copus.py knows),
             "numeric" (every column whose cells are all numbers, without labels, identifiers, indices and empty
             columns), or comma-separated names.
-        device: of `data` and of the tensors of row numbers.
+        device: where `data` and the row indices of splits are stored.
         label_column: a column of `others` to colour pictures by; by default 'Cluster' or 'Bcluster', if present.
         group_column: a column of `others`; rows with the same value form a group, which no split divides.
         stratify_column: a column of `others`; every split keeps the proportions of its values.
 
-    A cell is missing if it is empty or (but in .parquet) says NA, NaN, n/a or another of pandas' defaults.
-    A row without a value in any feature column is left out, with a notice; `data`, `others` and
-    `row_numbers` stay aligned. Negative values are an error with "copus" and allowed otherwise.
+    A cell is missing if it is empty or, except in .parquet, one of pandas' default markers (NA, NaN, n/a, …).
+    Rows in which all features are missing are left out, with a notice. Negative values are an error with "copus" and
+    allowed otherwise.
 
     Attributes:
         data: [N, F] float32, raw values, NaN where a cell is missing.
         columns: names of the F features; with "copus" the codes, otherwise as in the file.
-        others: the N rows of all other columns (IDs, labels, comments), untouched.
+        others: all other columns (IDs, labels, comments) of the same N rows, unchanged.
         row_numbers: [N] row of each observation in the file, as a spreadsheet shows it.
         groups, strata: [N] int64, the number of each row's group or stratum, counted from 0 in order of appearance;
             None if no column is named. A row without a value is a group of its own; all such rows form one stratum.
         n_groups: the number of groups, or None.
-        notices: what the user should know, one line each; `split` and `folds` add to it.
+        notices: messages for the user, one line each; `split` and `folds` add to them.
 
     Raises:
-        DataError: for anything that is wrong with the file, its cells or the columns asked for.
+        DataError: the file cannot be read, a cell is invalid, or a requested column is missing or ambiguous.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class COPUSDataset:
         self.strata = self._strata.numbers if self._strata else None
 
     def _rows_with_values(self, values: np.ndarray, frame: pd.DataFrame, where: str) -> np.ndarray:
-        """Returns which rows hold at least one value, [N] bool. Raises DataError if fewer than MIN_ROWS do."""
+        """Returns a mask of the rows with at least one value, [N] bool. Raises DataError if fewer than MIN_ROWS."""
         kept: np.ndarray = ~np.isnan(values).all(axis=1)
         if not kept.all():
             rows = [str(row) for row in frame.index[~kept]]
@@ -132,21 +132,21 @@ class COPUSDataset:
         return self.n_samples
 
     def __getitem__(self, rows: int | slice | Tensor) -> Tensor:
-        """Returns raw values: [F] of a single row, [B, F] of several."""
+        """Returns the raw values of one row, [F], or of several, [B, F]."""
         return self.data[rows]
 
     @property
     def n_samples(self) -> int:
-        """The number of rows in use, N."""
+        """N, the number of rows in use."""
         return self.data.shape[0]
 
     @property
     def n_features(self) -> int:
-        """The number of feature columns, F."""
+        """F, the number of feature columns."""
         return self.data.shape[1]
 
     def get_batch(self, indices: Tensor | Sequence[int]) -> Tensor:
-        """Returns the raw values of the rows `indices` [B]: [B, F]."""
+        """Returns the raw values [B, F] of the rows `indices` [B]."""
         return self.data[torch.as_tensor(indices, dtype=torch.int64, device=self.data.device)]
 
     def get_column(self, name: str) -> Tensor:
@@ -156,7 +156,7 @@ class COPUSDataset:
         return self.data[:, self.columns.index(name)]
 
     def get_info(self) -> dict[str, Any]:
-        """Returns a description of the table that can be written as JSON."""
+        """Returns a JSON-serializable description of the table."""
         return {
             "path": self.path.as_posix(),
             "sha256": self.sha256,
@@ -174,7 +174,7 @@ class COPUSDataset:
         }
 
     def split(self, seed: int) -> Split:
-        """Returns 80 % of the rows to train on and 20 % to test on, as `split_rows` draws them. Raises DataError."""
+        """Splits the rows into 80 % for training and 20 % for testing; see `split_rows`. Raises DataError."""
         split, notices = split_rows(self.n_samples, seed, self._groups, self._strata)
         ids = [name for name in map(str, self.others) if is_id(name)]
         if not self._groups and (leak := leak_notice(self.others[ids])):
@@ -183,16 +183,13 @@ class COPUSDataset:
         return Split(*(rows.to(self.data.device) for rows in split))
 
     def folds(self, train: Tensor, k: int, seed: int) -> list[Split]:
-        """Returns k cross-validation folds of the rows `train`, as `fold_rows` draws them. Raises DataError."""
+        """Splits the rows `train` into k cross-validation folds; see `fold_rows`. Raises DataError."""
         folds, notices = fold_rows(train.cpu().numpy(), k, seed, self._groups, self._strata)
         self._say(notices)
         return [Split(*(rows.to(self.data.device) for rows in fold)) for fold in folds]
 
     def validation(self, train: Tensor, fraction: float, seed: int) -> Split:
-        """Divides the rows `train` into those to train on and a fraction to validate on. Raises DataError.
-
-        `validation_rows` says how.
-        """
+        """Holds out a fraction of the rows `train` for validation; see `validation_rows`. Raises DataError."""
         rows = validation_rows(train.cpu().numpy(), fraction, seed, self._groups, self._strata)
         return Split(*(torch.from_numpy(part).to(self.data.device) for part in rows))
 
@@ -203,7 +200,7 @@ class COPUSDataset:
 # --- Scaling ---------------------------------------------------------------------------------------
 
 SCALINGS = ("robust", "percent", "none")
-PERCENTILES = (1, 99)  # of the training rows, which "robust" maps to 0 and 1
+PERCENTILES = (1, 99)  # the percentiles of the training rows that "robust" maps to 0 and 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +209,7 @@ class Scaling:
 
     Attributes:
         kind: one of SCALINGS.
-        low, high: [F] float32, in the table's units. A column where they are equal is scaled to 0.
+        low, high: [F] float32, in the units of the table. A column in which they are equal is scaled to 0.
     """
 
     kind: str
@@ -220,13 +217,13 @@ class Scaling:
     high: np.ndarray
 
     def apply(self, values: Tensor) -> Tensor:
-        """Returns the raw values [*, F] scaled; NaN stays NaN."""
+        """Scales raw values [*, F]; NaN stays NaN."""
         low, span = self._low_and_span(values)
         scaled = torch.where(span > 0, (values - low) / span, values * 0)
         return scaled.clamp(0, 1) if self.kind == "robust" else scaled
 
     def invert(self, scaled: Tensor) -> Tensor:
-        """Returns the scaled values [*, F] in raw units; what `apply` clipped stays clipped."""
+        """Converts scaled values [*, F] back to raw units; values that `apply` clipped are not restored."""
         low, span = self._low_and_span(scaled)
         return scaled * span + low
 
@@ -235,13 +232,13 @@ class Scaling:
         return low, torch.as_tensor(self.high, device=like.device) - low
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the scaling for JSON. `from_dict` restores it exactly, since a float holds every float32."""
+        """Returns the scaling as a JSON-serializable dict, from which `from_dict` restores the same bits."""
         saved = {"kind": self.kind, "low": self.low.tolist(), "high": self.high.tolist()}
         return saved | ({"percentiles": list(PERCENTILES)} if self.kind == "robust" else {})
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Scaling:
-        """Restores a scaling from what `to_dict` returned. Raises ValueError for an unknown kind."""
+        """Restores a scaling from the result of `to_dict`. Raises ValueError if its kind is unknown."""
         if saved["kind"] not in SCALINGS:
             raise ValueError(f"no scaling is called {saved['kind']!r}")
         low, high = (np.array(saved[bound], dtype=np.float32) for bound in ("low", "high"))
@@ -249,18 +246,19 @@ class Scaling:
 
 
 def fit_scaling(kind: str, data: Tensor, rows: Tensor, columns: Sequence[str]) -> tuple[Scaling, list[str]]:
-    """Fits a scaling to the training rows alone.
+    """Fits a scaling to the training rows.
+
+    For "robust", a column whose two percentiles are equal (for example because it is nearly always zero) is scaled by
+    its minimum and maximum instead. If these are equal too, or all its values are missing, it is scaled to 0.
 
     Args:
-        kind: "robust" (the 1st percentile to 0, the 99th to 1), "percent" (÷ 100) or "none".
+        kind: "robust" (1st percentile to 0, 99th to 1), "percent" (divided by 100) or "none".
         data: [N, F] raw values, NaN where missing.
-        rows: the training rows.
-        columns: F names, for the notices.
+        rows: indices of the training rows.
+        columns: the F column names, for the notices.
 
     Returns:
-        The scaling, and notices of one line each. Where the two percentiles of a column are equal, as for one that
-        is nearly always zero, its minimum and maximum over the training rows are used instead. Where these are equal
-        too, or the column has no value in the training rows, it is scaled to 0.
+        The scaling, and notices for the user, one line each.
     """
     if kind != "robust":
         unit, n_columns = {"percent": 100, "none": 1}[kind], data.shape[1]

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Finds the hidden layers of an autoencoder with a fixed latent size that reconstruct a table best.
+"""Finds the hidden layers with which an autoencoder of a fixed latent size reconstructs a table best.
 
     python hyperparam_optimizer.py --latent_dim 3 --hidden_dims_search "16,32,64" --max_layers 3 --epochs 20
 
 Reads the table, trains every non-increasing arrangement of the given widths several times, ranks them by their loss on
-held-out rows, and writes pictures, JSON, CSV and the best model into `--output_dir`. This file holds the stages in
-their order; docs/how_it_works.md draws the rooms of `layersearch/` in which they are. From Python:
+held-out rows, and writes pictures, JSON, CSV and the best model into `--output_dir`. This file calls the stages in
+order; docs/how_it_works.md describes the subpackages of `layersearch/` that implement them. From Python:
 
     from hyperparam_optimizer import search
     results = search(data_path="my_classes.csv", latent_dim=3)
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 NO_MEMORY = "out of memory; narrow the search, or give fewer --threads"
 KERNEL_NOTE = "Preparing the training kernel; the first run on a machine compiles it, a matter of seconds ..."
-KERNEL_SECONDS = 2.5  # after which that is said
+KERNEL_SECONDS = 2.5  # KERNEL_NOTE is printed if preparing the kernel takes longer than this
 
 refuse_shadows(("dataset", "models", "losses"))
 
@@ -58,9 +58,12 @@ refuse_shadows(("dataset", "models", "losses"))
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status.
 
-    0 · 1 if every configuration failed or results could not be written · 2 for a fault of the user's (faulty
-    arguments raise SystemExit(2)) · 129, 130 or 143 if it was stopped by SIGHUP, Ctrl-C or SIGTERM · 141 when the
-    reader of a pipe has closed it.
+    Returns:
+        0 on success; 1 if every configuration failed or the results could not be written; 2 if the table or another
+        input is invalid; 129, 130 or 143 after SIGHUP, Ctrl-C or SIGTERM; 141 if standard output is a closed pipe.
+
+    Raises:
+        SystemExit: the arguments are invalid (status 2), or only help was asked for (status 0).
     """
     stopwatch = Stopwatch()
     with any_text(), Interruption() as interruption:
@@ -81,15 +84,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def search(**keywords: Any) -> SearchResults:
-    """Does in a script or a notebook what the command does: its arguments as keywords, its results as an object.
+    """Runs a search from a script or a notebook, and returns its results as an object.
 
-    Keywords are numbers, texts, paths, True for switches, and a list where the command takes several values with commas
-    between. Files are written and lines are printed as by the command, and its journal is resumed. Ctrl-C ends the
-    search and returns what there is. If every configuration failed, the results say so. No global state is changed.
+    Like the command, it prints its progress, writes its files, and resumes from the journal of an interrupted search.
+    Ctrl-C ends the search and returns the results so far. If every configuration failed, the results say so. No global
+    state is changed.
+
+    Args:
+        **keywords: the command's arguments, without the leading dashes: numbers, strings or paths, True for a switch,
+            and a list where the command takes values separated by commas.
 
     Raises:
-        ValueError: keywords or the table are faulty; the message is what the command would say, one line for each.
-        OSError: the results could not be written; what was there before is as it was.
+        ValueError: keywords or the table are invalid; the message has the command's error messages, one a line.
+        OSError: the results could not be written; earlier results are unchanged.
         MemoryError: the search does not fit into memory.
     """
     from layersearch.command.library import read_keywords, results_of
@@ -110,14 +117,14 @@ def search(**keywords: Any) -> SearchResults:
 
 
 class Outcome(NamedTuple):
-    """How a run ended: the exit status, and what was written."""
+    """How a run ended: its exit status, and the results it wrote (None if it did not search)."""
 
     status: int
     published: Published | None = None
 
 
 def execute(request: Request, stopwatch: Stopwatch, interruption: Interruption) -> Outcome:
-    """Does what a checked request asks for."""
+    """Carries out a checked request: encodes a table, lists the configurations, or searches."""
     console = Console(request.output.quiet, on_gone=interruption.request)
     table, model = request.encode.encode, request.encode.model
     if table is not None and model is not None:
@@ -143,7 +150,7 @@ def execute(request: Request, stopwatch: Stopwatch, interruption: Interruption) 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the stages work with."""
+    """The inputs that all stages share."""
 
     folder: Path  # `--output_dir`
     drafts: Path  # a folder for temporary files
@@ -155,7 +162,7 @@ class Setting:
 
 @contextmanager
 def prepared(request: Request, console: Console, stopwatch: Stopwatch, interruption: Interruption) -> Iterator[Setting]:
-    """Reads the table, chooses the engine, and opens folder, journal and cluster for the duration of the block."""
+    """Reads the table, chooses the engine, and holds the folder, the journal and the cluster open within the block."""
     with hurrying():
         from layersearch.command.announce import announce
         from layersearch.engines.choice import choose_device, choose_engine
@@ -170,7 +177,7 @@ def prepared(request: Request, console: Console, stopwatch: Stopwatch, interrupt
         stopwatch.lap("start_up")
     latent_dim, seed = request.sizes.latent_dim, request.search.seed
     source = find_source(request.start, request.training, latent_dim)
-    # Before the kernel, since a fault in the table need not wait for a compiler.
+    # Load the table before the kernel is compiled, so that a faulty table is reported at once.
     loaded = load(request.data, request.training, device, seed=seed, source=source)
     plan = replace(request.plan, space=behind_encoder(request.plan.space, source))
     stopwatch.lap("load")
@@ -212,7 +219,7 @@ def plan_training(
     machines: Any,
     console: Console,
 ) -> Training:
-    """Decides how trials are trained, and says so."""
+    """Returns how trials are trained (settings, engine, number of threads), and prints it."""
     from layersearch.engines import choice
     from layersearch.engines.settings import TrainingSettings
 
@@ -232,9 +239,9 @@ def plan_training(
 
 
 def run_stages(request: Request, setting: Setting, console: Console, stopwatch: Stopwatch) -> Outcome:
-    """Runs the stages: search, verdict, best model, latent space, probe, report.
+    """Runs the stages: search, verdict, best model, latent space, ensemble, probe, report.
 
-    Once the run is asked to stop, nothing more is trained, and the results so far are reported.
+    After a request to stop, nothing more is trained, and the results so far are reported.
     """
     from layersearch.engines.lifecycle import trained_model
     from layersearch.journal.identity import describe_environment
@@ -291,13 +298,13 @@ def run_stages(request: Request, setting: Setting, console: Console, stopwatch: 
 
 
 def import_reports() -> None:
-    """Imports what writes the files, while trainings run. An import that fails here fails again where it is needed."""
+    """Imports the report modules while trainings run. A failing import is raised later, where they are needed."""
     with suppress(Exception):
         import layersearch.report.publish  # noqa: F401
 
 
 def examine(loaded: Loaded, model: DynamicAutoencoder, request: Request) -> LatentFindings:
-    """Examines the latent space; scikit-learn, which that needs, is imported in the thread that calls this."""
+    """Analyses the latent space of a model. Imports scikit-learn only now, in the calling thread."""
     from layersearch.latent import findings
 
     return findings.examine(loaded, model, seed=request.search.seed, confidence=request.verdict.confidence)
@@ -306,7 +313,7 @@ def examine(loaded: Loaded, model: DynamicAutoencoder, request: Request) -> Late
 def combine_models(
     request: Request, setting: Setting, searched: Searched, verdict: Verdict, best: Best, console: Console
 ) -> EnsembleFindings | None:
-    """Combines the models that `--ensemble` asks for; None where there are fewer than two."""
+    """Returns the ensemble that `--ensemble` asks for, or None if it would have fewer than two models."""
     from layersearch.latent.ensemble import assemble
 
     assert request.verdict.ensemble is not None
@@ -329,7 +336,7 @@ def combine_models(
 def probe_longer(
     searched: Searched, verdict: Verdict, training: Training, loaded: Loaded, console: Console
 ) -> Probe | None:
-    """Trains a few configurations longer, as far as that is cheap; None if it is not, or the run is to stop."""
+    """Trains a few configurations longer; returns None if that would cost too much or the run was asked to stop."""
     from layersearch.verdict.conclusion import is_trained, plan_longer, train_longer
 
     if training.stops():
@@ -389,7 +396,7 @@ def publish_results(
 
 
 def _time_text(results: Results, training: Training) -> str:
-    """Returns how long the search would take with the epochs that the probe suggests; empty if it suggests none."""
+    """Returns the time a search with the suggested number of epochs would take; empty if none is suggested."""
     if results.probe is None or results.probe.suggested_epochs is None:
         return ""
     trained = sum(result.seconds for configuration in results.ranking for result in configuration.trials)
@@ -398,7 +405,7 @@ def _time_text(results: Results, training: Training) -> str:
 
 
 def _tell_fewer(console: Console) -> Callable[[int], None]:
-    """Returns a function that says, once, that memory is short."""
+    """Returns a callback that warns, the first time it is called, that memory is short."""
     told: list[int] = []
 
     def tell(threads: int) -> None:
@@ -433,8 +440,7 @@ if __name__ == "__main__":
     except SystemExit as exit_:
         status = exit_.code
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, AttributeError):  # it may be gone, or never have been there
+        with suppress(OSError, AttributeError):  # the stream may be closed, or be None
             stream.flush()
-    os._exit(
-        status
-    )  # everything is written: shutting torch down costs 0.7 s more, waiting for cut-off trainings longer
+    # Everything is written. A normal exit would take 0.7 s to unload torch, and would wait for abandoned trainings.
+    os._exit(status)

@@ -1,4 +1,4 @@
-"""The autoencoder whose hidden layers are searched for, its parameters as one flat vector, and saved models.
+"""The autoencoder whose hidden layers are searched, its parameters as a flat vector, and saved models.
 
     model = DynamicAutoencoder(24, 3, [64, 32])
     reconstruction, latent = model(x)
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from dataset import Scaling
 
 LAYER_NORM_EPS = 1e-6
-PYTORCH_MARKS = (b"PK", b"\x80")  # first bytes of PyTorch's files: archives, and pickles of versions before 1.6
+PYTORCH_MARKS = (b"PK", b"\x80")  # first bytes of PyTorch files: zip archives, or pickles from before version 1.6
 SAVE_AGAIN = "run the search again with --save_models"
 
 
 class Normalizations(TypedDict, total=False):
-    """The keyword arguments that choose normalizations, "layer" (LayerNorm, the default) or "none"."""
+    """The keyword arguments that choose normalizations: "layer" (LayerNorm, the default) or "none"."""
 
     normalization: str  # of the hidden layers
     input_normalization: str  # of the input
@@ -49,8 +49,8 @@ class DynamicAutoencoder(nn.Module):
     """An autoencoder of any depth with a LayerNorm on its input and a decoder that by default mirrors the encoder.
 
     Each hidden layer is Linear, LayerNorm, ReLU, Dropout; the latent and the output layer are plain Linear layers.
-    Where a normalization is "none", an nn.Identity takes the LayerNorm's place, so that the names of all other layers
-    stay the same. Weights are Xavier-uniform (Glorot & Bengio 2010), biases zero.
+    If a normalization is "none", an nn.Identity replaces the LayerNorm, so that the other layers keep their names.
+    Weights are initialised Xavier-uniform (Glorot & Bengio 2010), biases to zero.
 
     Args:
         input_dim: F, number of columns of the table.
@@ -64,8 +64,8 @@ class DynamicAutoencoder(nn.Module):
         input_normalization: normalization of the input, "layer" (the default) or "none".
 
     Raises:
-        ValueError: there is no such normalization.
-        TypeError: there is no such argument.
+        ValueError: a normalization is neither "layer" nor "none".
+        TypeError: a keyword argument is unknown.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class DynamicAutoencoder(nn.Module):
         self.dropout = dropout
         self.normalization = normalizations.get("normalization", "layer")
         self.input_normalization = normalizations.get("input_normalization", "layer")
-        self.is_frozen = False  # whether the encoder is; see `freeze_encoder`
+        self.is_frozen = False  # whether the encoder is frozen; see `freeze_encoder`
         self.input_norm = _norm(self.input_normalization, input_dim)
         self.encoder = _layers([input_dim, *self.hidden_dims, latent_dim], dropout, self.normalization)
         self.decoder = _layers([latent_dim, *self.decoder_dims, input_dim], dropout, self.normalization)
@@ -99,7 +99,7 @@ class DynamicAutoencoder(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def freeze_encoder(self) -> None:
-        """Freezes the encoder for good: it gets no gradients, and drops no units while the decoder is trained."""
+        """Freezes the encoder permanently: its parameters get no gradients, and its dropout layers are removed."""
         self.is_frozen = True
         for part in (self.input_norm, self.encoder):
             part.requires_grad_(False)
@@ -108,22 +108,22 @@ class DynamicAutoencoder(nn.Module):
                 self.encoder[number] = nn.Identity()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the reconstruction and the latent coordinates: [B, F] -> [B, F], [B, L]."""
+        """Returns the reconstruction [B, F] and the latent coordinates [B, L] of rows [B, F]."""
         latent = self.encode(x)
         return self.decode(latent), latent
 
     def encode(self, x: Tensor) -> Tensor:
-        """Returns the latent coordinates, normalizing the input first: [B, F] -> [B, L]."""
+        """Returns the latent coordinates [B, L] of rows [B, F], which are normalized first."""
         latent: Tensor = self.encoder(self.input_norm(x))
         return latent
 
     def decode(self, z: Tensor) -> Tensor:
-        """Returns the reconstruction from latent coordinates: [B, L] -> [B, F]."""
+        """Returns the reconstruction [B, F] from latent coordinates [B, L]."""
         reconstruction: Tensor = self.decoder(z)
         return reconstruction
 
     def get_model_info(self) -> dict[str, Any]:
-        """Returns the model's shape and parameter counts, ready for JSON."""
+        """Returns the arguments that rebuild the model and its parameter counts, JSON-serializable."""
         return {
             "input_dim": self.input_dim,
             "latent_dim": self.latent_dim,
@@ -152,7 +152,7 @@ def _norm(kind: str, width: int) -> nn.Module:
 
 
 class _Linear(nn.Linear):
-    """A Linear layer whose weights the autoencoder draws; nn.Linear itself would use torch's global generator."""
+    """A Linear layer left uninitialised, since nn.Linear would draw its weights from torch's global generator."""
 
     def reset_parameters(self) -> None:
         pass
@@ -163,7 +163,7 @@ def _count(module: nn.Module) -> int:
 
 
 def model_of(info: Mapping[str, Any]) -> DynamicAutoencoder:
-    """Returns an untrained model of the shape that `get_model_info` described, perhaps in an earlier version."""
+    """Returns an untrained model from the result of `get_model_info`, also that of an earlier version."""
     return DynamicAutoencoder(
         info["input_dim"],
         info["latent_dim"],
@@ -176,7 +176,7 @@ def model_of(info: Mapping[str, Any]) -> DynamicAutoencoder:
 
 
 def encode_rows(model: DynamicAutoencoder, scaled: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the latent coordinates [B, L] of scaled rows [B, F] (NaN = missing), and their `row_errors` [B]."""
+    """Returns the latent coordinates [B, L] and the `row_errors` [B] of scaled rows [B, F] (NaN = missing)."""
     reconstruction, latent = model(scaled.nan_to_num(nan=0.0))
     return latent, row_errors(reconstruction, scaled)
 
@@ -187,12 +187,12 @@ def row_errors(reconstruction: Tensor, scaled: Tensor) -> Tensor:
 
 
 def flatten(model: nn.Module) -> np.ndarray:
-    """Returns all parameters in the order of the state_dict as one float32 vector [P], a copy on the CPU."""
+    """Returns a copy of all parameters as one float32 vector [P] on the CPU, in the order of the state_dict."""
     return np.concatenate([p.detach().cpu().numpy().ravel() for p in model.parameters()])
 
 
 def load_flat(model: nn.Module, vector: np.ndarray) -> None:
-    """Sets all parameters, in place, from a vector [P] that `flatten` made.
+    """Sets all parameters, in place, from a vector [P] returned by `flatten`.
 
     Raises:
         ValueError: the vector has another length.
@@ -231,7 +231,7 @@ class SavedModel:
             return self.model.encode(scaled.nan_to_num(nan=0.0))
 
     def encode_rows(self, scaled: Tensor) -> dict[str, Tensor]:
-        """Returns "codes" [B, L] and "errors" [B] of scaled rows [B, F] (NaN = missing), as `encode_rows` does."""
+        """Returns the results of the function `encode_rows` as a dict, "codes" [B, L] and "errors" [B]."""
         codes, errors = encode_rows(self.model, scaled)
         return {"codes": codes, "errors": errors}
 
@@ -239,16 +239,16 @@ class SavedModel:
 def load_best(output_dir: str | Path, latent_dim: int) -> SavedModel:
     """Loads the best model that a search with `--save_models` wrote into `output_dir`.
 
-    Reads `hyperparam_results_latent{N}.json` and the .pth file named there; the model is on the CPU, in eval mode. The
-    files may come from anywhere: no code in them is run, and no more memory is taken than the .pth fills.
+    Reads `hyperparam_results_latent{N}.json` and the .pth file named there. The model is on the CPU, in eval mode.
+    The files may come from an untrusted source: no code in them is run, and they take no more memory than disk space.
 
     Args:
         output_dir: folder of the search.
         latent_dim: latent size of the search.
 
     Raises:
-        FileNotFoundError: there are no such results, or the search was run without `--save_models`.
-        ValueError: one of the files is damaged, of another kind, or does not fit the other.
+        FileNotFoundError: the results do not exist, or the search was run without `--save_models`.
+        ValueError: one of the files is damaged, of another kind, or does not match the other.
     """
     results_path = Path(output_dir) / f"hyperparam_results_latent{latent_dim}.json"
     if not results_path.exists():
@@ -259,7 +259,7 @@ def load_best(output_dir: str | Path, latent_dim: int) -> SavedModel:
         info, saved = (best[part] for part in ("model_info", "saved_model"))
         if saved is None:
             raise FileNotFoundError(f"{results_path}: its search saved no model; run it again with --save_models")
-        weights = results_path.with_name(saved["file"])  # only from the same folder, whatever the results say
+        weights = results_path.with_name(saved["file"])  # with_name refuses paths outside the folder
         with torch.device("meta"):  # shapes without memory
             model = model_of(info)
         saved_model = with_results(model.eval(), results)
@@ -269,9 +269,9 @@ def load_best(output_dir: str | Path, latent_dim: int) -> SavedModel:
 
 
 def with_results(model: DynamicAutoencoder, results: Mapping[str, Any]) -> SavedModel:
-    """Returns the best model of a search together with what its results say of it.
+    """Returns a model together with the columns, scaling and errors from the results of its search.
 
-    Raises the errors that `reading_results` turns into a ValueError.
+    Must be called within `reading_results`, which converts its errors.
     """
     columns, scaling = columns_of(results, model.input_dim)
     best = results["best_configuration"]
@@ -281,10 +281,10 @@ def with_results(model: DynamicAutoencoder, results: Mapping[str, Any]) -> Saved
 
 
 def columns_of(results: Mapping[str, Any], n_columns: int) -> tuple[list[str], Scaling]:
-    """Returns the columns of a search's results and their scaling.
+    """Returns the names of the columns in the results of a search, and their scaling.
 
     Raises:
-        ValueError: they are not `n_columns`.
+        ValueError: there are not `n_columns` of both.
     """
     from dataset import Scaling
 
@@ -295,15 +295,15 @@ def columns_of(results: Mapping[str, Any], n_columns: int) -> tuple[list[str], S
 
 
 def is_of_copus(results: Mapping[str, Any]) -> bool:
-    """Whether the columns of a search are COPUS codes."""
+    """Returns whether the columns of a search are COPUS codes."""
     return bool(results.get("args", {}).get("columns") == "copus")
 
 
 def read_quantiles(numbers: Any) -> np.ndarray | None:
-    """Returns quantiles of errors from results, [Q] float32; None from results of versions that wrote none.
+    """Returns error quantiles from the results, [Q] float32, or None if an earlier version wrote none.
 
     Raises:
-        ValueError: these are no quantiles.
+        ValueError: they are not at least two numbers in ascending order.
     """
     if numbers is None:
         return None
@@ -315,10 +315,7 @@ def read_quantiles(numbers: Any) -> np.ndarray | None:
 
 @contextmanager
 def reading_results(path: Path) -> Iterator[None]:
-    """Turns every error that damaged results cause inside the `with` block into a ValueError that names the file.
-
-    Errors of the disk (OSError) pass unchanged.
-    """
+    """Converts every error within the block, except OSError, into a ValueError that names the damaged results file."""
     try:
         yield
     except OSError:
@@ -329,26 +326,26 @@ def reading_results(path: Path) -> Iterator[None]:
 
 
 def assign_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Gives a model on the device "meta" these weights; raises errors that `loading_weights` handles."""
+    """Assigns weights to a model on the device "meta", within `loading_weights`, which converts errors."""
     model.load_state_dict(tensors, assign=True)
     if not all(parameter.isfinite().all() and parameter.dtype == torch.float32 for parameter in model.parameters()):
         raise ValueError("not all weights are finite float32 numbers")
 
 
 def read_own(path: Path, entry: Mapping[str, Any], remedy: str = SAVE_AGAIN) -> bytes:
-    """Returns the content of a .pth file, checked against the results about it.
+    """Returns the content of a .pth file after checking its SHA-256 against the results.
 
     Args:
         path: the file.
-        entry: the part of the results that describes it.
-        remedy: what an error message advises.
+        entry: the description of the file in the results.
+        remedy: the advice with which an error message ends.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not the model that the results describe.
+        ValueError: the file is not the one that the results describe.
     """
     content = path.read_bytes()
-    known = entry.get("sha256")  # earlier versions wrote none
+    known = entry.get("sha256")  # missing in results of earlier versions
     if known is not None and hashlib.sha256(content).hexdigest() != known:
         raise ValueError(f"{path}: not the model of the results beside it, but another's; {remedy}")
     return content
@@ -358,7 +355,7 @@ def read_own(path: Path, entry: Mapping[str, Any], remedy: str = SAVE_AGAIN) -> 
 def loading_weights(path: Path, content: bytes, remedy: str = SAVE_AGAIN) -> Iterator[Mapping[str, Tensor]]:
     """Yields the tensors in `content`, the bytes of the file `path`, without running any code in it.
 
-    Every error that they cause inside the `with` block becomes a ValueError that names the file and the remedy.
+    Every error within the block is converted into a ValueError that names the file and the remedy.
     """
     weights = _read_weights(path, content, remedy)
     try:
@@ -372,7 +369,7 @@ def _read_weights(path: Path, content: bytes, remedy: str) -> Mapping[str, Tenso
     fault = "not a PyTorch file, or cut off"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about other kinds of archives, which are refused anyway
+            warnings.simplefilter("ignore")  # about archives of other kinds, which raise an error as well
             return cast(Mapping[str, Tensor], torch.load(io.BytesIO(content), weights_only=True, map_location="cpu"))
     except pickle.UnpicklingError:
         if content.startswith(PYTORCH_MARKS):

@@ -1,13 +1,13 @@
-"""Runs work beside the trainings, and makes imports quick.
+"""Runs functions in background threads while models are trained, and speeds up imports.
 
     with Background(abandoned_on=Interrupted) as beside:
-        pictures = beside.start(draw, ranking)              # in a thread of its own
-        report = beside.start(write, pictures)              # waits for the pictures and gets them
-        report.result()                                     # what it returned, or raised
+        pictures = beside.start(draw, ranking)              # runs in its own thread
+        report = beside.start(write, pictures)              # waits for the result of `pictures` and receives it
+        report.result()                                     # returns what `write` returned, or raises its exception
     with hurrying():
         import torch
 
-`benchmarks/start_up.py` measures what the command waits for.
+`benchmarks/start_up.py` measures the time that the command needs to start.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 T = TypeVar("T")
 
-POLL_SECONDS = 0.2  # between two checks of whether to stop; Windows delivers Ctrl-C only between waits
+POLL_SECONDS = 0.2  # the longest wait before Ctrl-C is noticed; Windows delivers it only between waits
 _deferring = threading.Lock()
-UNUSED = ("scipy.linalg.cython_blas",)  # Numba imports it for `np.dot` in 0.3 s; no kernel here uses that
+UNUSED = ("scipy.linalg.cython_blas",)  # takes 0.3 s to import; Numba needs it for `np.dot`, which no kernel uses
 
 
 @contextmanager
 def hurrying() -> Iterator[None]:
-    """Turns garbage collection off while modules are imported, which takes a tenth off the time.
+    """Disables garbage collection within the block, which makes importing modules about 10 % faster.
 
-    What imports make stays for good, so that looking through it for garbage is in vain.
+    Imported modules are never freed, so searching them for garbage would be wasted time.
     """
     for name in UNUSED:
         sys.modules.setdefault(name, Deferred(name))
@@ -49,15 +49,15 @@ def hurrying() -> Iterator[None]:
 
 @cache
 def _freeze_once() -> None:
-    """Spares what is imported by now from garbage collection; once, since who calls `main` repeatedly makes garbage."""
+    """Excludes all present objects from garbage collection; only once, so that repeated calls of `main` do not leak."""
     gc.freeze()
 
 
 class Deferred(ModuleType):
-    """Stands for a module, which is imported when something of it is used."""
+    """A placeholder for a module that is imported when one of its attributes is first used."""
 
     def __getattr__(self, attribute: str) -> Any:
-        """Imports the module and returns its attribute; not for `__file__`, which libraries ask of all modules."""
+        """Imports the module and returns its attribute, except `__file__`, which libraries read from every module."""
         if attribute == "__file__":
             raise AttributeError(attribute)
         with _deferring:
@@ -67,9 +67,9 @@ class Deferred(ModuleType):
 
 
 class Task(Generic[T]):
-    """A call in a thread of its own, which does not outlive the process.
+    """A function call in its own daemon thread.
 
-    Where the system allows no more threads, the call is made at once, in this one.
+    If the system cannot start another thread, the call is made at once, in the calling thread.
     """
 
     def __init__(self, work: Callable[[], T]) -> None:
@@ -88,16 +88,16 @@ class Task(Generic[T]):
             self._outcome = self._work()
         except BaseException as error:
             if self._thread is None and not isinstance(error, Exception):
-                raise  # Ctrl-C, in this thread
-            self._error = error  # for `result` to raise
+                raise  # Ctrl-C in the calling thread
+            self._error = error  # raised by `result`
 
     def wait(self) -> None:
-        """Returns when the call has ended."""
+        """Waits until the call has ended."""
         while self._thread is not None and self._thread.is_alive():
-            self._thread.join(POLL_SECONDS)  # Windows delivers Ctrl-C only between waits
+            self._thread.join(POLL_SECONDS)
 
     def result(self) -> T:
-        """Waits, and returns what the call returned, or raises what it raised."""
+        """Waits for the call, and returns its result or raises its exception."""
         self.wait()
         if self._error is not None:
             raise self._error
@@ -105,10 +105,10 @@ class Task(Generic[T]):
 
 
 class Background:
-    """What runs beside the trainings, which hold no lock.
+    """Starts tasks in background threads, and waits for them at the end of the `with` block.
 
-    Tasks still running at the end of the `with` block are waited for, since the folder they write to may be removed
-    then. Only an error of the type `abandoned_on`, after which the process ends, leaves them running.
+    It waits because the folder that the tasks write to may be removed after the block. Only an exception of the type
+    `abandoned_on`, after which the process ends, leaves them running.
     """
 
     def __init__(self, abandoned_on: type[BaseException]) -> None:
@@ -118,13 +118,13 @@ class Background:
     def start(
         self, work: Callable[..., T], *arguments: Any, after: Task[Any] | None = None, **keywords: Any
     ) -> Task[T]:
-        """Calls `work` in a thread.
+        """Calls `work` in a thread and returns the task.
 
         Args:
-            work: what to call.
-            arguments: its arguments. A task among them is replaced by its result, which is waited for.
-            after: a task that is waited for first, however it ends.
-            keywords: its keyword arguments, likewise.
+            work: the function to call.
+            arguments: its arguments. A task among them is waited for and replaced by its result.
+            after: a task to wait for first, whether it succeeds or fails.
+            keywords: its keyword arguments; tasks among them are replaced in the same way.
         """
 
         def call() -> T:

@@ -1,4 +1,4 @@
-"""Prints what the command says, and measures how long its stages take.
+"""Prints the messages of the command, and measures the duration of its stages.
 
 console = Console(quiet=False)
 console.say("Engine: compiled")
@@ -18,15 +18,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-NARROWEST = 40  # characters; a terminal that says less does not know
-READER_IS_GONE = (errno.EPIPE, errno.EIO, errno.ENXIO)  # a pipe, a terminal
+NARROWEST = 40  # characters; a smaller reported width is taken as unknown
+READER_IS_GONE = (errno.EPIPE, errno.EIO, errno.ENXIO)  # the pipe or the terminal was closed
 
 
 class Console:
-    """Prints the progress, unless it is quiet, and the closing summary.
+    """Prints the progress, unless quiet, and the closing summary.
 
-    Output that cannot be printed does not make the command fail; the rest of it is dropped. If the reader of the output
-    has gone, `on_gone` is called. Any other reason, such as a full disk, is kept in `error`.
+    A failure to print does not stop the command; further output is discarded. If the reader has closed the output,
+    `on_gone` is called. Any other failure, such as a full disk, is stored in `error`.
     """
 
     def __init__(self, quiet: bool, on_gone: Callable[[], None] = lambda: None) -> None:
@@ -40,23 +40,23 @@ class Console:
             self.summarize(text)
 
     def notice(self, text: str) -> None:
-        """Prints something the user should know to stderr, where a pipe does not swallow it; nothing if quiet."""
+        """Prints a note to stderr, which is seen even if stdout goes into a pipe; nothing if quiet."""
         if not self.quiet:
             self.warn(text)
 
     def warn(self, text: str) -> None:
-        """Prints something the user must know to stderr, even if quiet."""
+        """Prints an important note to stderr, even if quiet."""
         with self.printing(sys.stderr):
             print(fitted(f"Note: {text}", sys.stderr), file=sys.stderr, flush=True)
 
     def summarize(self, text: str) -> None:
-        """Prints a part of the closing summary, even if quiet."""
+        """Prints part of the closing summary to stdout, even if quiet."""
         with self.printing(sys.stdout):
             print(fitted(text, sys.stdout), flush=True)
 
     @contextmanager
     def saying_if_slow(self, seconds: float, text: str) -> Iterator[None]:
-        """Prints the text as progress if what is done within takes longer than so many seconds."""
+        """Prints the text as progress if the block takes longer than this many seconds."""
         timer = threading.Timer(seconds, self.say, [text])
         timer.daemon = True
         timer.start()
@@ -67,11 +67,11 @@ class Console:
 
     @contextmanager
     def printing(self, stream: TextIO) -> Iterator[None]:
-        """Guards code that prints to `stream`: if that fails, the stream is redirected to the null device."""
+        """Handles failures to print to `stream` within the block by redirecting the stream to the null device."""
         try:
             yield
         except OSError as error:
-            with suppress(OSError, ValueError):  # what is buffered must go somewhere
+            with suppress(OSError, ValueError):  # otherwise flushing the buffer at exit would fail again
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             if error.errno in READER_IS_GONE:
                 self._on_gone()
@@ -80,10 +80,10 @@ class Console:
 
 
 def fitted(text: str, stream: TextIO) -> str:
-    """Returns the text with long lines broken between words for a terminal; unchanged for a file or a pipe."""
+    """Wraps lines that are too long for the terminal; text for a file or a pipe is returned unchanged."""
     try:
         width = os.get_terminal_size(stream.fileno()).columns
-    except (OSError, ValueError, AttributeError):  # no terminal, closed, or none at all
+    except (OSError, ValueError, AttributeError):  # the stream is not a terminal, is closed, or is None
         return text
     if width < NARROWEST:
         return text
@@ -98,26 +98,26 @@ def _broken(line: str, width: int) -> str:
 
 
 class Stopwatch:
-    """Measures the seconds spent in each stage, which become the `timing` of the results."""
+    """Measures the seconds spent in each stage, which the results report as `timing`."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
-        """Adds the time since the last lap, or since the stopwatch was made, to `stage`."""
+        """Adds the time since the last lap (at first: since the start) to `stage`."""
         now = time.perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
         self._last = now
 
     def timing(self) -> dict[str, float]:
-        """Returns the seconds of all stages and their total."""
+        """Returns the seconds of each stage and their total."""
         return {**self.seconds, "total": sum(self.seconds.values())}
 
 
 @contextmanager
 def any_text() -> Iterator[None]:
-    """Makes stdout take any character within the block, so that a console without ± is no reason to fail."""
+    """Lets stdout escape characters that its encoding lacks, such as ±, within the block, instead of raising."""
     stream = sys.stdout
     if not isinstance(stream, io.TextIOWrapper):
         yield
@@ -127,5 +127,5 @@ def any_text() -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError, ValueError):  # it may be gone
+        with suppress(OSError, ValueError):  # the stream may be closed
             stream.reconfigure(errors=before)

@@ -1,9 +1,9 @@
-"""Writes files as a whole or not at all, and keeps a folder for one process.
+"""Writes files atomically, and locks a folder against other processes.
 
-with exclusive(folder):                     # no second process
-    with replacing(path) as temporary:      # on any fault the old file stays as it was
+with exclusive(folder):                     # HeldError if another process uses the folder
+    with replacing(path) as temporary:      # on any exception the old file is unchanged
         temporary.write_bytes(...)
-    with publishing(folder) as draft:       # several files: all of them, or none
+    with publishing(folder) as draft:       # replaces several files, or on any exception none
         (draft / "results.json").write_text(...)
 """
 
@@ -22,21 +22,21 @@ from pathlib import Path
 
 LOCK, HOLDER = ".lock", ".running"
 PROGRAM = Path(__file__).resolve().parent.parent  # the folder of hyperparam_optimizer.py
-INTERRUPTED = "interrupted"  # the folder for what an interrupted search reports beside complete results
+INTERRUPTED = "interrupted"  # subfolder for the results of an interrupted search, if complete ones exist already
 DRAFTS, REPLACED = ".hyperparam_drafts.", ".replaced"
-LEFTOVER = re.compile(r"\.(journal|checkpoint)_latent\d+\S*\.\d+\.tmp\.\w+")  # nothing that a user may have put there
+LEFTOVER = re.compile(r"\.(journal|checkpoint)_latent\d+\S*\.\d+\.tmp\.\w+")  # matches only the program's own files
 
 
 class HeldError(Exception):
-    """Another process uses the folder; the message says which, and what to do."""
+    """Raised if another process uses the folder; the message says which, and what to do."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; on success it is synced to disk and moved onto `path`.
+    """Yields a temporary path in the folder of `path`; on success it is synced to disk and renamed to `path`.
 
-    On any exception the temporary file is removed and what stood at `path` is untouched. The
-    temporary name keeps the suffix, since writers choose their format by it.
+    On any exception the temporary file is removed and `path` is unchanged. The temporary name has the same suffix,
+    since writers choose their format by it.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     folder = path.parent.parent if path.parent.name.startswith(DRAFTS) else path.parent
@@ -47,7 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        if error.filename in (None, str(temporary)):  # name the file that the user knows
+        if error.filename in (None, str(temporary)):  # report the path that the user knows
             raise OSError(error.errno, error.strerror or str(error), str(folder / path.name)) from error
         raise
     finally:
@@ -56,7 +56,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Writes the folder's entries to the disk, on systems that can."""
+    """Syncs the entries of a folder to disk, on systems that support it."""
     with suppress(OSError, AttributeError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -67,7 +67,7 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def drafting(folder: Path) -> Iterator[Path]:
-    """Yields an empty folder in `folder`, and removes it with its contents at the end of the block."""
+    """Yields an empty temporary folder in `folder`, which is removed at the end of the block."""
     folder.mkdir(parents=True, exist_ok=True)
     drafts = Path(tempfile.mkdtemp(prefix=DRAFTS, dir=folder))
     try:
@@ -78,10 +78,10 @@ def drafting(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def publishing(folder: Path) -> Iterator[Path]:
-    """Yields an empty folder for drafts; on success all files in it are moved into `folder`, which is made if need be.
+    """Yields a folder for drafts; on success all files in it are moved into `folder`, which is created if necessary.
 
-    On any exception the drafts are removed and what is in `folder` is as it was. A process that is killed amid the
-    moving leaves them to `remove_leftovers`, which ends it.
+    On any exception the drafts are removed and `folder` is unchanged. If the process is killed while files are being
+    moved, the next `remove_leftovers` moves the rest.
     """
     with drafting(folder) as drafts:
         yield drafts
@@ -89,9 +89,9 @@ def publishing(folder: Path) -> Iterator[Path]:
 
 
 def _move_all(drafts: Path, folder: Path) -> None:
-    """Moves all, or on any exception none."""
+    """Moves all files in `drafts` into `folder`, or on any exception none."""
     replaced = drafts / REPLACED
-    replaced.mkdir()  # from here on the drafts are known to be complete
+    replaced.mkdir()  # this also tells `remove_leftovers` that the drafts are complete
     begun: list[Path] = []
     try:
         for path in sorted(path for path in drafts.iterdir() if path.is_file()):
@@ -113,12 +113,12 @@ def _move_all(drafts: Path, folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what a killed process left of `replacing` and `publishing`; to be called by who holds the folder."""
+    """Finishes or removes the temporary files of a killed process; call it only within `exclusive`."""
     for left in list(folder.iterdir()):
         if LEFTOVER.fullmatch(left.name):
             left.unlink(missing_ok=True)
         elif left.name.startswith(DRAFTS) and left.is_dir() and not left.is_symlink():
-            if (left / REPLACED).is_dir():  # it was killed amid the moving
+            if (left / REPLACED).is_dir():  # the process was killed while moving files
                 for path in [path for path in left.iterdir() if path.is_file()]:
                     os.replace(path, folder / path.name)
             shutil.rmtree(left, ignore_errors=True)
@@ -133,12 +133,12 @@ def _write_holder(path: Path) -> None:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Holds the folder against other processes, until it is left or the process ends, however it does.
+    """Locks a folder against other processes within the block, and removes the leftovers of a killed process.
 
-    Removes what a killed process has left half done.
+    The operating system releases the lock when the process ends, even if it is killed.
 
     Raises:
-        HeldError: another process holds it, or it cannot be locked.
+        HeldError: another process has locked the folder, or it cannot be locked.
     """
     from filelock import FileLock, Timeout
 
@@ -149,7 +149,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     except Timeout:
         try:
             who = holder.read_text(encoding="utf-8")
-        except OSError:  # it has only just come
+        except OSError:  # the other process has not written its name yet
             who = "another process"
         raise HeldError(f"another run is at work there ({who}); wait, or give another") from None
     except OSError as error:
@@ -170,12 +170,10 @@ SAMPLE_PATH = PROGRAM / "data" / "sample.csv"
 
 
 def refuse_shadows(names: Iterable[str]) -> None:
-    """Checks that these modules at the top level of the program are its own.
-
-    The program's folder is on Python's path together with others, such as that of a notebook.
+    """Checks that these top-level modules are the program's own, not files of the same name found first on sys.path.
 
     Raises:
-        ImportError: a file with the name of such a module comes first there; the message names it.
+        ImportError: another file, for example in the folder of a notebook, would be imported; the message names it.
     """
     for name in names:
         loaded = sys.modules.get(name)

@@ -1,9 +1,9 @@
-"""The fingerprint of source code: what a program does, whatever its comments say.
+"""A digest of source code that ignores comments and docstrings.
 
-    fingerprint(sorted(folder.rglob("*.py")))       # "9f2c…", the same after a docstring was reworded
+    fingerprint(sorted(folder.rglob("*.py")))       # "9f2c…", unchanged when a docstring is reworded
 
-A journal and a compiled kernel are tied to the code that made them by such a fingerprint. It does not depend on the
-version of Python.
+Journals and compiled kernels store the fingerprint of the code that made them. It does not depend on the version of
+Python.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ STRING_OR_LINE_END = re.compile(
 
 
 def fingerprint(paths: Iterable[Path]) -> str:
-    """Returns the digest of these Python files' code, in the order given, as 64 hexadecimal digits.
+    """Returns a digest of the code in Python files, in the given order, as 64 hexadecimal digits.
 
     Raises:
         OSError: a file cannot be read.
-        SyntaxError: a file is not Python.
+        SyntaxError: a file is not valid Python.
     """
     digest = hashlib.sha256()
     for path in paths:
@@ -40,10 +40,10 @@ def fingerprint(paths: Iterable[Path]) -> str:
 
 @cache
 def bare_code(source: str) -> str:
-    """Returns the source without comments, docstrings, blank lines and trailing blanks.
+    """Returns Python source without comments, docstrings, blank lines and trailing spaces.
 
     Raises:
-        SyntaxError: it is not Python.
+        SyntaxError: the source is not valid Python.
     """
     lines = source.split("\n")
     for docstring in _docstrings(ast.parse(source)):

@@ -1,12 +1,12 @@
-"""What can be asked for: every option of the command, in one frozen dataclass a stage.
+"""All options of the command, as one frozen dataclass for each stage of the program.
 
     options = TrainingOptions(epochs=300)
     options.initial_lr                      # 0.001
     DECLARED["epochs"].bounds               # Whole(low=1, high=1000000)
 
-A field declares its default, its help, its bounds, what it goes with and what it shapes. Parser and range checks
-(`command/`), the table of docs/arguments.md and the identity of a journal (`journal/identity.py`) are read off these
-declarations. An option that was not given and has no value of its own is None.
+A field declares its default, its help text, its bounds, the options it requires and what it influences. The parser and
+the range checks (`command/`), docs/arguments.md and the identity of a journal (`journal/identity.py`) are made from
+these declarations. An option without a default value is None if it was not given.
 """
 
 from __future__ import annotations
@@ -19,77 +19,77 @@ from typing import Any, NamedTuple
 SUFFIXES = (".csv", ".tsv", ".tab", ".xlsx", ".parquet")
 STRATEGIES = ("grid", "random", "halving", "bayesian")
 ARRANGEMENTS = ("decreasing", "any", "asymmetric")
-NORMALIZATIONS = ("layer", "none")  # LayerNorm, or nothing in its place
+NORMALIZATIONS = ("layer", "none")  # LayerNorm, or no normalization
 OBJECTIVES = ("loss", "params", "time")
 LARGEST = 2**31 - 1
 LARGEST_ENSEMBLE = 1000  # models
 
-TRAINING, DATA = "training", "data"  # what an option may shape
+TRAINING, DATA = "training", "data"  # the values of `Declared.shapes`
 
 
 class Whole(NamedTuple):
-    """Whole numbers from `low` to `high`, both included."""
+    """Allows whole numbers from `low` to `high`, both included."""
 
     low: int
     high: int
 
     def remedy(self, value: Any) -> str | None:
-        """Returns what to give instead of `value`; None if it is allowed."""
+        """Returns advice on which values are allowed, or None if `value` is."""
         is_allowed = isinstance(value, int) and self.low <= value <= self.high
         return None if is_allowed else f"give a whole number from {self.low} to {self.high}"
 
 
 class Number(NamedTuple):
-    """Finite numbers of a kind, such as those "above 0"."""
+    """Allows the finite numbers for which `is_allowed` is true; `allowed` describes them, e.g. "above 0"."""
 
     allowed: str
     is_allowed: Callable[[float], bool]
 
     def remedy(self, value: Any) -> str | None:
-        """Returns what to give instead of `value`; None if it is allowed."""
+        """Returns advice on which values are allowed, or None if `value` is."""
         is_number = isinstance(value, int | float) and math.isfinite(value)
         return None if is_number and self.is_allowed(value) else f"give a number {self.allowed}"
 
 
 class Choice(NamedTuple):
-    """One of a few texts."""
+    """Allows one of a few strings."""
 
     choices: tuple[str, ...]
 
     def remedy(self, value: Any) -> str | None:
-        """Returns what to give instead of `value`; None if it is allowed."""
+        """Returns advice on which values are allowed, or None if `value` is."""
         return None if value in self.choices else f"give {', '.join(self.choices[:-1])} or {self.choices[-1]}"
 
 
 class Use(NamedTuple):
-    """What an option goes with: `words` for the message, and whether arguments by name are so."""
+    """The arguments that an option requires: `words` for the message, and a test of all arguments by name."""
 
     words: str
     holds: Callable[[Mapping[str, Any]], bool]
 
 
 class Declared(NamedTuple):
-    """All that is declared about one option."""
+    """The complete declaration of one option."""
 
     name: str
-    group: str  # the heading of --help
+    group: str  # the heading in --help
     kind: type[Any]  # int, float, str or bool (a switch)
     default: Any
     help: str
-    stated: str | None  # how --help and the documents name the default, where that is no plain value
-    stands_for: str | None  # the value that None has by default
+    stated: str | None  # a description of the default for --help and the documents, if it is not a plain value
+    stands_for: str | None  # the value that is used if the option is None
     bounds: Whole | Number | Choice | None
     goes_with: Use | None
-    shapes: tuple[str, ...]  # a trial's numbers (TRAINING), the rows and columns it is trained on (DATA), or nothing
+    shapes: tuple[str, ...]  # what it influences: a trial's numbers (TRAINING), its rows and columns (DATA), neither
 
     @property
     def flag(self) -> str:
-        """The option on the command line."""
+        """The name of the option on the command line."""
         return f"--{self.name}"
 
     @property
     def default_text(self) -> str:
-        """The default in words, as --help and the documents state it."""
+        """The default as --help and the documents state it."""
         if self.kind is bool:
             return "off"
         return self.stated or self.stands_for or ("none" if self.default is None else str(self.default))
@@ -105,7 +105,7 @@ def option(
     stated: str | None = None,
     stands_for: str | None = None,
 ) -> Any:
-    """Declares a field; see `Declared` for what its arguments mean."""
+    """Declares a field of a stage's dataclass; `Declared` describes the arguments."""
     about = {"help": help_text, "bounds": bounds, "goes_with": goes_with, "shapes": shapes}
     return field(default=default, metadata={**about, "stated": stated, "stands_for": stands_for})
 
@@ -120,7 +120,7 @@ AT_LEAST_0 = Number("of at least 0", lambda x: x >= 0)
 
 @dataclass(frozen=True)
 class SpaceOptions:
-    """Which configurations there are."""
+    """Options that define the configurations of the search space."""
 
     latent_dim: int = option(
         3, "fixed size of the latent space, dimensions", bounds=Whole(1, 10_000), shapes=(TRAINING,)
@@ -138,7 +138,7 @@ class SpaceOptions:
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """Which of the configurations are trained, how often, and in which order."""
+    """Options that decide which configurations are trained, how often and in which order."""
 
     search: str = option(
         "grid",
@@ -184,7 +184,7 @@ class SearchOptions:
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """A study of regularisation, crossed with the configurations."""
+    """Options of a regularisation study, whose factors are crossed with the configurations."""
 
     study: str | None = option(
         None, "factors and their values, crossed with all configurations: dropout=0,0.1; normalization=layer,none"
@@ -199,7 +199,7 @@ class StudyOptions:
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Which table is read, what of it, and how it is split."""
+    """Options that choose the table and its columns, and how its rows are split."""
 
     data_path: str | None = option(
         None, f"the table, one observation a row: {', '.join(SUFFIXES)}", stands_for="data/stains.csv"
@@ -232,7 +232,7 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How one configuration is trained."""
+    """Options of the training of one configuration."""
 
     epochs: int = option(20, "epochs per training", bounds=Whole(1, 1_000_000), shapes=(TRAINING,))
     batch_size: int = option(32, "rows per step", bounds=Whole(1, LARGEST), shapes=(TRAINING,))
@@ -285,7 +285,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class StartOptions:
-    """Which weights a training starts from."""
+    """Options that choose the initial weights."""
 
     init_from: str | None = option(None, "a .pth of --save_models: every training starts from its weights")
     freeze_encoder: bool = option(
@@ -298,7 +298,7 @@ class StartOptions:
 
 @dataclass(frozen=True)
 class VerdictOptions:
-    """How the configurations are judged, and which is taken for the best."""
+    """Options that decide how the configurations are judged and which is selected."""
 
     select: str = option(
         "best",
@@ -323,7 +323,7 @@ class VerdictOptions:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What trains."""
+    """Options that choose the hardware and the engine that train."""
 
     device: str = option("auto", "auto (CUDA where there is one), cpu, cuda or cuda:N")
     engine: str = option(
@@ -344,7 +344,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """Encoding another table with a saved model, in place of a search."""
+    """Options for encoding another table with a saved model instead of searching."""
 
     encode: str | None = option(None, "a table to encode with --model; nothing is trained")
     model: str | None = option(
@@ -356,7 +356,7 @@ class EncodeOptions:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Where results go, and what the console shows."""
+    """Options that decide where results are written and what is printed."""
 
     output_dir: str = option("output", "folder for all results, made if need be")
     save_models: bool = option(False, "save the best model's weights")
@@ -364,7 +364,7 @@ class OutputOptions:
     quiet: bool = option(False, "print only the closing summary and the files written")
 
 
-STAGES: Mapping[type[Any], str] = {  # in the order of --help, with their headings there
+STAGES: Mapping[type[Any], str] = {  # with their headings in --help, in the same order
     SpaceOptions: "search space",
     SearchOptions: "search",
     StudyOptions: "regularisation study",
@@ -392,10 +392,10 @@ DECLARED: Mapping[str, Declared] = {
 
 
 def that_shape(what: str) -> list[str]:
-    """Returns the names of the options that shape a training's numbers (`TRAINING`) or its rows (`DATA`)."""
+    """Returns the names of the options whose `shapes` include `what` (`TRAINING` or `DATA`)."""
     return [name for name, declared in DECLARED.items() if what in declared.shapes]
 
 
 def stated_value(name: str, value: Any) -> Any:
-    """Returns a value as the results state it: for None what that stands for, where it stands for a value."""
+    """Returns the value of an option as the results state it: its `stands_for` instead of None, if it has one."""
     return DECLARED[name].stands_for if value is None else value

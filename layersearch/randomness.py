@@ -1,4 +1,4 @@
-"""All random numbers, each derived by name from the one seed.
+"""Random numbers, all derived from one seed by the name of what they are used for.
 
     key = stream_key(42, "dropout", repeat)                 # a 64-bit key
     order = batch_order(stream_key(42, "order", repeat), epoch, n_rows)
@@ -6,7 +6,7 @@
 
 Batch orders and dropout patterns are functions of where they are used (repeat, epoch, step, layer, unit), not of a
 generator's state. So every engine can compute them, a training can resume at any epoch, and all configurations of a
-repeat share them (common random numbers), which keeps differences between configurations from being luck of the draw.
+repeat share them (common random numbers), which reduces the random part of the differences between configurations.
 No global generator is used.
 
 Dropout patterns: `mix64` is the finalizer of SplitMix64 (Steele, Lea & Flood 2014, doi:10.1145/2660193.2660195). The
@@ -31,24 +31,24 @@ DROPOUT_BITS = 24  # a unit is dropped where the upper 24 bits of its hash are b
 
 
 def stream_key(seed: int, *name: object) -> int:
-    """Returns the 64-bit key of the stream with this name, e.g. ("order", repeat), unrelated to any other's."""
+    """Returns the 64-bit key of a named random stream, e.g. ("order", repeat); other names give independent keys."""
     text = repr((seed, *name)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
 def torch_generator(seed: int, *name: object) -> torch.Generator:
-    """Returns a generator on the CPU for the stream of this name, e.g. of a trial's initial weights."""
+    """Returns a generator on the CPU for a named random stream, e.g. the initial weights of a trial."""
     return torch.Generator().manual_seed(stream_key(seed, *name))
 
 
 def batch_order(key: int, epoch: int, n_rows: int) -> np.ndarray:
-    """Returns the order in which an epoch (from 0) visits the training rows: a permutation, [N] int32."""
+    """Returns the order in which an epoch (counted from 0) visits the training rows, a permutation [N] int32."""
     bits = np.random.Philox(key=np.array([key, epoch], dtype=np.uint64)).random_raw(n_rows)
     return np.argsort(bits, kind="stable").astype(np.int32)
 
 
 def mix64(value: Bits) -> Bits:
-    """Returns a bijection of a 64-bit integer (or array of uint64) that mixes every input bit into all output bits."""
+    """Hashes a 64-bit integer (or array of uint64) bijectively; every input bit affects all output bits."""
     value = (value + MIX64[0]) & MASK64
     value = (value ^ value >> 30) * MIX64[1] & MASK64
     value = (value ^ value >> 27) * MIX64[2] & MASK64
@@ -61,27 +61,26 @@ def layer_key(key: int, epoch: int, step: Bits, layer: Bits) -> Bits:
 
 
 def dropout_threshold(p: float) -> int:
-    """Returns the number below which the upper `DROPOUT_BITS` of a unit's hash must be for the unit to be dropped."""
+    """Returns the threshold for dropout: a unit is dropped if the upper `DROPOUT_BITS` of its hash are below it."""
     return round(p * (1 << DROPOUT_BITS))
 
 
 def dropout_keep(
     key: int, epoch: int, layer: int, width: int, batch_size: int, n_steps: int, p: float, *, first_step: int = 0
 ) -> np.ndarray:
-    """Returns which units are kept, for several steps of an epoch, [n_steps, B, H] bool.
+    """Returns a mask of the units that dropout keeps in several steps of an epoch, [n_steps, B, H] bool.
 
-    Unit h of row b has the number h * B + b, whatever the width, so a wider layer extends the pattern of a narrower
-    one.
+    Unit h of row b has the number h * B + b for every width, so a wider layer extends the pattern of a narrower one.
 
     Args:
         key: key of the dropout stream.
-        epoch: epoch, from 0.
-        layer: number of the Linear layer in front, counted from the input.
-        width: H, units of the layer.
-        batch_size: B, the full batch size, also for a last batch that is smaller.
+        epoch: epoch, counted from 0.
+        layer: number of the preceding Linear layer, counted from the input.
+        width: H, number of units of the layer.
+        batch_size: B, the full batch size, even if the last batch is smaller.
         n_steps: number of steps.
         p: probability that a unit is dropped.
-        first_step: the first of the steps, from 0.
+        first_step: the first of the steps, counted from 0.
     """
     keys = [layer_key(key, epoch, step, layer) for step in range(first_step, first_step + n_steps)]
     low = np.array([k % 2**32 for k in keys], dtype=np.uint32)[:, None]
