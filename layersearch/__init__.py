@@ -1,6 +1,6 @@
-"""The rooms of the program, along the way of the data; docs/how_it_works.md draws them.
+"""The subpackages of the program, in the order in which the data pass through them (docs/how_it_works.md).
 
-`command` reads what is asked for, `table` and `loading` read the data, `space` says what there is to try, `engines`
-train it, `journal` keeps it, `search` decides what is trained next, `verdict` judges it, `latent` examines the best
-model, and `pictures` and `report` show it. `options.py` declares every option.
+`command` reads the arguments, `table` and `loading` read the data, `space` defines the configurations, `engines` train
+them, `journal` records their results, `search` decides which is trained next, `verdict` compares them, `latent`
+analyses the best model, and `pictures` and `report` present the results. `options.py` declares every option.
 """

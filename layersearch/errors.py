@@ -1,11 +1,11 @@
-"""The errors that end a run and are the user's to know about."""
+"""The exceptions that end a run with a message to the user instead of a traceback."""
 
 from __future__ import annotations
 
 
 class UsageError(Exception):
-    """What was asked for cannot be done; the message is one line that names the flag and the remedy."""
+    """A request cannot be carried out; the message is one line that names the flag and the remedy."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was interrupted a second time: it ends at once, and the process with it."""
+    """The run was interrupted a second time, which ends it and the process at once."""

@@ -1,8 +1,8 @@
-"""The command line: everything that knows of arguments, signals and the terminal.
+"""The command line: arguments, signals and messages on the terminal.
 
-`arguments.py` parses, `values.py` reads the texts of single values, `faults.py` finds what is wrong, and `request.py`
-turns the result into options by stage: argparse's Namespace ends there. `announce.py` says what was read,
-`interruption.py` handles Ctrl-C. `listing.py`, `encode.py` and `download.py` are commands of their own; `library.py` is
-the command from Python. A new option is declared in `layersearch/options.py`, and checked in `faults.py` where its
-bounds do not say all.
+`arguments.py` parses the command line, `values.py` parses single values, `faults.py` finds invalid arguments, and
+`request.py` converts argparse's Namespace into options by stage. `announce.py` describes the table that was read, and
+`interruption.py` handles Ctrl-C. `listing.py`, `encode.py` and `download.py` implement commands other than a search;
+`library.py` implements the Python interface. To add an option, declare it in `layersearch/options.py`, and if its
+bounds depend on other options, check it in `faults.py`.
 """

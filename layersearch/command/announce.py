@@ -1,4 +1,4 @@
-"""Tells the user what was read and what will train, before a search begins.
+"""Prints a description of the table, and notices about it, before a search begins.
 
 announce(request, loaded, console)
 """
@@ -12,7 +12,7 @@ from layersearch.words import count
 
 
 def announce(request: Request, loaded: Loaded, console: Console) -> None:
-    """Prints what was read, and what the user should know about it."""
+    """Prints the size of the table and of its splits, after all notices about the data and the arguments."""
     dataset, table = loaded.dataset, loaded.table
     if loaded.is_sample:
         console.warn(
@@ -35,7 +35,7 @@ def announce(request: Request, loaded: Loaded, console: Console) -> None:
 
 
 def _tell_odd_sizes(request: Request, loaded: Loaded, console: Console) -> None:
-    """Tells where a size that was asked for does not fit the table, or has no effect."""
+    """Prints notices about requested sizes that do not fit the table or have no effect."""
     n_columns, latent_dim = loaded.dataset.n_features, request.sizes.latent_dim
     if latent_dim >= n_columns:
         console.notice(f"--latent_dim {latent_dim} does not compress {count(n_columns, 'column')}")
@@ -49,7 +49,7 @@ def _tell_odd_sizes(request: Request, loaded: Loaded, console: Console) -> None:
 
 
 def tell_changes(loaded: Loaded, console: Console) -> None:
-    """Tells it if the table's file is not as it was when it was read."""
+    """Warns if the file of the table has changed since it was read."""
     if loaded.has_changed():
         dataset = loaded.dataset
         console.warn(

@@ -1,9 +1,9 @@
-"""The command line: the parser, and what it says of arguments that it does not know.
+"""Parses the command line, and reports unknown arguments.
 
-    arguments = parse_arguments(["--latent_dim", "3"])     # exits with 2 and one line for each fault
+    arguments = parse_arguments(["--latent_dim", "3"])     # exits with status 2 and one line for each error
 
-The options are declared in `layersearch/options.py`; `values.py` reads their texts and `faults.py` finds what is wrong
-with them. Nothing heavy is imported here, so that `--help` and a mistyped flag answer at once.
+The options are declared in `layersearch/options.py`; `values.py` parses their values and `faults.py` checks them. This
+module imports neither torch nor pandas, so that `--help` and errors appear at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from layersearch.command.values import read_number, read_whole
 from layersearch.options import DECLARED, STAGES
 from layersearch.words import PROG, quoted
 
-READERS: dict[type[Any], tuple[Callable[[str], object], str]] = {  # kind of option -> what reads it, its metavar
+READERS: dict[type[Any], tuple[Callable[[str], object], str]] = {  # type of option -> its parser, its metavar
     int: (read_whole, "N"),
     float: (read_number, "X"),
     str: (str, "TEXT"),
@@ -31,17 +31,17 @@ NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Prints one line instead of argparse's usage and message, and exits."""
+        """Prints the message on one line, without argparse's usage, and exits."""
         _exit_with([f"{message}; see --help"])
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """Prints the help. The first releases of Python 3.11 would raise where it cannot be written."""
+        """Prints the help; ignores a closed output, which raises in the first releases of Python 3.11."""
         with suppress(OSError):
             super()._print_message(message, file)
 
 
 def _exit_with(faults: Sequence[str]) -> NoReturn:
-    with suppress(OSError):  # the terminal may be gone
+    with suppress(OSError):  # the terminal may be closed
         for fault in faults:
             print(f"{PROG}: error: {fault}", file=sys.stderr)
     sys.exit(2)
@@ -57,7 +57,7 @@ def build_parser(*, add_help: bool = True) -> argparse.ArgumentParser:
         allow_abbrev=False,
         add_help=add_help,
     )
-    parser._negative_number_matcher = NEGATIVE  # argparse takes -1e-3 and -5,3 for flags, then misses the value
+    parser._negative_number_matcher = NEGATIVE  # by default argparse mistakes -1e-3 and -5,3 for flags
     groups = {title: parser.add_argument_group(title) for title in STAGES.values()}
     for option in DECLARED.values():
         text = f"{option.help} (default: {option.default_text})".replace("%", "%%")
@@ -72,7 +72,7 @@ def build_parser(*, add_help: bool = True) -> argparse.ArgumentParser:
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parses and checks the arguments; on any fault prints one line for each to stderr and exits with status 2."""
+    """Parses and checks the arguments; prints one line for each error to stderr and exits with status 2."""
     arguments, faults = read_arguments(sys.argv[1:] if argv is None else argv, build_parser())
     if faults:
         _exit_with(faults)
@@ -80,7 +80,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def read_arguments(argv: Sequence[str], parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[str]]:
-    """Returns the parsed arguments, and all that is wrong with them, one line each."""
+    """Returns the parsed arguments and an error message of one line for everything that is wrong with them."""
     given, valueless = _split_off_valueless(argv, parser)
     arguments, unknown = parser.parse_known_args(given)
     faults = [f"{flag}: give a value; see --help" for flag in valueless]
@@ -90,7 +90,7 @@ def read_arguments(argv: Sequence[str], parser: argparse.ArgumentParser) -> tupl
 
 
 def _split_off_valueless(argv: Sequence[str], parser: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
-    """Returns `argv` without the flags that lack their value, and these: argparse would stop at the first of them."""
+    """Returns `argv` without flags whose value is missing, and these flags. argparse would report only the first."""
     valued = {flag for action in parser._actions if action.nargs is None for flag in action.option_strings}
     given: list[str] = []
     valueless = []
@@ -110,11 +110,11 @@ def _unknown_faults(unknown: Sequence[str], parser: argparse.ArgumentParser) -> 
         if text.startswith("-") and not NEGATIVE.match(text):
             meant = _closest(text.split("=")[0].replace("-", "_").strip("_"), flags)
             faults.append(f"unknown argument {quoted(text)}; " + (f"did you mean {meant}?" if meant else "see --help"))
-        elif not previous.startswith("--"):  # else the value of an unknown flag
+        elif not previous.startswith("--"):  # otherwise it is the value of an unknown flag
             faults.append(f"unexpected {quoted(text)}: belongs to no argument; put a value that has spaces in quotes")
     return faults
 
 
 def _closest(name: str, flags: Sequence[str]) -> str | None:
-    containing = sorted((flag for flag in flags if len(name) > 1 and name in flag), key=len)  # lr -> --initial_lr
+    containing = sorted((flag for flag in flags if len(name) > 1 and name in flag), key=len)  # "lr" -> "--initial_lr"
     return next(iter(containing + difflib.get_close_matches(f"--{name}", flags, n=1)), None)

@@ -1,11 +1,11 @@
-"""Downloading the published table of Stains et al. 2018 from its public archive.
+"""Downloads the published table of Stains et al. 2018 from its public archive.
 
     python dataset.py --download [--force] [--output data/stains.csv]
 
-The archive (Harvard Dataverse, data access API) answers with the deposited .xlsx, which has the data on the first sheet
-and a key on the second, or with a tab-separated rendering of it; the content tells which. The table is checked as every
-table is, and written as .csv. A fault is one line on stderr and exit status 1 (2 for arguments), and leaves no
-incomplete file.
+The archive (Harvard Dataverse, data access API) sends either the deposited .xlsx, which has the data on the first sheet
+and a key on the second, or a tab-separated version of it; the format is recognised by the content. The table is checked
+like any other table and written as .csv. An error prints one line to stderr, leaves no incomplete file, and gives the
+exit status 1 (2 for invalid arguments).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from layersearch.table.formats import DataError, read_table, with_header
 
 URL = "https://dataverse.harvard.edu/api/access/datafile/:persistentId?persistentId=doi:10.7910/DVN/48MMF9/GYFSND"
 MAX_BYTES = 20_000_000  # the deposited file has less than 1 MB
-DEADLINE = 300.0  # seconds for the whole answer, however slowly it trickles
+DEADLINE = 300.0  # the longest duration of a download, seconds
 CITATION = """\
 Please cite:
   Stains et al. (2018), Anatomy of STEM teaching in North American universities, Science 359:1468,
@@ -35,7 +35,7 @@ Please cite:
 
 
 class DownloadError(Exception):
-    """The table could not be fetched or is not the one expected; the message is one line."""
+    """The table could not be downloaded, or it is not the expected one; the message is one line."""
 
 
 def main(
@@ -44,11 +44,11 @@ def main(
     """Runs the command and returns its exit status.
 
     Args:
-        argv: the arguments; by default those of the process.
-        check: reads the table as a search does (`COPUSDataset`). Its length is the number of rows; it may raise a
-            DataError.
-        url: where the table is.
-        timeout: seconds for which the archive may stay silent.
+        argv: the arguments, by default those of the process.
+        check: reads the table as a search does (`COPUSDataset`), and returns an object whose length is the number of
+            rows. It may raise a DataError.
+        url: the address of the table.
+        timeout: seconds to wait for the archive to send anything.
     """
     parser = argparse.ArgumentParser(prog="dataset.py", description="Fetches the table of Stains et al. 2018.")
     parser.add_argument("--download", action="store_true", required=True, help="fetch the table")
@@ -71,7 +71,7 @@ def main(
 
 
 def fetch(url: str, timeout: float) -> bytes:
-    """Returns the whole answer. Raises DownloadError if there is none, for whatever reason."""
+    """Downloads the content at an address. Raises DownloadError if it is not received completely."""
     request = urllib.request.Request(url, headers={"User-Agent": "hyperparam-optimizer"})
     deadline = time.monotonic() + DEADLINE
     content = bytearray()
@@ -83,7 +83,7 @@ def fetch(url: str, timeout: float) -> bytes:
                     raise DownloadError(f"{url}: the answer exceeds {MAX_BYTES:,} bytes; this is not the table")
                 if time.monotonic() > deadline:
                     raise DownloadError(f"{url}: the answer took more than {DEADLINE:g} s; try again later")
-            if response.length:  # bytes still to come
+            if response.length:  # number of bytes that were not received
                 raise http.client.IncompleteRead(b"", response.length)
     except urllib.error.HTTPError as error:
         raise DownloadError(f"{url}: the archive answers {error.code} {error.reason}; try again later") from error
@@ -98,13 +98,13 @@ def fetch(url: str, timeout: float) -> bytes:
 
 
 def save_checked(content: bytes, output: Path, check: Callable[[Path], Sized]) -> None:
-    """Writes the downloaded table to `output` as .csv if it is the one expected.
+    """Writes the downloaded table to `output` as .csv if it is the expected one.
 
-    A file that is already there is left untouched if anything fails.
+    If anything fails, an existing file is left unchanged.
 
     Raises:
-        DownloadError: if it is another table, or none.
-        OSError: if it cannot be written.
+        DownloadError: the content is not the expected table.
+        OSError: the file cannot be written.
     """
     with tempfile.TemporaryDirectory() as folder:
         answer, checked = Path(folder, f"answer{_suffix_of(content)}"), Path(folder, "checked.csv")
@@ -124,7 +124,7 @@ def save_checked(content: bytes, output: Path, check: Callable[[Path], Sized]) -
 
 
 def _suffix_of(content: bytes) -> str:
-    """Returns the suffix of the answer's format, which its content tells. Raises DownloadError if it is no table."""
+    """Returns the file suffix for the format of the content. Raises DownloadError if it is not a table."""
     if content.startswith(b"PK\x03\x04"):
         return ".xlsx"
     if content.lstrip()[:1] in (b"<", b"{"):

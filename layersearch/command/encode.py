@@ -1,9 +1,9 @@
-"""The command `--encode`: what a saved model or ensemble makes of another table. Nothing is trained.
+"""The command `--encode`, which encodes another table with a saved model or ensemble.
 
-    status = encode(arguments, console, interruption)
+    encode("new.csv", "output/best_model_latent3.pth", "encoded", console, interruption)
 
 The table is read, encoded and written piece by piece, so it may have any number of rows; `latent/codes.py` computes
-the numbers. Importing this module loads torch and pandas, so `hyperparam_optimizer.py` does it only for this command.
+the numbers. This module imports torch and pandas, so `hyperparam_optimizer.py` imports it only for this command.
 """
 
 from __future__ import annotations
@@ -35,14 +35,12 @@ from layersearch.words import count
 from models import load_best
 
 ROWS_AT_A_TIME = 2**14  # rows that are read, encoded and written at a time
-SPEAK_SECONDS = 10.0  # between two lines of progress
+SPEAK_SECONDS = 10.0  # time between two lines of progress
 MODEL = re.compile(r"(best_model|ensemble)_latent([1-9]\d*)\.pth")
 
 
 def encode(table: str, model: str, output_dir: str, console: Console, interruption: Interruption) -> None:
-    """Encodes a table with a saved model and writes `encoded_TABLE.csv`.
-
-    The file is written as a whole or not at all.
+    """Encodes a table with a saved model and writes `encoded_TABLE.csv`, completely or not at all.
 
     Raises:
         UsageError: The model, the table or the folder cannot be used.
@@ -53,8 +51,8 @@ def encode(table: str, model: str, output_dir: str, console: Console, interrupti
     tally, notices = Tally(len(saved.columns)), list[str]()
     try:
         with closing(encoded_frames(path, saved, notices, tally)) as frames:
-            first = next(frames)  # a table that does not fit is refused before any file is made
-            name = f"encoded_{path.stem}.csv"  # differs from the table's own name, which is never overwritten
+            first = next(frames)  # raises for a table that does not fit, before any file is created
+            name = f"encoded_{path.stem}.csv"  # never the name of the table itself
             folder = _make_folder(output_dir, name)
             interruption.is_deferred = True
             _write(chain([first], frames), folder / name, tally, console, interruption)
@@ -65,10 +63,10 @@ def encode(table: str, model: str, output_dir: str, console: Console, interrupti
 
 
 def load_saved(path: Path) -> Saved:
-    """Loads the model or ensemble in a file, with what the results beside it say about it.
+    """Loads a model or ensemble, together with its description in the results file of the same folder.
 
     Raises:
-        UsageError: The file or the results beside it are missing, damaged, or of another search.
+        UsageError: The file or the results are missing, damaged, or from different searches.
     """
     flag = f"--model {str(path)!r}"
     found = MODEL.fullmatch(path.name)
@@ -106,7 +104,7 @@ def _make_folder(name: str, file: str) -> Path:
 def _write(
     frames: Iterable[pd.DataFrame], path: Path, tally: Tally, console: Console, interruption: Interruption
 ) -> None:
-    """Writes all pieces into one file; leaves no file behind if it is interrupted or fails."""
+    """Writes all pieces into one file. If this fails or is interrupted, no file is created."""
     folder = path.parent
     spoken = time.monotonic()
     try:
@@ -131,7 +129,7 @@ def _write(
 
 
 def encoded_frames(path: Path, saved: Saved, notices: list[str], tally: Tally) -> Generator[pd.DataFrame]:
-    """Yields the rows of `encoded_TABLE.csv` piece by piece, adding to `tally` and `notices` as it goes.
+    """Yields the rows of `encoded_TABLE.csv` piece by piece, and updates `tally` and `notices` along with them.
 
     Raises:
         DataError: The table cannot be read or does not fit the model.
@@ -156,7 +154,7 @@ def encoded_frames(path: Path, saved: Saved, notices: list[str], tally: Tally) -
 
 
 def _times_as_text(others: pd.DataFrame) -> pd.DataFrame:
-    """Returns the columns with times as text, since pandas chooses their format by all values of a piece."""
+    """Converts columns of times to text, because the format pandas writes would depend on the piece."""
     others = others.copy(deep=False)
     for name, cells in others.items():
         if types.is_datetime64_any_dtype(cells) or types.is_timedelta64_dtype(cells):
@@ -165,7 +163,7 @@ def _times_as_text(others: pd.DataFrame) -> pd.DataFrame:
 
 
 class FittingSheet(NamedTuple):
-    """A sheet that holds all columns of a model."""
+    """A sheet that contains all columns of a model."""
 
     names: list[str]
     sources: dict[str, str]  # the model's column -> the sheet's column
@@ -173,17 +171,17 @@ class FittingSheet(NamedTuple):
     where: str  # for messages
 
     def values(self, piece: pd.DataFrame, *, percentages: bool) -> np.ndarray:
-        """Returns the raw values [N, F] of the model's columns. Raises DataError for a cell that is no number."""
+        """Returns the raw values [N, F] of the model's columns. Raises DataError if a cell is not a number."""
         columns = [check_cells(piece[name], self.where, percentages=percentages) for name in self.sources.values()]
         return np.stack(columns, axis=1)
 
 
 @contextmanager
 def open_fitting(path: Path, saved: Saved, notices: list[str]) -> Iterator[FittingSheet]:
-    """Opens the first sheet that holds the model's columns.
+    """Opens the first sheet that contains all columns of the model.
 
     Raises:
-        DataError: No sheet does; the error is that of the first sheet.
+        DataError: No sheet contains them; the message is about the first sheet.
     """
     with open_table(path, ROWS_AT_A_TIME, notices) as sheets:
         faults: list[DataError] = []
@@ -213,10 +211,10 @@ def _not_empty(pieces: Iterator[pd.DataFrame], where: str) -> Iterator[pd.DataFr
 
 
 def find_columns(names: Sequence[str], where: str, saved: Saved, notices: list[str]) -> dict[str, str]:
-    """Returns which column of the table each of the model's columns is; other spellings count after exact names.
+    """Returns the table's column for each column of the model; exact names take precedence over other spellings.
 
     Raises:
-        DataError: A column is missing, or two of the model's columns may be the same one.
+        DataError: A column is missing, or a column of the table matches two columns of the model.
     """
     lack = "rename columns: the model needs all of its own"
     if saved.is_copus:
@@ -234,14 +232,14 @@ def find_columns(names: Sequence[str], where: str, saved: Saved, notices: list[s
     return sources
 
 
-# --- What the user is told -------------------------------------------------------------------------
+# --- Messages to the user --------------------------------------------------------------------------
 
 
 def _summary(saved: Saved, tally: Tally) -> str:
-    """Returns the line on how many rows the model reconstructs worse than most training rows.
+    """Returns a line on how many rows the model reconstructs worse than most training rows.
 
-    It gives the share of the search's test rows beside it: the model has not seen these either, so new rows compare
-    with them rather than with training rows.
+    The line also gives the share of the search's test rows: the model was not trained on these, so they are the fair
+    comparison for new rows.
     """
     assert saved.training_errors is not None
     assert saved.test_errors is not None
@@ -256,7 +254,7 @@ def _summary(saved: Saved, tally: Tally) -> str:
 
 
 def _announce(path: Path, saved: Saved, tally: Tally, notices: Sequence[str], console: Console) -> None:
-    """Prints what was read and what the user should know about it."""
+    """Prints the size of the table, after all notices about it."""
     for notice in notices:
         console.notice(notice)
     if tally.n_empty:
@@ -278,7 +276,7 @@ def _announce(path: Path, saved: Saved, tally: Tally, notices: Sequence[str], co
 
 
 def _unit_misfit(saved: Saved, highest: float) -> str | None:
-    """Returns what to do if a table of fractions meets a model of percentages, or the other way round."""
+    """Returns advice if the table has fractions and the model was trained on percentages, or vice versa, else None."""
     trained = float(saved.scaling.high.max())
     if not saved.is_copus or saved.scaling.kind == "none" or not highest > 0:
         return None

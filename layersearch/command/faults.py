@@ -1,8 +1,9 @@
-"""Finds all that can be wrong with the arguments of the command line, one line each.
+"""Finds everything that is wrong with the arguments of the command line.
 
     faults = find_faults(arguments) + find_unused(arguments, given)
 
-Each names the flag, the value, and what to give instead. No data is read, and nothing heavy imported.
+Each fault is a line that names the flag, its value, and what to give instead. No data are read. The functions named
+`_…_faults` return the faults of one subject; if a value that they need is invalid, another function reports it.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from layersearch.space.configurations import Space, count_parameters
 from layersearch.space.factors import Factors, count_options, read_factors
 from layersearch.words import level_text, quoted, shortened
 
-ENCODING = ("encode", "model", "output_dir", "quiet")  # all that goes with --encode
-LARGEST_MODEL = 100_000_000  # parameters; a training keeps 16 bytes for each
-LARGEST_SEARCH = 1_000_000  # trainings; each keeps its curves and its rows' errors
+ENCODING = ("encode", "model", "output_dir", "quiet")  # the only options that --encode allows
+LARGEST_MODEL = 100_000_000  # parameters; a training needs 16 bytes for each
+LARGEST_SEARCH = 1_000_000  # trainings; each keeps its loss curves and row errors in memory
 NO_TEXT = re.compile("[\ud800-\udfff]")
 ADDRESS = re.compile(r"[^\s:/]+:[0-9]{1,5}|\[[0-9a-fA-F:.]+\]:[0-9]{1,5}")
 
 
 def find_faults(arguments: argparse.Namespace) -> list[str]:
-    """Returns everything that is wrong with the arguments, one line each; reads no data."""
+    """Returns a line for everything that is wrong with the arguments."""
     faults, faulty = _out_of_bounds(arguments)
     faults += _device_faults(arguments) + _cluster_faults(arguments) + _space_faults(arguments)
     faults += _verdict_faults(arguments) + _strategy_faults(arguments) + _study_faults(arguments)
@@ -48,7 +49,7 @@ def find_faults(arguments: argparse.Namespace) -> list[str]:
 
 
 def _out_of_bounds(arguments: argparse.Namespace) -> tuple[list[str], set[str]]:
-    """Returns a line for each value outside the bounds that its option declares, and the names of these options."""
+    """Returns a line for each value outside the declared bounds of its option, and the names of these options."""
     faults, faulty = [], set()
     for name, option in DECLARED.items():
         value = getattr(arguments, name)
@@ -76,7 +77,7 @@ def _strategy_faults(arguments: argparse.Namespace) -> list[str]:
 
 
 def find_unused(arguments: argparse.Namespace, given: Collection[str]) -> list[str]:
-    """Returns a line for each flag among `given` that what was chosen does not use."""
+    """Returns a line for each flag in `given` that has no effect with the other arguments."""
     if arguments.encode is not None:
         flags = [option.flag for name, option in DECLARED.items() if option.flag in given and name not in ENCODING]
         return [f"{flag} does not go with --encode, which trains nothing; leave it out" for flag in flags]
@@ -95,7 +96,7 @@ def find_unused(arguments: argparse.Namespace, given: Collection[str]) -> list[s
 
 
 def _factors(arguments: argparse.Namespace) -> Factors:
-    """Returns what `--study` crosses; nothing where it cannot be read, which `_study_faults` tells."""
+    """Returns the factors of `--study`; none if it is invalid, which `_study_faults` reports."""
     try:
         return read_factors(arguments.study)
     except ValueError:
@@ -103,7 +104,7 @@ def _factors(arguments: argparse.Namespace) -> Factors:
 
 
 def _study_faults(arguments: argparse.Namespace) -> list[str]:
-    """Returns what is wrong with `--study`, whatever the space."""
+    """Returns what is wrong with `--study`, independently of the search space."""
     try:
         factors = read_factors(arguments.study)
     except ValueError as error:
@@ -117,9 +118,9 @@ def _study_faults(arguments: argparse.Namespace) -> list[str]:
 
 
 def _unused_level_faults(arguments: argparse.Namespace, given: Collection[str]) -> list[str]:
-    """Returns a line for each option among `given` that the study varies without the value that was given."""
+    """Returns a line for each option in `given` whose value is not among those that the study tries."""
     if arguments.study_configs != 0 or _study_faults(arguments):
-        return []  # the search that comes first uses them; or it is told elsewhere
+        return []  # with --study_configs the search before the study uses the value
     unused = [f for f in _factors(arguments) if f"--{f.name}" in given and getattr(arguments, f.name) not in f.levels]
     return [
         f"--{f.name} {getattr(arguments, f.name)}: --study has only {', '.join(map(level_text, f.levels))}; "
@@ -129,7 +130,7 @@ def _unused_level_faults(arguments: argparse.Namespace, given: Collection[str]) 
 
 
 def _frozen_factor_faults(arguments: argparse.Namespace) -> list[str]:
-    """Returns a line for each factor that belongs to an encoder which `--freeze_encoder` keeps as it is."""
+    """Returns a line for each factor of the study that would change the encoder frozen by `--freeze_encoder`."""
     if not arguments.freeze_encoder or _study_faults(arguments):
         return []
     own = ("dropout", "normalization", "input_normalization")
@@ -141,9 +142,9 @@ def _frozen_factor_faults(arguments: argparse.Namespace) -> list[str]:
 
 
 def _crossing(arguments: argparse.Namespace, n_configurations: int, limit: int) -> tuple[list[str], int]:
-    """Returns what is wrong with the size of a study of so many configurations, and how many variants it has.
+    """Returns what is wrong with the size of a study, and its number of variants.
 
-    Without a study that is as many as there are configurations.
+    Without a study the number of variants is `n_configurations`.
     """
     chosen, factors = arguments.study_configs, _factors(arguments)
     if not factors or _study_faults(arguments) or isinstance(chosen, str) or chosen < 0:
@@ -164,7 +165,7 @@ def _space_faults(arguments: argparse.Namespace) -> list[str]:
     try:
         widths = list(read_width_range(arguments.width_range)) if arguments.width_range else []
     except ValueError:
-        return []  # said elsewhere
+        return []  # reported by `_strategy_faults`
     try:
         widths = widths or read_widths(arguments.hidden_dims_search)
     except ValueError as error:
@@ -176,7 +177,7 @@ def _space_faults(arguments: argparse.Namespace) -> list[str]:
     if arguments.arrangement not in ARRANGEMENTS or arguments.search not in STRATEGIES:
         return []
     count = Space(widths, layers, arguments.arrangement).size
-    lists = arguments.list_configurations  # all there are, whatever strategy would try
+    lists = arguments.list_configurations  # lists the whole space, whatever the strategy
     if arguments.search in ("random", "bayesian") and not isinstance(arguments.trials, str) and not lists:
         count = min(count, max(arguments.trials, 1))
         if count > limit:
@@ -260,7 +261,7 @@ def _ensemble_misfit(arguments: argparse.Namespace, tried: int) -> list[str]:
 
 def _device_faults(arguments: argparse.Namespace) -> list[str]:
     device = arguments.device
-    if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]?))?", device):  # torch takes 256 for 0
+    if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]?))?", device):  # torch would read cuda:256 as cuda:0
         return [f"--device {quoted(device)}: give auto, cpu, cuda or cuda:N"]
     if device.startswith("cuda") and arguments.engine == "compiled":
         return [f"--engine compiled runs on the CPU; give --engine stacked, or --device cpu instead of {device}"]
@@ -318,7 +319,7 @@ def _folder_faults(name: str) -> list[str]:
 
 
 def _file_faults(flag: str, path: str, suffixes: Sequence[str] = (), words: str = "") -> list[str]:
-    """Faults of a file to be read; `suffixes`: of its name, any without them; `words`: what to give."""
+    """Returns what is wrong with an input file; empty `suffixes` allow any, `words` describe the file to give."""
     words, kind = words or f"({', '.join(suffixes)})", "table" if suffixes == SUFFIXES else "model"
     if "\0" in path or not _exists(Path(path)):
         return [f"{flag} {path!r}: there is no such file"]
@@ -334,7 +335,7 @@ def _file_faults(flag: str, path: str, suffixes: Sequence[str] = (), words: str 
 
 
 def _text_faults(arguments: argparse.Namespace) -> list[str]:
-    """Bytes that are no text, as file names on Linux may hold: they could not be written to the results."""
+    """Returns a line for each value that is not valid UTF-8, as file names on Linux may be; JSON cannot hold it."""
     return [
         f"--{name} {value!r}: not valid UTF-8; rename it"
         for name, value in vars(arguments).items()
@@ -345,5 +346,5 @@ def _text_faults(arguments: argparse.Namespace) -> list[str]:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError):  # the name is not valid for a file
         return False

@@ -1,9 +1,9 @@
-"""Handles requests to stop: Ctrl-C, a terminal that closes, a system that shuts down.
+"""Handles the signals of Ctrl-C, of a closing terminal and of a system shutdown.
 
 with Interruption() as interruption:
-    ...                             # a signal ends the process at once: there is nothing to lose yet
+    ...                             # a signal ends the process at once, since no results could be lost yet
     interruption.is_deferred = True
-    ...                             # now it only sets `status`: whoever trains stops and reports; a second one raises
+    ...                             # a first signal sets `status`, which trainings poll; a second one raises
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from layersearch.errors import Interrupted
 from layersearch.words import PROG
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # Windows has no SIGHUP, others have no SIGBREAK
-READER_GONE = 141  # the exit status that shells give for SIGPIPE
-ONCE_SECONDS = 0.3  # a second signal within this time is the same request, since `timeout` and shells send it twice
+READER_GONE = 141  # the exit status of shells for SIGPIPE
+ONCE_SECONDS = 0.3  # further signals within this time are ignored, since `timeout` and shells send each one twice
 RETRY_SECONDS = 0.05
 WORDS = f"{PROG}: interrupted\n"
 
 
 class Interruption:
-    """Whether the run was asked to stop, and with which exit status it then ends: 128 and the signal's number."""
+    """Records whether the run was asked to stop, and the exit status it ends with: 128 plus the signal's number."""
 
     def __init__(self, *, is_guest: bool = False) -> None:
         """Prepares the handlers, which the `with` block installs.
 
         Args:
-            is_guest: whether this is another program's process, which must go on. Then only Ctrl-C is handled.
+            is_guest: whether the process belongs to another program and must not be ended. Then only Ctrl-C is handled.
         """
         self._is_guest = is_guest
         self.status: int | None = None
         self.is_deferred = False
-        self._signalled: float | None = None  # when, by the monotonic clock
+        self._signalled: float | None = None  # time of the last signal, on the monotonic clock
         self._retry: threading.Timer | None = None
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+        if threading.current_thread() is threading.main_thread():  # other threads may not set handlers
             names = ("SIGINT",) if self._is_guest else SIGNALS
             for number in [getattr(signal, name) for name in names if hasattr(signal, name)]:
                 former = signal.getsignal(number)
-                if former not in (signal.SIG_IGN, None):  # ignored, as under nohup; None: not a handler of Python
+                if former not in (signal.SIG_IGN, None):  # SIG_IGN: as under nohup; None: not set by Python
                     self._former[number] = former
                     signal.signal(number, self._handle)
         return self
@@ -65,16 +65,16 @@ class Interruption:
         return self.status is not None
 
     def request(self, status: int = READER_GONE) -> None:
-        """Asks the run to stop and to end with this exit status."""
+        """Asks the run to stop and to end with this exit status, unless it was asked before."""
         self.status = self.status or status
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.request(128 + number)
         if not self.is_deferred and self._is_guest:
             raise KeyboardInterrupt
-        if not self.is_deferred:  # an exception would be lost, or worse, in the midst of an import
+        if not self.is_deferred:  # no exception is raised, since it may be lost or do damage within an import
             with suppress(OSError):
-                os.write(2, WORDS.encode())  # a handler may not print: that may be what it interrupts
+                os.write(2, WORDS.encode())  # not `print`, which is not reentrant
             os._exit(self.status or 1)
         now = time.monotonic()
         if self._signalled is None or now - self._signalled < ONCE_SECONDS:
@@ -84,7 +84,7 @@ class Interruption:
             self._retry.daemon = True
             self._retry.start()
         else:
-            self._signalled = now  # leaves time to clean up
+            self._signalled = now  # the next ONCE_SECONDS are left for cleaning up
             raise KeyboardInterrupt if self._is_guest else Interrupted
 
 

@@ -1,10 +1,8 @@
-"""The command from Python: reads keywords as arguments, and returns what a search found as an object.
+"""The Python interface: converts keyword arguments into a request, and results into an object.
 
-    from hyperparam_optimizer import search
-    results = search(data_path="my_classes.csv", latent_dim=3, epochs=200)
-    results.verdict, results.table, results.best_model.encode(values)
-
-`hyperparam_optimizer.search` is what runs it.
+from hyperparam_optimizer import search         # uses this module
+results = search(data_path="my_classes.csv", latent_dim=3, epochs=200)
+results.verdict, results.table, results.best_model.encode(values)
 """
 
 from __future__ import annotations
@@ -26,14 +24,14 @@ if TYPE_CHECKING:
     from layersearch.report.publish import Published
     from models import SavedModel
 
-SHOWN_LINES = 8  # of the verdict, by `repr`
+SHOWN_LINES = 8  # rows of the table that a notebook shows
 
 
 def read_keywords(keywords: Mapping[str, Any]) -> Request:
     """Reads keywords such as `{"epochs": 20, "hidden_dims_search": [16, 32]}`; None leaves an option at its default.
 
     Raises:
-        ValueError: some are faulty; the message is what the command would print, one line for each.
+        ValueError: keywords are unknown or invalid; the message has the command's error messages, one a line.
     """
     parser = build_parser(add_help=False)
     flags, faults = [], []
@@ -55,7 +53,7 @@ def read_keywords(keywords: Mapping[str, Any]) -> Request:
 
 
 def _text_of(value: Any) -> str:
-    """Returns a value as it would be typed: `[16, 32]` is `16,32`, and `{"dropout": [0, 0.1]}` is `dropout=0,0.1`."""
+    """Formats a value for the command line: `[16, 32]` as `16,32`, and `{"dropout": [0, 0.1]}` as `dropout=0,0.1`."""
     if isinstance(value, str | os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):  # the factors of a study
@@ -65,42 +63,42 @@ def _text_of(value: Any) -> str:
 
 @dataclass(frozen=True, repr=False)
 class SearchResults:
-    """What a search found. The files in `output_dir` hold all of it, too."""
+    """The results of a search, which are also in the files in `output_dir`."""
 
-    document: dict[str, Any]  # what the JSON holds; `results_schema.json` describes it
-    output_dir: Path  # where the files are: `interrupted` in the given folder, if they did not replace complete ones
-    best_model: SavedModel | None  # of `best_configuration`; None if there is none, or it was not trained to its end
-    table: pd.DataFrame = field(init=False)  # the ranking, one row a configuration
+    document: dict[str, Any]  # the content of the JSON file; `results_schema.json` describes it
+    output_dir: Path  # the folder of the files; a subfolder `interrupted` if complete results were there before
+    best_model: SavedModel | None  # None if no configuration finished, or the best was not trained to its end
+    table: pd.DataFrame = field(init=False)  # the ranking, one row for each configuration
 
     def __post_init__(self) -> None:
-        """Makes the table."""
+        """Creates the table from the document."""
         object.__setattr__(self, "table", _table_of(self.document))
 
     @property
     def complete(self) -> bool:
-        """Whether the search came to its end. If it was interrupted, the same call resumes it."""
+        """Whether the search finished. If it was interrupted, the same call resumes it."""
         return bool(self.document["complete"])
 
     @property
     def verdict(self) -> list[str]:
-        """The verdict in words, line by line; empty if no configuration finished."""
+        """The lines of the verdict in words; empty if no configuration finished."""
         verdict = self.document["verdict"]
         return [] if verdict is None else [str(line) for line in verdict["statement"]]
 
     def __repr__(self) -> str:
-        """Returns the verdict, and where the files are."""
+        """Returns the verdict and the folder of the files."""
         lines = self.verdict or ["No configuration finished."]
         interrupted = [] if self.complete else ["Interrupted."]
         return "\n".join([*interrupted, *lines, f"Files: {self.output_dir}"])
 
     def _repr_html_(self) -> str:
-        """Returns the verdict and the head of the table, for a notebook."""
+        """Returns the verdict and the first rows of the table for a notebook."""
         head: Any = self.table.drop(columns=["standard_error", "pareto"]).head(SHOWN_LINES)
         return f"<pre>{html.escape(repr(self))}</pre>{head.to_html(index=False, escape=True)}"
 
 
 def results_of(published: Published) -> SearchResults:
-    """Returns what was written, as an object."""
+    """Returns the published results as an object."""
     from models import with_results
 
     model = None if published.model is None else with_results(published.model, published.document)
@@ -108,7 +106,7 @@ def results_of(published: Published) -> SearchResults:
 
 
 def _table_of(document: Mapping[str, Any]) -> pd.DataFrame:
-    """Returns the ranking as a table, whose columns and types are the same whatever came out."""
+    """Returns the ranking as a table. Its columns and types do not depend on the values, which may all be missing."""
     import pandas as pd
 
     from layersearch.space.naming import name_of
@@ -119,7 +117,7 @@ def _table_of(document: Mapping[str, Any]) -> pd.DataFrame:
     kinds = {
         "rank": whole,
         "configuration": text,
-        **{name: text if isinstance(value, str) else number for name, value in options.items()},  # of a study
+        **{name: text if isinstance(value, str) else number for name, value in options.items()},  # factors of a study
         "num_layers": whole,
         "model_params": whole,
         **dict.fromkeys(("final_test_loss", "final_test_loss_sd", "standard_error", "difference_to_best"), number),

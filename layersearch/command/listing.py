@@ -1,9 +1,9 @@
-"""The table of `--list_configurations`: what there is to try, how large it is, and about how long it takes.
+"""The command `--list_configurations`, which prints the configurations, their sizes and estimated training times.
 
     print_configurations(request, console)
 
-The lines of a large space come one by one, so that the first are there at once. Configurations stand last on their
-lines, so that the longest of them moves no column.
+Lines are printed one by one, so that a large space shows its first lines at once. The configuration is the last column,
+so that long ones do not shift the other columns.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HEADINGS = ("parameters", "s/training", "s in total", "hidden layers")
 
 
 def print_configurations(request: Request, console: Console) -> None:
-    """Prints the table for everything that a request would try, and trains nothing.
+    """Prints a table of all configurations that a request would try, without training them.
 
     Raises:
         UsageError: the table or the saved model cannot be used.
@@ -71,15 +71,15 @@ def list_configurations(
     folds: int = 0,
     threads: int = 1,
 ) -> Iterator[str]:
-    """Yields a heading, a line for each configuration in the order given, and a line of totals.
+    """Yields a heading, a line for each configuration in the given order, and a line of totals.
 
     Args:
-        configurations: what there is to try.
-        sizes: the number of parameters of each.
-        seconds: returns about how long one training of a model with so many parameters takes on one core.
-        repeats: trainings of each configuration, in each fold.
-        folds: 0 without cross-validation.
-        threads: trainings at a time.
+        configurations: the configurations of the search space.
+        sizes: their numbers of parameters.
+        seconds: estimates the time of one training on one core from the number of parameters.
+        repeats: number of trainings of each configuration, in each fold.
+        folds: number of folds; 0 without cross-validation.
+        threads: number of trainings at a time.
     """
     yield "  ".join(HEADINGS)
     widths = [len(heading) for heading in HEADINGS]

@@ -1,9 +1,9 @@
-"""What was asked for, as plain values: where argparse's Namespace ends.
+"""Converts argparse's Namespace into a request, which holds the options of each stage.
 
     request = read_request(parse_arguments(["--epochs", "300"]))
     request.training.epochs             # 300
 
-Every stage of the program gets its own options from here.
+The other parts of the program take these options or plain values, never the Namespace.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from layersearch.space.factors import CrossedSpace, Factors, read_factors
 
 @dataclass(frozen=True)
 class Request:
-    """All options, by stage, after they were checked."""
+    """All options of a run by stage, already checked."""
 
     sizes: SpaceOptions
     search: SearchOptions
@@ -50,7 +50,7 @@ class Request:
 
     @cached_property
     def given(self) -> dict[str, Any]:
-        """The value of each option by name, None where it was not given and has no value of its own."""
+        """The value of each option by name; None if it was not given and has no default."""
         stages = (getattr(self, stage.name) for stage in fields(self))
         values = {name: value for stage in stages for name, value in vars(stage).items()}
         return {name: values[name] for name in DECLARED}
@@ -62,7 +62,7 @@ class Request:
 
     @cached_property
     def factors(self) -> Factors:
-        """What `--study` crosses; empty without it."""
+        """The factors that `--study` crosses; empty without it."""
         return read_factors(self.study.study)
 
     @property
@@ -76,14 +76,14 @@ class Request:
 
     @property
     def plan(self) -> SearchPlan:
-        """What the search sets out to do."""
+        """The plan of the search: its space, strategy, number of trainings and study."""
         return SearchPlan(
             self.search, self.space, self.training.epochs, self.data.cv_folds, self.factors, self.study.study_configs
         )
 
     @property
     def objectives(self) -> list[str]:
-        """What the Pareto front weighs."""
+        """The objectives of the Pareto front."""
         return read_objectives(stated_value("objectives", self.search.objectives))
 
     @property
@@ -93,7 +93,7 @@ class Request:
 
 
 def read_request(arguments: argparse.Namespace) -> Request:
-    """Returns checked arguments as options by stage."""
+    """Converts checked arguments into a request."""
 
     def stage(options: type[Any]) -> Any:
         return options(**{field.name: getattr(arguments, field.name) for field in fields(options)})

@@ -1,9 +1,9 @@
-"""Reads the texts of single arguments.
+"""Parses the values of single arguments.
 
     read_widths("64, 32,64")           # [64, 32]
     read_width_range("4:256:4")        # range(4, 257, 4)
 
-`layersearch/options.py` declares the arguments, `faults.py` finds all that can be wrong with them.
+`layersearch/options.py` declares the arguments, and `faults.py` checks them.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from layersearch.words import quoted
 
 
 class Unreadable(str):
-    """The text of a value that could not be read. It is kept, so that all faults are reported together."""
+    """The text of a value that could not be parsed. It is kept so that all errors are reported together."""
 
 
 def read_whole(text: str) -> int | Unreadable:
-    """Reads a whole number of at most 30 digits."""
+    """Parses a whole number of at most 30 digits."""
     return int(text) if re.fullmatch(r"[+-]?[0-9]{1,30}", text.strip()) else Unreadable(text)
 
 
 def read_number(text: str) -> float | Unreadable:
-    """Reads a number as Python writes it, without underscores; "nan" and "inf" are numbers here."""
+    """Parses a number in Python's syntax, without underscores; "nan" and "inf" are accepted."""
     try:
         return float(text) if text.isascii() and "_" not in text else Unreadable(text)
     except ValueError:
@@ -32,10 +32,10 @@ def read_number(text: str) -> float | Unreadable:
 
 
 def read_widths(text: str) -> list[int]:
-    """Reads widths with commas between them, in the order given, without duplicates: `"64, 32,64"` is [64, 32].
+    """Parses comma-separated widths, keeping their order and dropping duplicates: `"64, 32,64"` is [64, 32].
 
     Raises:
-        ValueError: a part is no width; the message names it.
+        ValueError: a part is not a width; the message names it.
     """
     widths = []
     for part in text.split(","):
@@ -47,16 +47,16 @@ def read_widths(text: str) -> list[int]:
 
 
 def duplicate_widths(text: str) -> list[int]:
-    """Returns the widths that the text names more than once."""
+    """Returns the widths that occur more than once in the text."""
     widths = [int(part) for part in text.split(",")]
     return sorted({width for width in widths if widths.count(width) > 1})
 
 
 def read_width_range(text: str) -> range:
-    """Reads a range of widths, both ends included: `"4:256:4"` is range(4, 257, 4).
+    """Parses a range of widths, both ends included: `"4:256:4"` is range(4, 257, 4).
 
     Raises:
-        ValueError: it is none; the message says what is wrong with it.
+        ValueError: the range is invalid; the message says why.
     """
     numbers = [number for number in map(read_whole, text.split(":")) if isinstance(number, int)]
     if len(numbers) not in (2, 3) or len(numbers) != text.count(":") + 1:
@@ -70,10 +70,10 @@ def read_width_range(text: str) -> range:
 
 
 def read_objectives(text: str) -> list[str]:
-    """Reads objectives with commas between them: `"params, loss"` is ["params", "loss"].
+    """Parses comma-separated objectives: `"params, loss"` is ["params", "loss"].
 
     Raises:
-        ValueError: some are unknown or missing; the message says which.
+        ValueError: an objective is unknown or missing; the message says which.
     """
     objectives = list(dict.fromkeys(part.strip() for part in text.split(",")))
     unknown = [quoted(objective) for objective in objectives if objective not in OBJECTIVES]

@@ -4,13 +4,13 @@
     plan = bayesian(space, study, n_trials=40, batch_size=2, seed=42, values_of=values_of)
 
 Configurations are proposed in batches, and their results are told to the study in the order of the proposals. A
-resumed search starts with an empty study and tells it everything again, with the results that the journal holds. It
-therefore proposes what it would have proposed without the interruption, and nothing is trained twice.
+resumed search starts with an empty study and replays all proposals, with the results in the journal. It therefore
+makes the same proposals as without the interruption, and trains nothing twice.
 
-The parameters of the study have bounds that never change, as the estimator requires: `layers` is the number of hidden
-layers, `width_1` the position of the first width in the ascending list of widths, and `share_2`, `share_3`, … the
-position of each further width as a share of the positions up to that of the layer before, so that no layer is wider
-than the one before it. With the arrangement "any" the further widths are positions, too: `width_2`, `width_3`, …
+The estimator requires parameters with constant bounds: `layers` is the number of hidden layers, `width_1` the index of
+the first width in the ascending list of widths, and `share_2`, `share_3`, … the index of each further width as a
+fraction of the indices up to that of the previous layer, so that no layer is wider than the previous one. With the
+arrangement "any" the further widths are indices as well: `width_2`, `width_3`, …
 
 Sources: tree-structured Parzen estimator, Bergstra et al. 2011, https://papers.nips.cc/paper/4443; several
 objectives, Ozaki et al. 2022, doi:10.1613/jair.1.13188.
@@ -39,14 +39,14 @@ from layersearch.space.ranking import ConfigurationResult
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
-STARTUP = 5  # configurations drawn at random before the estimator proposes any
-PATIENCE = 20  # proposals of known configurations in a row, after which a new one is drawn at random
+STARTUP = 5  # number of configurations drawn at random before the estimator proposes any
+PATIENCE = 20  # after so many proposals of known configurations in a row, a new one is drawn at random
 STUDY_NAME = "hidden layers"
-Values = list[float] | None  # of the objectives; None for a failed configuration
+Values = list[float] | None  # the values of the objectives; None for a failed configuration
 
 
 def make_study(seed: int, objectives: list[str], storage: BaseStorage | None = None) -> optuna.Study:
-    """Returns an empty study that minimises the objectives with these names, which Optuna's pictures show."""
+    """Returns an empty study that minimises objectives; Optuna's dashboard shows their names."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -65,14 +65,14 @@ def make_study(seed: int, objectives: list[str], storage: BaseStorage | None = N
 
 
 def open_storage(path: Path, search: str, *, fresh: bool) -> BaseStorage:
-    """Returns an empty storage for Optuna in a file, which `optuna-dashboard PATH` can show during the search.
+    """Returns an empty Optuna storage in a file, which `optuna-dashboard PATH` can display during the search.
 
-    A file of an earlier run of the same search is replaced, because everything is told to the study again.
+    The file of an earlier run of the same search is replaced, because the search replays all its results.
 
     Args:
-        path: of the file.
-        search: digest of the search, which the file's study must have as the attribute "search".
-        fresh: whether to replace the file of another search, too.
+        path: the file.
+        search: digest of the search; the study in an existing file must have it as the attribute "search".
+        fresh: whether to replace the file even if it belongs to another search.
 
     Raises:
         UsageError: the file belongs to another search, or is a folder.
@@ -92,7 +92,7 @@ def _search_of(path: Path) -> str | None:
     try:
         study = optuna.load_study(study_name=STUDY_NAME, storage=JournalStorage(JournalFileBackend(str(path))))
         return str(study.user_attrs.get("search"))
-    except Exception:  # Optuna raises anything for a foreign or damaged file
+    except Exception:  # Optuna raises various types for a foreign or damaged file
         return None
 
 
@@ -105,15 +105,15 @@ def bayesian(
     seed: int,
     values_of: Callable[[ConfigurationResult], Values],
 ) -> Plan:
-    """Returns the plan that proposes up to `n_trials` different configurations in batches.
+    """Returns a plan that proposes up to `n_trials` different configurations in batches.
 
     Args:
         space: the configurations to choose from.
         study: an empty study from `make_study`.
-        n_trials: number of configurations, at most the size of the space.
+        n_trials: number of configurations; limited to the size of the space.
         batch_size: number of configurations that are proposed before the results of the first are known.
-        seed: of the configurations that are drawn at random where the estimator repeats itself.
-        values_of: returns the objectives of a configuration's result.
+        seed: seed for configurations drawn at random when the estimator repeats itself.
+        values_of: returns the values of the objectives for a configuration's result.
     """
     generator = random.Random(stream_key(seed, "bayesian search", "when stuck"))
     known: dict[Configuration, Values] = {}
@@ -130,9 +130,9 @@ def bayesian(
 def _ask(
     space: Space, study: optuna.Study, known: Mapping[Configuration, Values], n: int, generator: random.Random
 ) -> list[tuple[optuna.Trial, Configuration]]:
-    """Returns proposals with `n` different unknown configurations among them, in the order of the proposals.
+    """Returns proposals, in order, that contain `n` different configurations without a result.
 
-    A known configuration that is proposed is told to the study at once and not returned.
+    If the study proposes a known configuration, it is told the result at once, and the proposal is not returned.
     """
     asked: list[tuple[optuna.Trial, Configuration]] = []
     new: set[Configuration] = set()
@@ -162,7 +162,7 @@ def _tell(study: optuna.Study, trial: optuna.Trial, values: Values) -> None:
 
 
 def _draw_unseen(space: Space, seen: set[Configuration], generator: random.Random) -> Configuration:
-    """Returns a configuration that was not seen, drawn uniformly at random; there must be one."""
+    """Draws a configuration that is not in `seen`, uniformly at random; there must be one."""
     if space.size > 2 * len(seen):
         while (config := space.sample(generator)) in seen:
             pass
@@ -174,7 +174,7 @@ def _draw_unseen(space: Space, seen: set[Configuration], generator: random.Rando
 
 
 def propose(space: Space, trial: optuna.Trial) -> Configuration:
-    """Returns the configuration that the study proposes."""
+    """Returns the configuration that a trial of the study proposes."""
     if space.arrangement == "asymmetric":
         return join_dims(_half(space, trial, "encoder_"), _half(space, trial, "decoder_")[::-1])
     return space.complete(_half(space, trial, ""))
@@ -194,7 +194,7 @@ def _half(space: Space, trial: optuna.Trial, prefix: str) -> Widths:
 
 
 def parameters_of(space: Space, config: Configuration) -> dict[str, float]:
-    """Returns the parameters from which `propose` makes this configuration."""
+    """Returns the parameters for which `propose` returns this configuration."""
     if space.arrangement == "asymmetric":
         encoder, decoder = encoder_dims(config), decoder_dims(config)[::-1]
         return _half_parameters(space, encoder, "encoder_") | _half_parameters(space, decoder, "decoder_")

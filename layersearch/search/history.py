@@ -1,7 +1,7 @@
-"""The history of a search: which loss was reached after how much training.
+"""The history of a search: the lowest loss that was reached after each amount of training.
 
 history = History("halving", space_size=125, epochs=20, threads=2)
-history.add(configuration)             # in the order in which the strategy asked for them
+history.add(configuration)             # in the order in which the strategy requested them
 history.steps[-1].best_loss
 """
 
@@ -13,26 +13,26 @@ from typing import NamedTuple
 from layersearch.space.configurations import Configuration
 from layersearch.space.ranking import ConfigurationResult
 
-FULL_GRID = "grid"  # the strategy that trains every configuration to its end
+FULL_GRID = "grid"  # the strategy that trains every configuration for all epochs
 
 
 class Step(NamedTuple):
-    """A configuration that finished, paused or failed."""
+    """The state of a search after a configuration finished, paused or failed."""
 
     config: Configuration
-    trainings: float  # epochs of the search so far, in units of a full training
+    trainings: float  # epochs trained so far, in units of a full training
     seconds: float  # training time of the search so far, divided by the number of threads
     loss: float | None  # final test loss of the configuration; None if it paused or failed
-    best_loss: float | None  # lowest final test loss so far; None before the first
+    best_loss: float | None  # lowest final test loss so far; None if no configuration has finished
 
 
 @dataclass
 class History:
-    """The steps of a search by one strategy, in the order in which the strategy asked for them."""
+    """The steps of a search by one strategy, in the order in which the strategy requested them."""
 
     strategy: str
     space_size: int  # number of configurations in the space
-    epochs: int  # of a full training
+    epochs: int  # number of epochs of a full training
     threads: int
     steps: list[Step] = field(default_factory=list)
     _epochs_before: dict[Configuration, int] = field(default_factory=dict)
@@ -60,5 +60,5 @@ class History:
 
     @property
     def tried(self) -> int:
-        """Number of configurations that were trained, for any number of epochs."""
+        """The number of configurations that were trained for any number of epochs."""
         return len({step.config for step in self.steps})

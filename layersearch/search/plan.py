@@ -1,9 +1,9 @@
-"""What a search sets out to do: which configurations it tries, how often, and in batches of which size.
+"""The plan of a search: which configurations it tries, how often, and in batches of which size.
 
     plan = SearchPlan(SearchOptions(repeats=3), Space([16, 32, 64], max_layers=3), epochs=20)
     plan.n_to_try                       # 19
 
-Nothing heavy is imported here: the console announces a search with it before torch is loaded.
+This module does not import torch, so that the console can announce a search before torch is loaded.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ MANNERS = {"grid": "", "random": ", at random,", "halving": " by successive halv
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """What a search sets out to do."""
+    """The configurations and the trainings that a search intends."""
 
     options: SearchOptions
     space: Space
-    epochs: int  # of a training of full length
-    folds: int = 0  # of the training rows; 0 without cross-validation
-    factors: Factors = ()  # of a study
-    study_configs: int = 0  # the best so many of the search are crossed with the factors; 0: all are, from the start
+    epochs: int  # number of epochs of a full training
+    folds: int = 0  # number of folds of the training rows; 0 without cross-validation
+    factors: Factors = ()  # the factors of a study
+    study_configs: int = 0  # number of the best configurations to cross with the factors; 0: the space is crossed
 
     @property
     def trials_each(self) -> int:
@@ -38,13 +38,13 @@ class SearchPlan:
 
     @property
     def n_to_try(self) -> int:
-        """The number of configurations that the search sets out to try."""
+        """The number of configurations that the search tries if it is not interrupted."""
         samples = self.options.search in ("random", "bayesian")
         return min(self.options.trials, self.space.size) if samples else self.space.size
 
     @property
     def n_trainings(self) -> int:
-        """The number of trainings in all batches of the search, a study of its best not counted."""
+        """The number of trainings in all batches of the search, not counting a later study of the best."""
         return self.trials_each * sum(self.batch_sizes)
 
     @property
@@ -54,7 +54,7 @@ class SearchPlan:
 
     @property
     def batch_sizes(self) -> list[int]:
-        """The numbers of configurations that train in each batch of the search."""
+        """The number of configurations in each batch of the search."""
         sizes = [self.n_to_try]
         if self.options.search == "halving":
             for _ in rungs(self.epochs, self.first_rung, self.options.halving_factor):
@@ -62,18 +62,18 @@ class SearchPlan:
         return sizes
 
     def proposed_at_a_time(self, cores: int) -> int:
-        """Returns how many configurations Bayesian search proposes before it learns their results."""
+        """Returns the number of configurations that a Bayesian search proposes at a time."""
         return self.options.batch_trials or -(-cores // self.trials_each)
 
     def largest_batch(self, cores: int) -> int:
-        """Returns how many configurations train side by side at most."""
+        """Returns the largest number of configurations that are trained at the same time."""
         first = self.proposed_at_a_time(cores) if self.options.search == "bayesian" else self.batch_sizes[0]
         return max(first, self.study_configs * count_options(self.factors))
 
     def trials(
         self, configurations: Sequence[Configuration], input_dim: int, latent_dim: int, *, first_repeat: int = 0
     ) -> list[Trial]:
-        """Returns all trainings of these configurations, their repeats counted from `first_repeat`, costliest first."""
+        """Returns all trainings of these configurations, longest first, with repeats counted from `first_repeat`."""
         trials = plan_trials(
             configurations, self.options.repeats, input_dim=input_dim, latent_dim=latent_dim, folds=self.folds
         )
@@ -95,7 +95,7 @@ class SearchPlan:
 
 
 def rungs(epochs: int, min_epochs: int, factor: int) -> list[int]:
-    """Returns the epochs after which the worse part is dropped: `min_epochs`, then `factor` times as many each time."""
+    """Returns the epochs after which successive halving drops configurations: `min_epochs` times powers of `factor`."""
     after = []
     while min_epochs < epochs:
         after.append(min_epochs)

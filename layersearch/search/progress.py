@@ -1,9 +1,9 @@
-"""The progress that the console shows during a search.
+"""Shows the progress of a search on the console.
 
     with Progress(total, console=console) as progress:
         progress.update("[64, 64] 0.0379")
 
-A terminal shows a live bar of its own width. Anything else gets a plain line after about every tenth of the trainings.
+A terminal shows a progress bar. A file or a pipe gets a line after about every tenth of the trainings.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from layersearch.console import Console
 
 
 class Progress:
-    """Shows how many trainings are done, the best configuration so far and the time left; nothing if `console.quiet`.
+    """Shows the number of trainings done, the best configuration so far and the time left, unless `console.quiet`.
 
     Args:
         total: number of trainings.
-        console: where lines of text go.
-        stream: where the bar or the lines of progress go; standard output by default.
+        console: prints the messages.
+        stream: receives the bar or the lines of progress; standard output by default.
     """
 
     def __init__(self, total: int, *, console: Console, stream: TextIO | None = None) -> None:
         self.total = total
-        self.done = self.done_before = 0  # the latter were done by an earlier run
+        self.done = self.done_before = 0  # `done_before` counts those of an earlier run
         self.console = console
         self.stream = stream or sys.stdout
         self.started = time.monotonic()
@@ -38,7 +38,7 @@ class Progress:
                 self.bar = self._bar()
 
     def _bar(self) -> Any:
-        """Returns the live bar; None unless the stream is a terminal."""
+        """Returns a progress bar, or None if the stream is not a terminal."""
         if not (self.stream and self.stream.isatty()):
             return None
         from tqdm import tqdm
@@ -53,11 +53,11 @@ class Progress:
         )
 
     def another(self, total: int) -> Progress:
-        """Returns the progress of a second stage, with `total` trainings, on the same console."""
+        """Returns a progress for a second stage of `total` trainings on the same console."""
         return Progress(total, console=self.console, stream=self.stream)
 
     def say(self, text: str) -> None:
-        """Prints a line, above the bar if there is one."""
+        """Prints a message, above the bar if there is one."""
         if self.bar is None:
             self.console.say(text)
             return
@@ -65,7 +65,7 @@ class Progress:
             self.bar.write(text, file=self.stream)
 
     def skip(self, n: int) -> None:
-        """Takes `n` trainings off the total, because they turn out not to be needed."""
+        """Subtracts `n` trainings, which turned out to be unnecessary, from the total."""
         self.total -= n
         self.next_line = self._line_after(self.done)
         if self.bar is not None:
@@ -76,7 +76,7 @@ class Progress:
 
         Args:
             best: name and loss of the best configuration so far; empty if there is none.
-            is_new: whether it was trained now, not by an earlier run, so that its time counts.
+            is_new: whether this run did the training; only then does it count in the estimate of the time left.
         """
         self.done += 1
         if not is_new:

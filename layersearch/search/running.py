@@ -1,4 +1,4 @@
-"""Carries out a search: trains what its strategy asks for, and shows the progress.
+"""Carries out a search: trains the configurations that its strategy requests, and shows the progress.
 
 searched = carry_out(plan, training, Progress(plan.n_trainings, console=console))
 searched.ranking, searched.history
@@ -31,31 +31,31 @@ if TYPE_CHECKING:
 
 
 class Searched(NamedTuple):
-    """What a search has brought."""
+    """The results of a search."""
 
-    ranking: list[ConfigurationResult]  # of the configurations that came to an end, best first
+    ranking: list[ConfigurationResult]  # the configurations that finished or failed, best first
     history: History
-    n_configurations: int  # that it set out to try
-    first: Searched | None = None  # the search that chose the configurations which a study then crossed
+    n_configurations: int  # number of configurations in the plan
+    first: Searched | None = None  # for a study of the best configurations: the search that found them
 
 
 def carry_out(plan: SearchPlan, training: Training, progress: Progress) -> Searched:
-    """Trains what the strategy asks for, and then, where a study crosses only the best, all variants of these.
+    """Trains the configurations that the strategy requests, and then all variants of the best for `--study_configs`.
 
     Args:
-        plan: what the search sets out to do.
-        training: trains the trials. Once it is asked to stop, the search ends with the results so far.
-        progress: shows how far the search is, of `plan.n_trainings`.
+        plan: the plan of the search.
+        training: trains the trials. If it is asked to stop, the search ends with the results so far.
+        progress: shows how many of `plan.n_trainings` are done.
 
     Raises:
-        UsageError: Bayesian search was asked for, and Optuna is not installed.
+        UsageError: the plan is a Bayesian search, and Optuna is not installed.
     """
     history = History(plan.options.search, plan.space.size, plan.epochs, training.threads)
     first = _follow(_strategy(plan, training), plan, history, training, progress, first_repeat=0)
     chosen = [c.config for c in first.ranking if c.failure is None][: plan.study_configs]
     if not chosen or training.stops():
         return first
-    # All variants are trained anew, in other repeats: the repeats that chose these configurations favoured them.
+    # All variants are trained with new repeats, since the results by which the best were chosen are biased for them.
     variants = list(cross(chosen, plan.factors))
     asked = f" ({plan.study_configs} were asked for)" if len(chosen) < plan.study_configs else ""
     options = count(len(variants) // len(chosen), "option")
@@ -75,7 +75,7 @@ def _follow(
     *,
     first_repeat: int,
 ) -> Searched:
-    """Trains what a strategy asks for, and shows the progress; repeats are counted from `first_repeat`."""
+    """Trains the configurations that a strategy requests, with repeats counted from `first_repeat`."""
     input_dim, settings = training.input_dim, training.settings
 
     def trials_of(configurations: Sequence[Configuration]) -> list[Trial]:
@@ -105,7 +105,7 @@ def _follow(
 
 
 def _strategy(plan: SearchPlan, training: Training) -> Plan:
-    """Returns the strategy that `--search` names."""
+    """Returns the strategy chosen by `--search`."""
     options, space = plan.options, plan.space
     if options.search == "random":
         return everything(draw_distinct(space, options.trials, options.seed))
@@ -153,13 +153,13 @@ def _bayesian_strategy(plan: SearchPlan, training: Training) -> Plan:
 
 
 def resumption(trials: Sequence[Trial], kept: Collection[Trial], journal: Journal, *, is_all: bool) -> str:
-    """Returns `12 of 19 configurations already trained at 14:03; continuing`.
+    """Returns a message such as `12 of 19 configurations already trained at 14:03; continuing`.
 
     Args:
-        trials: what is asked for now.
-        kept: those of them that the journal holds.
-        journal: what an earlier run has trained.
-        is_all: whether no more trials will be asked for.
+        trials: the trials of the first batch.
+        kept: those of them whose results are in the journal.
+        journal: the results of an earlier run.
+        is_all: whether the first batch is the only one.
     """
     configurations, unfinished = ({trial.config for trial in some} for some in (trials, set(trials) - set(kept)))
     finished = len(configurations) - len(unfinished)

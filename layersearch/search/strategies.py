@@ -4,10 +4,10 @@
     for event in follow(plan, training, trials_of, collector, history):
         ...                                     # a BatchStart, then the result of each of its trials
 
-A strategy is a generator. It yields a `Batch` of configurations to train, is sent their results, one a configuration
-and in the same order, and ends when the search is over. It sees nothing but the results of what it asked for, so that
-the same results always give the same search. A new strategy is a new generator here, and a line in
-`running._strategy`; `bayesian.py` holds the one that needs Optuna.
+A strategy is a generator. It yields a `Batch` of configurations to train, is sent their results, one for each
+configuration in the same order, and ends when the search is over. It depends only on the results of the configurations
+it requested, so that the same results always give the same search. `bayesian.py` defines the strategy that needs
+Optuna; `running._strategy` chooses among all.
 
 Sources: random search, Bergstra & Bengio 2012, https://jmlr.org/papers/v13/bergstra12a.html; successive halving,
 Jamieson & Talwalkar 2016, arXiv:1502.07943.
@@ -33,17 +33,17 @@ Plan = Generator["Batch", list[ConfigurationResult], None]
 
 
 class Batch(NamedTuple):
-    """Configurations that are trained side by side, to their end or until they pause after so many epochs."""
+    """Configurations to train at the same time, for all epochs or until they pause after `pause_after` epochs."""
 
     configurations: Sequence[Configuration]
     pause_after: int | None = None
 
 
 class BatchStart(NamedTuple):
-    """The event that a batch begins."""
+    """The event that announces a batch."""
 
     batch: Batch
-    trials: Sequence[Trial]  # those that are trained; others of the batch failed or stopped early before
+    trials: Sequence[Trial]  # the trials to train, without those that failed or stopped early in an earlier batch
 
 
 def follow(
@@ -53,21 +53,21 @@ def follow(
     collector: ResultCollector,
     history: History,
 ) -> Iterator[BatchStart | TrialResult]:
-    """Trains what a plan asks for, until the plan ends or `training` is told to stop.
+    """Trains the batches that a plan requests, until the plan ends or `training` is asked to stop.
 
-    If it is told to stop, the configurations that are not at their end are excluded from the collector's ranking.
+    If it is asked to stop, unfinished configurations are excluded from the collector's ranking.
 
     Args:
         plan: the strategy.
         training: trains the trials.
-        trials_of: returns the trials of some configurations, in the order in which they are to be started.
+        trials_of: returns the trials of configurations, in the order in which to start them.
         collector: receives each result before it is yielded.
         history: receives each configuration when its batch ends.
 
     Yields:
         The start of each batch, and after it the result of each of its trials.
     """
-    settled: set[Trial] = set()  # trials that came to their end, also by failing or stopping early
+    settled: set[Trial] = set()  # trials that finished, failed or stopped early
     paused: set[Configuration] = set()
     batch = _next_batch(plan, None)
     while batch:
@@ -97,7 +97,7 @@ def follow(
 
 
 def _next_batch(plan: Plan, results: list[ConfigurationResult] | None) -> Batch | None:
-    """Returns the batch that the plan asks for after these results (None: its first); None where it has ended."""
+    """Sends results to the plan (None at the start), and returns its next batch, or None if it has ended."""
     try:
         return next(plan) if results is None else plan.send(results)
     except StopIteration:
@@ -105,14 +105,14 @@ def _next_batch(plan: Plan, results: list[ConfigurationResult] | None) -> Batch 
 
 
 def everything(configurations: Iterable[Configuration]) -> Plan:
-    """Returns the plan that trains all these configurations: grid search, and random search."""
+    """Returns a plan that trains all these configurations in one batch, for grid and random search."""
     yield Batch(list(configurations))
 
 
 def draw_distinct(space: Space, n: int, seed: int) -> list[Configuration]:
     """Returns `n` configurations drawn without replacement, or all if there are fewer.
 
-    The first of them are those that a smaller `n` would give.
+    A smaller `n` with the same seed gives the first of the same configurations.
     """
     generator = random.Random(stream_key(seed, "random search"))
     drawn: dict[Configuration, None] = {}
@@ -122,12 +122,12 @@ def draw_distinct(space: Space, n: int, seed: int) -> list[Configuration]:
 
 
 def halving(configurations: Iterable[Configuration], *, epochs: int, min_epochs: int, factor: int) -> Plan:
-    """Returns the plan of successive halving.
+    """Returns a plan for successive halving.
 
-    All configurations start. At each rung (see `rungs`) the best 1/`factor` of those still in the search continue from
-    where they are, and the others are dropped. The best have the lowest test loss at that epoch, a mean over repeats
-    and folds; of equals the smaller model. Failed configurations are dropped first. One that has stopped early is
-    compared by the loss of the weights that it kept.
+    All configurations are started. At each rung (see `rungs`) the best 1/`factor` of the remaining configurations
+    continue training, and the others are dropped. Configurations are compared by their test loss at that epoch, a mean
+    over repeats and folds; if it is equal, the smaller model is better, and a failed configuration is always the worst.
+    Trainings that stopped early count with the loss of the weights that they kept.
     """
     running = list(configurations)
     for pause_after in rungs(epochs, min_epochs, factor):
