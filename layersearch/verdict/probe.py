@@ -6,8 +6,8 @@
 
 Cosine annealing brings the learning rate to zero at the end of a training of any length, so a loss curve always looks
 flat at its end. Only a longer training shows that a short one was too short. The best measured configuration, the
-recommended one and one from the middle of the ranking are trained 2 and 4 times as long, in the same repeats. The
-results do not enter the ranking.
+recommended one and one from the middle of the ranking are trained 2 and 4 times as long, in the same repeats; fewer of
+them, twice as long or in fewer repeats where that would cost too much. The results do not enter the ranking.
 """
 
 from __future__ import annotations

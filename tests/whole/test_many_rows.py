@@ -31,7 +31,7 @@ from layersearch.verdict.verdict import Verdict, judge
 SETTINGS = TrainingSettings(
     latent_dim=2, epochs=3, batch_size=16, initial_lr=0.003, eta_min=1e-6, weight_decay=1e-3, dropout=0.1, seed=5
 )
-RECORD_BYTES = 45_000  # of a training's record in the journal, as the README says, and 35 for each epoch
+RECORD_BYTES = 45_000  # of a training's record in the journal, as docs/resuming.md says, and 35 for each epoch
 ROUNDING = 1e-5  # sums over bundles are kept in single precision
 
 
