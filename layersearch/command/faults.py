@@ -114,7 +114,12 @@ def _study_faults(arguments: argparse.Namespace) -> list[str]:
             f"--search {arguments.search} leaves gaps, and a study needs every combination; give --study_configs 3 to "
             "cross the best it finds, or leave --search out"
         ]
-    return []
+    rates = next((factor.levels for factor in factors if factor.name == "initial_lr"), ())
+    return [
+        f"--eta_min {arguments.eta_min} is above initial_lr {level_text(rate)} of --study; lower it, or leave that out"
+        for rate in rates
+        if float(rate) < arguments.eta_min
+    ]
 
 
 def _unused_level_faults(arguments: argparse.Namespace, given: Collection[str]) -> list[str]:

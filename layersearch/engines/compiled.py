@@ -92,7 +92,6 @@ def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints:
     validation = None if table.validation is None else table.validation.cpu().numpy().astype(np.int32)
     n_train = len(train_rows)
     batch_size = min(settings.batch_size, n_train)
-    learning_rates = settings.learning_rates
     block = max(1, ORDER_ENTRIES // n_train)  # epochs whose orders are made at a time
 
     def train(trial: Trial) -> TrialResult:
@@ -117,7 +116,7 @@ def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints:
             n_epochs = some.stop - some.start
             finished = kernel.train_epochs(
                 state.parameters, state.moments[0], state.moments[1], layers, work, data,
-                train_part[orders[some.start - start : some.stop - start]], some.start, learning_rates[some],
+                train_part[orders[some.start - start : some.stop - start]], some.start, own.learning_rates[some],
                 own.weight_decay, batch_size, dropout_key, dropout_threshold(own.dropout), test,
                 state.train_losses[some], state.test_losses[some], errors,
             )  # fmt: skip

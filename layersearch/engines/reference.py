@@ -48,7 +48,8 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings, checkpoints
         state = checkpoints.load(trial) or lifecycle.first_state(flatten(model), settings)
         load_flat(model, state.parameters)
         model, clock = model.to(device), Clock(state)
-        optimizer = make_optimizer(model, settings_of(trial, settings))
+        own = settings_of(trial, settings)
+        optimizer = make_optimizer(model, own)
         if state.epoch:
             set_moments(optimizer, state.moments, state.epoch * n_steps)
         order_key = stream_key(settings.seed, *lifecycle.stream_name("order", trial))
@@ -57,7 +58,7 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings, checkpoints
 
         def run_epoch(epoch: int) -> float:
             """Trains one epoch and returns the mean loss of its batches."""
-            optimizer.param_groups[0]["lr"] = float(settings.learning_rates[epoch])
+            optimizer.param_groups[0]["lr"] = float(own.learning_rates[epoch])
             order = torch.from_numpy(batch_order(order_key, epoch, n_train)).to(device)
             losses = []
             for first in range(0, n_train, steps_at_a_time * batch_size):

@@ -229,8 +229,8 @@ def _training(document: Document) -> list[str]:
         *_initial_weights(document),
         f"The models were trained for {count_of(args['epochs'], 'epoch')}{until} in batches of {args['batch_size']} "
         f"with AdamW (weight decay {_one_of(args, crossed, 'weight_decay')}; Loshchilov & Hutter, 2019); the learning "
-        f"rate fell from {short(args['initial_lr'])} to {short(args['eta_min'])} by cosine annealing (Loshchilov & "
-        "Hutter, 2017).",
+        f"rate fell from {_one_of(args, crossed, 'initial_lr')} to {short(args['eta_min'])} by cosine annealing "
+        "(Loshchilov & Hutter, 2017).",
     ]
     if args["patience"]:
         sentences.append(

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from layersearch.engines.settings import TrainingSettings
+from layersearch.engines.settings import TrainingSettings, settings_of
 from layersearch.files import replacing
 from layersearch.latent.ensemble import EnsembleFindings, ensemble_line
 from layersearch.report.statement import scope_of, state
@@ -98,13 +98,14 @@ class Results:
             n_test=self.n_test,
             time=time,
             scope=scope_of(self.searched.history, self.ranking),
-            trained=_trained(self.settings) if self.settings else "",
+            trained=_trained(self.verdict.best, self.settings) if self.settings else "",
             model=_model_line(self.best) if self.best and self.best.trained else "",
         )
         return [*lines, f"  {ensemble_line(self.ensemble)}"] if self.ensemble else lines
 
 
-def _trained(settings: TrainingSettings) -> str:
+def _trained(best: ConfigurationResult, settings: TrainingSettings) -> str:
+    settings = settings_of(best.trials[0].trial, settings)
     return f" at {count_of(settings.epochs, 'epoch')}, learning rate {short(settings.initial_lr)}"
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 Widths = tuple[int, ...]
 Layers = tuple[Any, ...]  # Widths, or a pair of Widths: encoder and decoder
-OPTIONS = ("dropout", "weight_decay", "normalization", "input_normalization")  # that a study can vary
+OPTIONS = ("initial_lr", "dropout", "weight_decay", "normalization", "input_normalization")  # that a study can vary
 
 
 @dataclass(frozen=True)

@@ -52,17 +52,23 @@ ARGUMENTS: dict[str, tuple[list[str], str, str]] = {
     for value in values
 }  # fmt: skip
 ARGUMENTS |= {
+    "eta_min above a rate of the study": (
+        ["--study", "initial_lr=1e-7,0.001"],
+        "--eta_min 1e-06 is above initial_lr 1e-07 of --study",
+        "lower it, or leave that out",
+    ),
     "eta_min above initial_lr": (["--eta_min", "0.01"], "--eta_min 0.01 is above --initial_lr 0.001", "lower it"),
     **{
         f"study {study!r}": ([f"--study={study}"], f"--study {study!r}: ", remedy)
         for study, remedy in {
-            "": "'' is no factor; give some of dropout, weight_decay, normalization, input_normalization",
+            "": "'' is no factor; give some of initial_lr, dropout, weight_decay, normalization, input_normalization",
             "dropout=0,0.1;;normalization=layer,none": "'' is no factor",
             "width=1,2": "'width' is no factor; give some of",
             "Dropout=0,0.1": "'Dropout' is no factor",
             "dropout": "dropout has no values; give some behind an =",
             "dropout=0,0.1 normalization=layer,none": "put a ; between them",
             "dropout=": "give numbers from 0 to below 1",
+            "initial_lr=0,0.01": "initial_lr '0': give numbers above 0",
             "dropout=0,1": "dropout '1': give numbers from 0 to below 1",
             "dropout=0,nan": "dropout 'nan': give numbers",
             "dropout=0,1_0": "dropout '1_0': give numbers",

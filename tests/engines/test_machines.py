@@ -37,7 +37,7 @@ from layersearch.journal.checkpoints import Checkpoints
 from layersearch.journal.identity import machine_identity
 from layersearch.space.trials import Trial, TrialResult
 
-PATIENCE = 60.0  # seconds to wait for something that takes a few
+PATIENCE = 180.0  # seconds to wait for something that takes a few, or many on a busy machine
 ON_RAY = ["--distributed", "ray"]
 LONGER = ["--hidden_dims_search", "16,32", "--max_layers", "2", "--repeats", "3", "--epochs", "60", "--no_probe"]
 LONGER += ["--data_path", str(SAMPLE_PATH), "--quiet", "--save_models"]

@@ -116,6 +116,7 @@ def test_variants_share_stacks_and_have_the_bits_they_have_alone(table: SplitTab
     options: list[dict[str, Any]] = [
         *({"dropout": p, "weight_decay": decay} for p in (0.0, 0.3) for decay in (0.0, 0.2)),
         *({"dropout": p, "normalization": "none"} for p in (0.0, 0.3)),
+        *({"initial_lr": rate} for rate in (0.001, 0.03)),
     ]
     variants = [Variant(config, tuple(own.items())) for own in options for config in [(16, 8), (9, 33)]]
     trials = [*TRIALS[:4], *(Trial(variant, repeat) for variant in variants for repeat in range(2))]

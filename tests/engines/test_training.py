@@ -71,6 +71,7 @@ def test_the_compiled_engine_starts_from_the_weights_of_the_torch_model(config: 
 
 VARIANTS: list[dict[str, Any]] = [
     {"dropout": 0.4},
+    {"initial_lr": 0.02},
     {"dropout": 0.0, "weight_decay": 0.3},
     {"normalization": "none"},
     {"input_normalization": "none"},

@@ -11,7 +11,8 @@ from layersearch.command.request import read_request
 from layersearch.space.configurations import OPTIONS, Variant, enumerate_configurations
 from layersearch.space.factors import CrossedSpace, Factor, count_options, cross, read_factors
 
-ALL = "dropout=0,0.1,0.3; weight_decay=0,1e-4,1e-2; normalization=layer,none; input_normalization=layer,none"
+ALL = "initial_lr=0.001,0.01; dropout=0,0.1,0.3; weight_decay=0,1e-4,1e-2; normalization=layer,none; "
+ALL += "input_normalization=layer,none"
 
 
 def test_factors_come_in_the_order_of_options_with_levels_as_given() -> None:
@@ -27,7 +28,7 @@ def test_every_configuration_comes_with_every_combination_once() -> None:
     factors = read_factors(ALL)
     layers = enumerate_configurations([16, 32], 2)
     variants = list(cross(layers, factors))
-    assert len(set(variants)) == len(variants) == len(layers) * 36 == len(layers) * count_options(factors)
+    assert len(set(variants)) == len(variants) == len(layers) * 72 == len(layers) * count_options(factors)
     assert {variant.layers for variant in variants} == set(layers)
     for factor in factors:
         for level in factor.levels:
@@ -46,7 +47,7 @@ def test_a_crossed_space_is_as_large_as_it_says(arrangement: str) -> None:
 @pytest.mark.parametrize(
     ("more", "size", "is_crossed"),
     [
-        ([], 5 * 36, True),
+        ([], 5 * 72, True),
         (["--study_configs", "2"], 5, False),
         (["--study_configs", "5", "--search", "halving"], 5, False),
     ],

@@ -196,13 +196,12 @@ class _StackRun:
         """Returns AdamW's rates of each step and member, [S, M, 3]; those of ended members change nothing."""
         n_steps, settings = self.step.n_steps, self.settings
         rates = np.tile(np.array(AT_REST, dtype=np.float32), (n_steps, len(self.stacked.members), 1))
-        alike: dict[tuple[int, float], list[int]] = {}  # places by epoch and weight decay
+        alike: dict[tuple[int, float, float], list[int]] = {}  # places by epoch, learning rate and weight decay
         for member in self.running.values():
-            weight_decay = settings_of(member.trial, settings).weight_decay
-            alike.setdefault((member.state.epoch, weight_decay), []).append(member.place)
-        for (epoch, weight_decay), places in alike.items():
-            own = adamw_rates(float(settings.learning_rates[epoch]), weight_decay, epoch * n_steps + 1, n_steps)
-            rates[:, places] = own[:, None]
+            own, epoch = settings_of(member.trial, settings), member.state.epoch
+            alike.setdefault((epoch, float(own.learning_rates[epoch]), own.weight_decay), []).append(member.place)
+        for (epoch, learning_rate, weight_decay), places in alike.items():
+            rates[:, places] = adamw_rates(learning_rate, weight_decay, epoch * n_steps + 1, n_steps)[:, None]
         return rates
 
     def settle(self) -> list[TrialResult]:
