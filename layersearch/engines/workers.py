@@ -37,10 +37,10 @@ def run_trials(
 ) -> Iterator[TrialResult]:
     """Trains all trials and yields their results as they finish.
 
-    If memory runs out, the search continues with one thread fewer, and the trial is repeated. If it runs out again
-    while no other trial is running, the trial gets a failed result. When `stops` returns True, only results that are
-    already available are yielded. Then, and when the iterator is closed or an exception is raised, waiting trials are
-    dropped, and running ones are not waited for.
+    If memory runs out, training continues with one thread fewer, and the trial is repeated; a trial that runs out of
+    memory while no other is running gets a failed result. When `stops` returns True, only results that are already
+    available are yielded. Then, and when the iterator is closed or an exception is raised, waiting trials are dropped,
+    and running ones are not waited for.
 
     Args:
         trials: the trials to train.
