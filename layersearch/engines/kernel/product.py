@@ -111,9 +111,9 @@ def _pack_strips(B, b_stride, n, n_cols, packed):
 def multiply(A, row_stride, col_stride, n_rows, n_inner, B, b_stride, n_cols, C, c_stride, bias, scratch, in_blocks):
     """Computes C[i, j] = Σ_k A[i, k] B[k, j] + bias[i]; a bias of 0 means none.
 
-    The strides of B and C separate rows; A may be stored by rows or by columns. With `in_blocks`, which uses the caches
-    better and gives the same bits, a block of B is first copied to `scratch` [SCRATCH], where each strip of 16 columns
-    is contiguous, and so is a block of A if it is stored by columns (Goto & van de Geijn 2008,
+    The rows of B and C are contiguous in memory, and either the rows or the columns of A. With `in_blocks`, which uses
+    the caches better and gives the same bits, a block of B is first copied to `scratch` [SCRATCH], where each strip of
+    16 columns is contiguous, and so is a block of A if its columns are contiguous (Goto & van de Geijn 2008,
     doi:10.1145/1356052.1356053).
     """
     block_rows, block_inner, block_cols = n_rows, n_inner, n_cols

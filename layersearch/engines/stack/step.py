@@ -37,7 +37,7 @@ WARM_UPS = 3  # number of steps before a capture, as torch recommends
 
 
 class Stream(NamedTuple):
-    """The random numbers that members of the same repeat share, and their next epoch."""
+    """The random streams that members of the same repeat, fold, epoch and dropout share, and their next epoch."""
 
     order: int  # key of the batch orders
     dropout: int  # key of the dropout patterns
