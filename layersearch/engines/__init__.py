@@ -1,11 +1,12 @@
-"""Trains the trials of a search, on whatever is there to train on.
+"""The engines, which train the trials of a search on CPU cores, on a GPU or on a cluster.
 
-`settings.py` holds what all trainings share and `lifecycle.py` what every engine does alike: initial weights,
-checkpoints, results. The engines are `reference.py` (plain PyTorch; it defines what is right), `compiled.py` with
-`kernel/` (the CPU, one trial on each core) and `stack/` (GPUs, many trials at a time). `dispatch.py` selects one by its
-name, `choice.py` the one that suits this machine. `workers.py` trains on threads, `machines.py` on a Ray cluster, and
-`training.py` puts it all together with the journal. `weights.py` starts trainings from a saved model.
+`settings.py` defines the settings common to all trainings, and `lifecycle.py` the parts common to all engines: initial
+weights, checkpoints and results. The engines are `reference.py` (plain PyTorch, the definition of correct results),
+`compiled.py` with `kernel/` (one trial on each CPU core) and `stack/` (many trials at a time on a GPU). `dispatch.py`
+selects an engine by name, and `choice.py` the one that suits the machine. `workers.py` trains on threads and
+`machines.py` on a Ray cluster; `training.py` combines them with the journal. `weights.py` starts trainings from a saved
+model.
 
-A new engine is a function `(table, settings, checkpoints) -> Trainer` with a line in `dispatch.make_trainer`, and it
-joins the parity tests in `tests/engines/test_training.py`.
+To add an engine, write a function `(table, settings, checkpoints) -> Trainer`, add a line to `dispatch.make_trainer`,
+and include it in the parity tests in `tests/engines/test_training.py`.
 """

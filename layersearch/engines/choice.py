@@ -1,4 +1,4 @@
-"""Chooses what trainings run on: the device, the engine, and how many train at a time.
+"""Chooses the device, the engine and the number of trainings at a time.
 
 device = choose_device("auto")
 engine, arithmetic = choose_engine("auto", device, notices)
@@ -33,10 +33,10 @@ WHY_STACKED = {
 
 
 def choose_device(name: str) -> torch.device:
-    """Returns the torch device that `--device` names; "auto" is CUDA where there is one.
+    """Returns the torch device for a value of `--device`; "auto" is CUDA if available, else the CPU.
 
     Raises:
-        UsageError: there is no such device.
+        UsageError: the device does not exist.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -48,13 +48,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_engine(name: str, device: torch.device, notices: list[str]) -> tuple[str, str]:
-    """Returns the engine that `--engine` names, ready to train, and the digest of its arithmetic on this machine.
+    """Returns the engine for a value of `--engine`, ready to train, and the digest of its arithmetic on this machine.
 
-    The first run on a machine compiles the kernel, which takes some seconds. `notices` gets a line if the engine is not
-    the usual one.
+    The first run on a machine compiles the kernel, which takes some seconds. If "auto" has to choose a slower engine, a
+    line is added to `notices`.
 
     Raises:
-        UsageError: the engine cannot run here.
+        UsageError: the requested engine cannot run on this machine.
     """
     if device.type != "cpu":
         if name == "compiled":
@@ -72,16 +72,16 @@ def choose_engine(name: str, device: torch.device, notices: list[str]) -> tuple[
 
 
 def choose_on_gpu(name: str, device: torch.device, notices: list[str]) -> tuple[str, str]:
-    """Returns the stacked engine if a small training on this device comes out right; otherwise the reference engine.
+    """Chooses the stacked engine if a small training on this device is correct, otherwise the reference engine.
 
-    Each comes with the digest of its arithmetic; `notices` gets a line if it is the reference engine.
+    Returns the engine and the digest of its arithmetic. For the reference engine a line is added to `notices`.
 
     Raises:
-        UsageError: the stacked engine was asked for, and does not come out right.
+        UsageError: the stacked engine was requested, and its training is not correct.
     """
     try:
         found = check(device)
-    except Exception as error:  # whatever drivers and libraries can raise
+    except Exception as error:  # drivers and libraries may raise any type
         reason = f"it fails on {device} ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
     else:
         if found.is_right:
@@ -101,15 +101,15 @@ def plan_training(
     room: Room | None = None,
     machines: Machines | None = None,
 ) -> Training:
-    """Returns how trials are trained.
+    """Returns the `Training` that runs all trials of a search.
 
     Args:
-        settings: what all trainings share.
-        tables: by fold.
-        engine: which trains.
-        threads: how many train at a time; 0 for one on each core. Engines of torch have one.
-        room: the size of every stack of the stacked engine.
-        machines: a cluster, which decides itself how many train at a time.
+        settings: settings common to all trainings.
+        tables: the split table of each fold.
+        engine: name of the engine.
+        threads: number of trainings at a time on the compiled engine, 0 for one on each core; others train one.
+        room: size of all stacks of the stacked engine.
+        machines: a cluster to train on; it determines the number of trainings at a time.
     """
     if machines:
         return Training(settings, tables, engine, machines.at_a_time, machines=machines)
@@ -117,12 +117,12 @@ def plan_training(
 
 
 def threads_of(engine: str, threads: int) -> int:
-    """Returns how many threads train when `--threads` asks for so many."""
+    """Returns the number of threads that an engine uses for a value of `--threads`."""
     return threads or available_cores() if engine == "compiled" else 1
 
 
 def engine_in_words(training: Training, device: torch.device) -> str:
-    """Returns `Engine: compiled, 2 trainings at a time`."""
+    """Returns a line such as `Engine: compiled, 2 trainings at a time`."""
     if training.machines:
         return f"Engine: {training.engine}, on {training.machines}"
     is_stacked = training.engine == "stacked"
@@ -139,14 +139,14 @@ def choose_room(
     *,
     n_trials: int,
 ) -> Room:
-    """Returns the size of all stacks of a search, which depends on the search and the device alone.
+    """Returns the size of all stacks of a search, which depends only on the search and the device.
 
     Args:
-        space: the configurations.
-        tables: by fold.
-        settings: what all trainings share.
-        device: where stacks are trained.
-        n_trials: trainings side by side at most.
+        space: the configurations of the search.
+        tables: the split table of each fold.
+        settings: settings common to all trainings.
+        device: the device that trains the stacks.
+        n_trials: the largest number of trainings at the same time.
     """
     memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
     encoder = space.encoder or ()

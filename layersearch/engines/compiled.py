@@ -21,16 +21,16 @@ from layersearch.randomness import batch_order, dropout_threshold, stream_key
 from layersearch.space.trials import Trial, TrialResult
 from models import flatten
 
-CALL_SECONDS = 5.0  # estimated, of one call of the kernel, which trains several epochs
-ORDER_ENTRIES = 2**20  # row numbers of batch orders that are made at a time (4 MB); at least one epoch
-ORDERS_KEPT = 2**24  # row numbers of batch orders that are kept (64 MB)
+CALL_SECONDS = 5.0  # estimated duration of one call of the kernel, which trains several epochs
+ORDER_ENTRIES = 2**20  # row numbers of batch orders that are computed at a time (4 MB), at least one epoch
+ORDERS_KEPT = 2**24  # row numbers of batch orders in the cache (64 MB)
 
 
 class BatchOrders:
-    """A cache of batch orders, which all configurations of a repeat and fold share; it may be used from any thread.
+    """A thread-safe cache of batch orders, which all configurations of a repeat and fold share.
 
-    Called with a stream's key, the first epoch, the number of epochs and of training rows, it returns the batch orders
-    of these epochs, [E, N_train] int32. It keeps those last used, up to `ORDERS_KEPT` row numbers.
+    Called with a stream's key, the first epoch, the number of epochs and the number of training rows, it returns the
+    batch orders of these epochs, [E, N_train] int32. It keeps the most recently used, up to `ORDERS_KEPT` row numbers.
     """
 
     def __init__(self) -> None:
@@ -55,12 +55,12 @@ _batch_orders = BatchOrders()
 
 
 def first_parameters(trial: Trial, layers: np.ndarray, settings: TrainingSettings) -> np.ndarray:
-    """Returns what `flatten(build_model(trial, ...))` returns, [P] float32, without building a model, which takes 1 ms.
+    """Returns a trial's initial parameters [P] float32, equal to `flatten(build_model(trial, ...))` but 1 ms faster.
 
     Args:
         trial: the trial.
         layers: its layer table (`kernel.step.layer_table`).
-        settings: settings that all trials share.
+        settings: settings common to all trials.
     """
     from layersearch.engines.kernel import step as kernel
 
@@ -68,7 +68,7 @@ def first_parameters(trial: Trial, layers: np.ndarray, settings: TrainingSetting
         return flatten(lifecycle.build_model(trial, int(layers[0, kernel.N_IN]), settings))
     generator = lifecycle.weights_generator(trial, settings)
     flat = torch.zeros(kernel.n_parameters(layers))
-    flat[: layers[0, kernel.WEIGHT] // 2] = 1  # gain of the input's LayerNorm, if there is one
+    flat[: layers[0, kernel.WEIGHT] // 2] = 1  # gain of the input's LayerNorm, if it has one
     for n_in, n_out, weight, bias, gain, *_ in layers.tolist():
         nn.init.xavier_uniform_(flat[weight:bias].view(n_out, n_in), generator=generator)
         if gain:
@@ -77,7 +77,7 @@ def first_parameters(trial: Trial, layers: np.ndarray, settings: TrainingSetting
 
 
 def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints: Checkpoints | None = None) -> Trainer:
-    """Returns the function that trains one trial with the compiled kernel; it may be called from many threads at once.
+    """Returns a thread-safe function that trains one trial with the compiled kernel.
 
     Raises:
         ImportError: Numba is not installed.
@@ -92,7 +92,7 @@ def compiled_trainer(table: SplitTable, settings: TrainingSettings, checkpoints:
     validation = None if table.validation is None else table.validation.cpu().numpy().astype(np.int32)
     n_train = len(train_rows)
     batch_size = min(settings.batch_size, n_train)
-    block = max(1, ORDER_ENTRIES // n_train)  # epochs whose orders are made at a time
+    block = max(1, ORDER_ENTRIES // n_train)  # number of epochs whose orders are computed at a time
 
     def train(trial: Trial) -> TrialResult:
         own = settings_of(trial, settings)

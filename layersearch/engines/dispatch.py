@@ -1,11 +1,11 @@
-"""Selects the engine that trains a trial by its name, and tries an engine out.
+"""Selects an engine by name, and computes a digest of its arithmetic on this machine.
 
     train = make_trainer("compiled", {None: table}, settings)
     result = train(trial)
 
-`reference.py` defines what is right, on any device; `compiled.py` is the fast engine for the CPU and `stack/engine.py`
-the one for GPUs. A new engine gets its line in `make_trainer`. All engines start from the same initial weights and use
-the same batch orders and dropout patterns (`randomness.py`).
+`reference.py` runs on any device and defines correct results; `compiled.py` is the fast engine for the CPU, and
+`stack/engine.py` the one for GPUs. All engines start from the same initial weights and use the same batch orders and
+dropout patterns (`randomness.py`).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def make_trainer(
     settings: TrainingSettings,
     checkpoints: Checkpoints | None = None,
 ) -> Trainer:
-    """Returns the function that trains one trial on the named engine.
+    """Returns a function that trains one trial on the named engine.
 
     Args:
         engine: "compiled", "reference" or "stacked".
-        tables: the split table of each fold; of the fold None, where there is no cross-validation.
-        settings: settings that all trials share.
-        checkpoints: where states of unfinished trainings are kept; by default in memory.
+        tables: the split table of each fold; without cross-validation the only fold is None.
+        settings: settings common to all trials.
+        checkpoints: storage for the states of unfinished trainings; by default in memory.
     """
     make = {"compiled": compiled_trainer, "reference": reference_trainer, "stacked": _stacked_alone}[engine]
     trainers = {fold: make(table, settings, checkpoints) for fold, table in tables.items()}
@@ -43,17 +43,17 @@ def make_trainer(
 
 
 def _stacked_alone(table: SplitTable, settings: TrainingSettings, checkpoints: Checkpoints | None = None) -> Trainer:
-    """Returns a trainer that gives each trial a stack of its own; its bits are those it has in any other stack."""
+    """Returns a trainer with a stack for each trial; its results are bitwise those of any other stack."""
     train = stacked_trainer(table, settings, checkpoints)
     return lambda trial: next(train([trial]))
 
 
 def try_out(engine: str) -> str:
-    """Trains a small trial on the CPU and returns the digest of its bits, 16 hexadecimal digits.
+    """Trains a small trial on the CPU and returns a digest of its parameters and errors, 16 hexadecimal digits.
 
-    This also compiles the kernel of the compiled engine, or loads it from Numba's cache. The bits depend on the
-    processor and on libraries and their settings, beyond what any version number tells, so two machines with equal
-    digests can be trusted to train alike.
+    The result depends on the processor, the libraries and their settings, which version numbers do not fully describe.
+    Two machines with equal digests are taken to compute the same bits. For the compiled engine this also compiles the
+    kernel, or loads it from Numba's cache.
 
     Raises:
         ImportError: the engine is "compiled" and Numba is not installed.

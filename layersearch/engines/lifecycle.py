@@ -1,4 +1,4 @@
-"""The life of one training, alike on every engine: its initial weights, its checkpoints and its result.
+"""The parts of a training that all engines share: initial weights, checkpoints, early stopping and results.
 
 state = checkpoints.load(trial) or first_state(flatten(build_model(trial, input_dim, settings)), settings)
 while goes_on(state, settings):
@@ -24,15 +24,15 @@ from models import DynamicAutoencoder, load_flat
 
 Trainer = Callable[[Trial], TrialResult]
 
-CHECKPOINT_SECONDS = 60.0  # of training, between two checkpoints of the same trial
+CHECKPOINT_SECONDS = 60.0  # training time between two checkpoints of the same trial
 
 # Models and randomness
 
 
 def build_model(trial: Trial, input_dim: int, settings: TrainingSettings) -> DynamicAutoencoder:
-    """Returns the trial's untrained model, on the CPU.
+    """Returns the trial's untrained model on the CPU.
 
-    Its weights depend only on the seed, the trial, and the saved weights it starts from, if any.
+    Its weights depend only on the seed, the trial, and the saved weights that `settings.start` may provide.
     """
     own = settings_of(trial, settings)
     model = DynamicAutoencoder(
@@ -50,19 +50,19 @@ def build_model(trial: Trial, input_dim: int, settings: TrainingSettings) -> Dyn
 
 
 def trained_model(result: TrialResult, table: SplitTable, settings: TrainingSettings) -> DynamicAutoencoder:
-    """Returns the model with the weights of a finished training, in eval mode, on the CPU."""
+    """Returns the model of a finished training, in eval mode on the CPU."""
     model = build_model(result.trial, table.input_dim, settings)
     load_flat(model, result.parameters)
     return model.eval()
 
 
 def weights_generator(trial: Trial, settings: TrainingSettings) -> torch.Generator:
-    """Returns the generator of a trial's initial weights; options of a study with the same layers share it."""
+    """Returns the generator of a trial's initial weights; variants of the same layers in a study share it."""
     return torch_generator(settings.seed, *stream_name("weights", trial), layers_of(trial.config))
 
 
 def stream_name(what: str, trial: Trial) -> tuple[object, ...]:
-    """Returns the name of one of a trial's random streams, which all configurations of its repeat and fold share."""
+    """Returns the name of a random stream of a trial, which all configurations share in the same repeat and fold."""
     return (what, trial.repeat) if trial.fold is None else (what, trial.repeat, "fold", trial.fold)
 
 
@@ -70,44 +70,44 @@ def stream_name(what: str, trial: Trial) -> tuple[object, ...]:
 
 
 class Checkpoints(Protocol):
-    """A place where states of unfinished trainings are kept; that on disk is `journal/checkpoints.py`."""
+    """A storage for the states of unfinished trainings; `journal/checkpoints.py` stores them on disk."""
 
     def load(self, trial: Trial) -> TrialState | None:
-        """Returns the state that was saved last; None if there is none."""
+        """Returns the last saved state of a trial, or None."""
 
     def save(self, trial: Trial, state: TrialState) -> None:
-        """Saves the state in place of the last one."""
+        """Saves the state of a trial, replacing the last one."""
 
     def remove(self, trial: Trial) -> None:
-        """Forgets a trial that is finished or given up."""
+        """Removes the state of a trial that is finished or given up."""
 
 
 class InMemory:
-    """Checkpoints that live as long as the process."""
+    """Checkpoints in memory, for the lifetime of the process."""
 
     def __init__(self) -> None:
         self._states: dict[Trial, TrialState] = {}
 
     def load(self, trial: Trial) -> TrialState | None:
-        """Returns the state that was saved last, and forgets it: the caller will change it."""
+        """Returns and removes the last saved state, since the caller will modify it."""
         return self._states.pop(trial, None)
 
     def save(self, trial: Trial, state: TrialState) -> None:
-        """Saves the state in place of the last one."""
+        """Saves the state of a trial, replacing the last one."""
         self._states[trial] = state
 
     def remove(self, trial: Trial) -> None:
-        """Forgets the trial."""
+        """Removes the state of a trial."""
         self._states.pop(trial, None)
 
 
 def is_long(seconds: float) -> bool:
-    """Whether a training takes so long that its weights are worth keeping rather than training them again."""
+    """Returns whether a training takes so long that its weights should be saved rather than trained again."""
     return seconds > CHECKPOINT_SECONDS
 
 
 class Clock:
-    """Measures how long a trial has been trained, earlier runs included, and says when a checkpoint is due."""
+    """Measures the training time of a trial, including earlier runs, and determines when a checkpoint is due."""
 
     def __init__(self, state: TrialState | None = None) -> None:
         self._before = state.seconds if state else 0.0
@@ -115,16 +115,16 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far."""
+        """The training time so far, in seconds."""
         return self._before + time.monotonic() - self._started
 
     def lap(self) -> float:
-        """Returns the seconds since the last call, or since the start."""
+        """Returns the seconds since the last call (at first: since the start)."""
         before, self._lapped = self._lapped, time.monotonic()
         return self._lapped - before
 
     def is_due(self) -> bool:
-        """Whether `CHECKPOINT_SECONDS` have passed since this was last true, or since the start."""
+        """Returns True if `CHECKPOINT_SECONDS` have passed since it last did (at first: since the start)."""
         if time.monotonic() - self._saved < CHECKPOINT_SECONDS:
             return False
         self._saved = time.monotonic()
@@ -135,7 +135,7 @@ class Clock:
 
 
 def first_state(parameters: np.ndarray, settings: TrainingSettings) -> TrialState:
-    """Returns the state before the first epoch, with these initial parameters [P]."""
+    """Returns the state before the first epoch from initial parameters [P]."""
     return TrialState(
         epoch=0,
         train_losses=np.zeros(settings.epochs),
@@ -147,12 +147,12 @@ def first_state(parameters: np.ndarray, settings: TrainingSettings) -> TrialStat
 
 
 def goes_on(state: TrialState, settings: TrainingSettings) -> bool:
-    """Whether another epoch is to be trained."""
+    """Returns whether another epoch should be trained."""
     return state.epoch < settings.end and not _is_exhausted(state, settings)
 
 
 def has_paused(state: TrialState, settings: TrainingSettings) -> bool:
-    """Whether a training that does not go on has paused, and is neither finished nor stopped early by then."""
+    """Returns whether a training that does not go on has paused, rather than finished or stopped early."""
     has_stopped = state.epoch <= settings.end and _is_exhausted(state, settings)
     return settings.end < settings.epochs and not has_stopped
 
@@ -162,7 +162,7 @@ def _is_exhausted(state: TrialState, settings: TrainingSettings) -> bool:
 
 
 def note_validation(state: TrialState, loss: float, parameters: np.ndarray, settings: TrainingSettings) -> None:
-    """Records the validation loss after epoch `state.epoch`, and keeps the parameters [P] if they are the best yet."""
+    """Records the validation loss after epoch `state.epoch`, and copies the parameters [P] if they are the best yet."""
     assert state.validation_losses is not None
     state.validation_losses[state.epoch - 1] = loss
     best = state.validation_losses[state.best_epoch - 1] if state.best_epoch else np.inf
@@ -174,7 +174,7 @@ def note_validation(state: TrialState, loss: float, parameters: np.ndarray, sett
 
 
 def finished_result(trial: Trial, state: TrialState, **final: Any) -> TrialResult:
-    """Returns the result of a training that finished or stopped early; `final` holds the other fields of it."""
+    """Returns the result of a training that finished or stopped early; `final` are the remaining fields."""
     done = slice(state.epoch)
     return TrialResult(
         trial=trial,
@@ -187,14 +187,14 @@ def finished_result(trial: Trial, state: TrialState, **final: Any) -> TrialResul
 
 
 def paused_result(trial: Trial, state: TrialState, settings: TrainingSettings, checkpoints: Checkpoints) -> TrialResult:
-    """Returns the result of a training that pauses, and saves its state; a checkpoint may be further already."""
-    if state.epoch == settings.end:
+    """Returns the result of a training that pauses, and saves its state."""
+    if state.epoch == settings.end:  # otherwise the checkpoint was already beyond the pause
         checkpoints.save(trial, state)
     return replace(_unfinished_result(trial, state, settings.end), is_paused=True)
 
 
 def diverged_result(trial: Trial, state: TrialState) -> TrialResult:
-    """Returns the result of a training whose loss was not finite in the epoch after those of `state`."""
+    """Returns the result of a training whose loss was not finite in epoch `state.epoch + 1`."""
     return replace(_unfinished_result(trial, state, state.epoch), failed_epoch=state.epoch + 1)
 
 

@@ -1,13 +1,13 @@
-"""Trains trials on several machines, as tasks of a Ray cluster that is already running.
+"""Trains trials on several machines, as tasks of a running Ray cluster.
 
     with connected("10.0.0.1:6379", limit, identity, stops) as machines:
         for result in machines.run_trials(trials, "compiled", tables, settings, checkpoints, stops=stops):
             ...
 
-Every machine has its own copy of this program. A machine whose copy, libraries, processor or arithmetic differ from
-this one's is refused, since its bits could differ too. Only this process writes files. Trials and results are pickled
-here and sent as bytes, because the arrays that Ray itself unpickles are read-only. `benchmarks/many_machines.md`
-explains the numbers below.
+Every machine has its own copy of this program. If its program, libraries, processor or arithmetic differ from those of
+this machine, it is refused, because its results could differ. Only this process writes files. Trials and results are
+pickled here and sent as bytes, because arrays that Ray itself unpickles are read-only. `benchmarks/many_machines.md`
+explains the constants below.
 
 Ray: Moritz et al. 2018, OSDI, arXiv:1712.05889.
 """
@@ -47,15 +47,15 @@ Identity = Mapping[str, str | None]
 Tables = Mapping[int | None, SplitTable]
 Batch = list[tuple[Trial, TrialState | None]]
 
-BATCH_SECONDS = 1.0  # of estimated work in a task, which is lost if its machine dies
-TASK_SECONDS = 0.004  # that this process spends on a task; a batch must keep its core busy while all others get theirs
-SHARES = 4  # each core's share of the remaining work in batches: they shrink, so that all cores finish together
-QUEUED = 2  # tasks submitted for each core, so that no core waits for this process
-RETRIES = 5  # of a batch whose machine or process died
+BATCH_SECONDS = 1.0  # estimated work in a task, which is lost if its machine fails
+TASK_SECONDS = 0.004  # time this process spends on each task; a batch must take longer than handing out one per core
+SHARES = 4  # towards the end, the number of batches into which each core's share of the remaining work is divided
+QUEUED = 2  # number of tasks submitted for each core, so that no core waits for this process
+RETRIES = 5  # number of retries of a batch whose machine or process failed
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 30.0
-LOOK_SECONDS = 5.0  # between two checks of the cluster's size
-GONE_SECONDS = 10.0  # without an answer from the head node, after which the cluster counts as lost
-SETTINGS = {  # keep Ray from writing to the console and from reporting its use
+LOOK_SECONDS = 5.0  # time between two checks of the cluster's size
+GONE_SECONDS = 10.0  # time without an answer from the head node after which the cluster is considered lost
+SETTINGS = {  # prevent Ray from writing to the console and from reporting usage statistics
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -77,13 +77,13 @@ def connected(
 
     Args:
         address: `--ray_address`, such as "auto" or "10.0.0.1:6379"; None yields None instead of a cluster.
-        limit: most trainings at a time; 0 for as many as the cluster has cores.
-        identity: what a machine must share with this one (`journal/identity.py`).
-        stops: whether to stop waiting for the cluster; asked a few times a second.
+        limit: the largest number of trainings at a time; 0 for the number of cores of the cluster.
+        identity: the properties that every machine must share with this one (`journal/identity.py`).
+        stops: returns whether to stop waiting for the cluster; called a few times a second.
 
     Raises:
         UsageError: Ray is not installed, or no cluster answers.
-        Interrupted: `stops` became true first.
+        Interrupted: `stops` returned True first.
     """
     if address is None:
         yield None
@@ -100,12 +100,12 @@ def connected(
             raise UsageError("--distributed ray: the cluster has no cores; start a node (ray start --address=...)")
         yield machines
     finally:
-        if not machines.is_lost:  # Ray would wait for a lost cluster, and then end this process
+        if not machines.is_lost:  # for a lost cluster Ray would wait, and then end this process
             ray.shutdown()
 
 
 def _connect(ray: Any, address: str, stops: Callable[[], bool]) -> None:
-    """Connects in a thread, which may hang and in which Ray cannot replace the handlers of signals."""
+    """Connects in a separate thread, because connecting may hang and Ray would replace signal handlers otherwise."""
     asked, remedy = f"--ray_address {address}", "start one with: ray start --head"
     address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     if address != "auto" and not _listens(address):
@@ -114,9 +114,9 @@ def _connect(ray: Any, address: str, stops: Callable[[], bool]) -> None:
 
     def connect() -> None:
         try:
-            ray._private.worker.print_to_stdstream = lambda *_, **__: None  # no reports on the console
+            ray._private.worker.print_to_stdstream = lambda *_, **__: None  # suppresses output of the workers
             ray.init(address=address, log_to_driver=False, logging_level="CRITICAL")
-        except BaseException as error:  # even SystemExit
+        except BaseException as error:  # includes SystemExit
             errors.append(error)
         else:
             errors.append(None)
@@ -137,7 +137,7 @@ def _connect(ray: Any, address: str, stops: Callable[[], bool]) -> None:
 
 @contextmanager
 def _without_stderr() -> Iterator[None]:
-    """Silences Ray's own log, which its C++ code writes to stderr until it is connected."""
+    """Silences the log that Ray's C++ code writes to stderr until it is connected."""
     try:
         sys.stderr.flush()
         stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -163,7 +163,7 @@ def _listens(address: str) -> bool:
 
 
 class Machines:
-    """The cluster that this process is connected to; the arguments are those of `connected`."""
+    """The cluster that this process is connected to; `connected` describes the arguments."""
 
     def __init__(self, ray: Any, limit: int, identity: Identity) -> None:
         self.is_lost = False
@@ -176,7 +176,7 @@ class Machines:
         self._tables: tuple[Tables, Any] | None = None
 
         def run_batch(expected: Identity, shared: list[Any], work: bytes) -> bytes | str:
-            try:  # Ray sends this function itself; the node must have the program
+            try:  # Ray sends only this function to a node, which needs its own copy of the program
                 from layersearch.engines.machines import train_batch
             except ImportError as error:
                 return f"node {platform.node()} cannot import this program ({error}); {SAME_PROGRAM}"
@@ -191,7 +191,7 @@ class Machines:
 
     @property
     def at_a_time(self) -> int:
-        """How many trainings run at a time."""
+        """The number of trainings at a time."""
         return self._limit or self.n_cores
 
     def run_trials(
@@ -204,13 +204,13 @@ class Machines:
         *,
         stops: Callable[[], bool],
     ) -> Iterator[TrialResult]:
-        """Trains all trials and yields results as their batches finish, like `workers.run_trials`.
+        """Trains all trials and yields their results as batches finish, like `workers.run_trials`.
 
-        States of paused trainings are taken from `checkpoints` and saved there.
+        States of paused trainings are loaded from `checkpoints` and saved there.
 
         Raises:
             UsageError: a machine differs from this one.
-            ConnectionError: the cluster is gone, or its processes die again and again.
+            ConnectionError: the cluster does not answer, or its processes fail repeatedly.
         """
         if not trials or stops():
             return
@@ -243,13 +243,13 @@ class Machines:
                     self._ray.cancel(ref, force=True)
 
     def _put(self, tables: Tables) -> Any:
-        """Returns a reference to the tables in the cluster's object store, where they are put once."""
+        """Puts the tables into the cluster's object store, once, and returns the reference."""
         if self._tables is None or self._tables[0] is not tables:
             self._tables = tables, self._ray.put(dict(tables))
         return self._tables[1]
 
     def _next(self, done: SimpleQueue[Any], stops: Callable[[], bool]) -> Any:
-        """Waits for the next finished batch; returns None if it is time to stop and none is finished."""
+        """Waits for the next finished batch; returns None if `stops` returns True and none is finished."""
         while True:
             self._look()
             stopping = stops()
@@ -260,7 +260,7 @@ class Machines:
                     return None
 
     def _look(self) -> None:
-        """Checks every `LOOK_SECONDS` whether the cluster still answers, and how many cores it has."""
+        """Checks every `LOOK_SECONDS` that the cluster still answers, and updates its number of cores."""
         now = time.monotonic()
         if now - self._last_look < LOOK_SECONDS:
             return
@@ -279,7 +279,7 @@ class Machines:
         return int(self._ray.cluster_resources().get("CPU", 0))
 
     def _unpack(self, future: Any, error: BaseException | None) -> list[tuple[TrialResult, TrialState | None]]:
-        """Returns the results of a finished batch, with the states of those that paused, or raises its error."""
+        """Returns the results of a finished batch, with the states of paused trainings, or raises its error."""
         if isinstance(error, self._ray.exceptions.RayTaskError):
             raise getattr(error, "cause", None) or error
         if error:
@@ -292,11 +292,15 @@ class Machines:
 
 
 def batch_seconds(left: float, n_cores: int) -> float:
-    """Returns how many seconds of estimated work the next batch should hold, of those that are `left`.
+    """Returns the estimated work of the next batch, in seconds.
 
-    That is about `BATCH_SECONDS`, and less towards the end so that all cores finish together. It is more where this
-    process could not hand out batches of that size fast enough to keep `n_cores` busy, but never so much that handing
-    out the remaining batches takes less time than working through one of them.
+    It is about `BATCH_SECONDS`, and less towards the end so that all cores finish together. It is larger if this
+    process could not submit batches of that size fast enough to keep all cores busy, but never so large that
+    submitting the remaining batches takes less time than one batch.
+
+    Args:
+        left: estimated remaining work, in seconds.
+        n_cores: number of cores of the cluster.
     """
     left = max(left, 0.0)
     by_pace = min(TASK_SECONDS * n_cores, math.sqrt(TASK_SECONDS * left))
@@ -304,7 +308,7 @@ def batch_seconds(left: float, n_cores: int) -> float:
 
 
 class Plan:
-    """The trials that are still to be handed out, in batches; true while there are any."""
+    """The trials that have not been submitted yet, divided into batches; false when there are none left."""
 
     def __init__(
         self, trials: Sequence[Trial], engine: str, tables: Tables, settings: TrainingSettings, checkpoints: Checkpoints
@@ -324,14 +328,14 @@ class Plan:
         return len(self._waiting)
 
     def _cost(self, trial: Trial) -> float:
-        """Returns the estimated seconds of the whole training."""
+        """Returns the estimated time of the whole training, in seconds."""
         return self._costs[trial.config] * self._settings.end
 
     def take(self, n_cores: int) -> tuple[TrainingSettings, Batch]:
-        """Takes the next batch and returns its settings with it.
+        """Removes the next batch from the plan, and returns its settings and trials.
 
-        A trial that takes long is a batch of its own. It pauses every `CHECKPOINT_SECONDS`, so that this process can
-        save its state.
+        A long trial is the only one in its batch. It pauses every `CHECKPOINT_SECONDS`, so that this process can save
+        its state.
         """
         enough = batch_seconds(self._left, n_cores)
         batch: Batch = []
@@ -349,7 +353,7 @@ class Plan:
         return replace(self._settings, pause_after=pause_after), batch
 
     def goes_on(self, result: TrialResult) -> bool:
-        """Whether a result is that of a training that only paused to be saved; if so it is handed out again."""
+        """Returns whether a training only paused to save its state; if so, it is added to the plan again."""
         epochs_left = self._settings.end - len(result.test_losses)
         goes_on = result.is_paused and epochs_left > 0
         if goes_on:
@@ -362,11 +366,11 @@ class Plan:
 
 
 def train_batch(expected: Identity, shared: list[Any], work: bytes) -> bytes | str:
-    """Trains a batch; returns the pickled results, or the reason why this machine is refused.
+    """Trains a batch and returns the pickled results, or the reason why this machine is refused.
 
     Args:
         expected: the identity that this machine must have.
-        shared: a list with the reference to the tables; Ray would fetch the tables if the list did not hide it.
+        shared: the reference to the tables, in a list because Ray fetches references that are passed directly.
         work: the pickled engine, settings and batch.
     """
     refusal = _refusal(tuple(expected.items()))
@@ -379,9 +383,9 @@ def train_batch(expected: Identity, shared: list[Any], work: bytes) -> bytes | s
         if state:
             states.save(trial, state)
         result = _train(train, trial)
-        keeps_weights = result.seconds >= BATCH_SECONDS  # training others again takes less time than sending them all
+        keeps_weights = result.seconds >= BATCH_SECONDS  # others are faster to train again than to send
         parameters = result.parameters if keeps_weights else result.parameters[:0].copy()
-        left = states.load(trial)  # and removes it
+        left = states.load(trial)  # also removes the state
         done.append((replace(result, parameters=parameters), left if result.is_paused else None))
     return pickle.dumps(done)
 
@@ -405,7 +409,7 @@ def _fetch(shared: Any) -> Tables:
 
 @lru_cache(maxsize=1)
 def _trainer(engine: str, settings: TrainingSettings, shared: Any) -> tuple[Trainer, InMemory]:
-    """Returns a trainer and its checkpoints in memory; cached, since batches of one kind follow each other."""
+    """Returns a trainer and its checkpoints in memory, cached for the next batch with the same settings."""
 
     states = InMemory()
     return make_trainer(engine, _fetch(shared), settings, states), states
@@ -413,18 +417,18 @@ def _trainer(engine: str, settings: TrainingSettings, shared: Any) -> tuple[Trai
 
 @lru_cache(maxsize=1)
 def _refusal(expected: tuple[tuple[str, str | None], ...]) -> str:
-    """Returns why this machine may not train for one with the `expected` identity; empty if it may."""
+    """Returns why this machine is refused by one with the `expected` identity; empty if it is not."""
 
     theirs, node, cpu = dict(expected), platform.node(), torch.device("cpu")
     engine, arithmetic = str(theirs["engine"]), str(theirs["arithmetic"])
-    differs = difference(node, machine_identity(arithmetic, cpu, engine), theirs)  # before compiling a kernel
+    differs = difference(node, machine_identity(arithmetic, cpu, engine), theirs)  # saves compiling the kernel
     return differs or difference(node, machine_identity(try_out(engine), cpu, engine), theirs)
 
 
 def difference(node: str, ours: Identity, theirs: Identity) -> str:
-    """Returns the first difference of two identities as text, `node n1 has numba 0.62, this machine 0.68; ...`.
+    """Returns the first difference of two identities, such as `node n1 has numba 0.62, this machine 0.68; ...`.
 
-    Returns an empty string if they do not differ.
+    Returns an empty string if they are equal.
     """
     for name, remedy in REMEDIES.items():
         if ours.get(name) != theirs.get(name):

@@ -1,4 +1,4 @@
-"""The reference engine: a plain PyTorch loop over one `DynamicAutoencoder`, on any device. It defines what is right.
+"""The reference engine: a plain PyTorch loop over one `DynamicAutoencoder`, on any device. It defines correct results.
 
     train = reference_trainer(table, settings)
     result = train(trial)
@@ -28,13 +28,13 @@ from models import DynamicAutoencoder, encode_rows, flatten, load_flat
 if TYPE_CHECKING:
     from layersearch.engines.stack.model import StackedAutoencoder
 
-MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's, as torch names them
-ROWS_AT_A_TIME = 2**16  # in eval mode
-MASK_ENTRIES = 2**22  # entries of dropout masks that are made at a time: 16 MB
+MOMENTS = ("exp_avg", "exp_avg_sq")  # torch's names for the moments of AdamW
+ROWS_AT_A_TIME = 2**16  # number of rows in a batch in eval mode
+MASK_ENTRIES = 2**22  # number of entries of dropout masks that are computed at a time (16 MB)
 
 
 def reference_trainer(table: SplitTable, settings: TrainingSettings, checkpoints: Checkpoints | None = None) -> Trainer:
-    """Returns the function that trains one trial with a plain PyTorch loop on the table's device."""
+    """Returns a function that trains one trial with a plain PyTorch loop on the table's device."""
     checkpoints = InMemory() if checkpoints is None else checkpoints
     device = table.values.device
     train_targets, test_targets = table.values[table.train], table.values[table.test]
@@ -111,12 +111,12 @@ def reference_trainer(table: SplitTable, settings: TrainingSettings, checkpoints
 
 
 def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
-    """Returns the optimizer of the model; the training sets its learning rate anew each epoch."""
+    """Returns the optimizer of a model; the training sets its learning rate in every epoch."""
     return torch.optim.AdamW(model.parameters(), lr=settings.initial_lr, weight_decay=settings.weight_decay, fused=True)
 
 
 def get_moments(optimizer: torch.optim.Optimizer) -> np.ndarray:
-    """Returns both moments of AdamW in the order of `models.flatten`, [2, P] float32; zeros for frozen parameters."""
+    """Returns AdamW's moments in the order of `models.flatten`, [2, P] float32, with zeros for frozen parameters."""
     parameters, state = optimizer.param_groups[0]["params"], optimizer.state
     moments = [
         torch.cat([(state[p][name] if state[p] else torch.zeros_like(p)).ravel() for p in parameters])
@@ -126,7 +126,7 @@ def get_moments(optimizer: torch.optim.Optimizer) -> np.ndarray:
 
 
 def set_moments(optimizer: torch.optim.Optimizer, moments: np.ndarray, step: int) -> None:
-    """Puts the optimizer into the state that it has after `step` steps with these `moments` [2, P]."""
+    """Restores the optimizer's state after `step` steps from its `moments` [2, P]."""
     start, state = 0, {}
     for number, parameter in enumerate(optimizer.param_groups[0]["params"]):
         part = torch.from_numpy(moments[:, start : start + parameter.numel()])
@@ -139,7 +139,7 @@ def set_moments(optimizer: torch.optim.Optimizer, moments: np.ndarray, step: int
 def reference_step(
     model: DynamicAutoencoder, optimizer: torch.optim.Optimizer, target: Tensor, masks: Sequence[Tensor]
 ) -> Tensor:
-    """Trains one step on the batch `target` [B, F] (NaN = missing) with dropout masks [B, H]; returns its loss."""
+    """Trains one step on the batch `target` [B, F] (NaN = missing) with dropout masks [B, H], and returns its loss."""
     reconstruction = forward_with_masks(model, target.nan_to_num(nan=0.0), masks)
     loss = sparse_aware_loss(reconstruction, target)
     optimizer.zero_grad()
@@ -149,10 +149,13 @@ def reference_step(
 
 
 def forward_with_masks(model: DynamicAutoencoder | StackedAutoencoder, x: Tensor, masks: Sequence[Tensor]) -> Tensor:
-    """Returns the reconstruction that the model or stack makes in training mode with these dropout masks.
+    """Returns the reconstruction by a model or stack in training mode, with given dropout masks.
 
-    `x` is [B, F], and each mask holds the factors 0 and 1/(1-p) of a dropout layer, [B, H]; in a stack all have a
-    leading M. Without masks nothing is dropped.
+    Args:
+        model: the model or stack.
+        x: the batch, [B, F]; for a stack [M, B, F].
+        masks: the factors 0 and 1/(1-p) of each dropout layer, [B, H]; for a stack [M, B, H]. If empty, no unit is
+            dropped.
     """
     remaining = iter(masks)
     x = model.input_norm(x)
@@ -167,11 +170,10 @@ def forward_with_masks(model: DynamicAutoencoder | StackedAutoencoder, x: Tensor
 def dropout_masks(
     model: DynamicAutoencoder, key: int, epoch: int, batch_size: int, n_steps: int, first_step: int = 0
 ) -> list[Tensor]:
-    """Returns the dropout masks of several steps: for each dropout layer [n_steps, B, H], entries 0 and 1/(1-p).
+    """Returns the dropout masks of several steps, [n_steps, B, H] for each dropout layer, with entries 0 and 1/(1-p).
 
-    The pattern of a layer depends on the number of the Linear layer in front of it, counted from the input. Without
-    dropout the list is empty, and a frozen encoder has no masks. B is the full batch size, also for a smaller last
-    batch.
+    The pattern of a layer depends on the number of the preceding Linear layer, counted from the input. Without dropout
+    the list is empty, and a frozen encoder has no masks. B is the full batch size, even if the last batch is smaller.
     """
     if model.dropout == 0:
         return []
@@ -179,7 +181,7 @@ def dropout_masks(
     layers = [layer for layer in [*model.encoder, *model.decoder] if isinstance(layer, nn.Linear)]
     masks = []
     for number, layer in enumerate(layers):
-        is_hidden = number not in (len(model.hidden_dims), len(layers) - 1)  # neither the latent nor the output
+        is_hidden = number not in (len(model.hidden_dims), len(layers) - 1)  # neither latent nor output layer
         if is_hidden and not (model.is_frozen and number < len(model.hidden_dims)):
             shape = (layer.out_features, batch_size, n_steps)
             keep = dropout_keep(key, epoch, number, *shape, model.dropout, first_step=first_step)
@@ -189,7 +191,7 @@ def dropout_masks(
 
 @torch.no_grad()
 def _evaluate(model: DynamicAutoencoder, targets: Tensor) -> Tensor:
-    """Returns `squared_error_sums` of all rows in eval mode, [N, 2]; leaves the model in training mode."""
+    """Returns the `squared_error_sums` of all rows in eval mode, [N, 2], and sets the model to training mode."""
     model.eval()
     sums = [
         squared_error_sums(model(target.nan_to_num(nan=0.0))[0], target) for target in targets.split(ROWS_AT_A_TIME)
@@ -203,9 +205,9 @@ _alone = threading.RLock()
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """Limits torch to one thread, since more only slow matrices of this size down.
+    """Limits torch to one thread within the block, since more threads slow down products of matrices of this size.
 
-    The number of threads is the process's own, so only one caller at a time is let in.
+    The number of threads is global to the process, so other callers wait until the block ends.
     """
     with _alone:
         threads = torch.get_num_threads()
@@ -218,7 +220,7 @@ def one_torch_thread() -> Iterator[None]:
 
 @torch.no_grad()
 def encode_table(model: DynamicAutoencoder, table: SplitTable) -> tuple[np.ndarray, np.ndarray]:
-    """Returns each row's latent coordinates [N, L] and mean squared error over observed cells [N], in scaled units."""
+    """Returns the latent coordinates [N, L] and mean squared error over observed cells [N] of each row, scaled."""
     codes, errors = [], []
     for values in table.values.cpu().split(ROWS_AT_A_TIME):
         latent, error = encode_rows(model, values)

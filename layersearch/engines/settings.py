@@ -1,4 +1,4 @@
-"""The settings that all trainings of a search share, the rows they train and test on, and their estimated time.
+"""The settings and the split table that all trainings of a search share, and an estimate of their duration.
 
     settings = TrainingSettings(latent_dim=3, epochs=20, batch_size=32, ...)
     table = SplitTable(values, train_rows, test_rows)
@@ -38,22 +38,22 @@ class TrainingSettings:
     seed: int
     patience: int = 0  # epochs without improvement before a training stops early; 0 turns early stopping off
     min_delta: float = 0.0  # the validation loss must fall by more than this to count as an improvement
-    normalization: str = "layer"  # of the hidden layers: "layer" (LayerNorm) or "none"
-    input_normalization: str = "layer"  # of the input: "layer" or "none"
-    start: Start | None = None  # saved weights to start from; says also whether their encoder is frozen
-    pause_after: int | None = None  # pause after this many epochs of a schedule that covers all `epochs`
-    room: Room | None = None  # size of every stack of the stacked engine; None: what its trials need
+    normalization: str = "layer"  # normalization of the hidden layers: "layer" (LayerNorm) or "none"
+    input_normalization: str = "layer"  # normalization of the input: "layer" or "none"
+    start: Start | None = None  # saved weights to start from, and whether their encoder is frozen
+    pause_after: int | None = None  # number of epochs to pause after; the learning-rate schedule covers all `epochs`
+    room: Room | None = None  # size of all stacks of the stacked engine; None: the size that the trials need
 
     @classmethod
     def of(cls, options: TrainingOptions, latent_dim: int, seed: int, start: Start | None = None) -> Self:
-        """Returns the settings that the options of the command ask for."""
+        """Returns the settings for the options of the command."""
         names = {f.name for f in fields(cls)}
         own = {name: value for name, value in vars(options).items() if name in names}
         return cls(latent_dim=latent_dim, seed=seed, start=start, **own)
 
     @property
     def normalizations(self) -> Normalizations:
-        """Both normalizations, as keyword arguments of models, parameter counts and the kernel's layer tables."""
+        """Both normalizations, as keyword arguments for models, parameter counts and the kernel's layer tables."""
         return {"normalization": self.normalization, "input_normalization": self.input_normalization}
 
     @property
@@ -79,7 +79,7 @@ class TrainingSettings:
 
 
 def settings_of(trial: Trial, settings: TrainingSettings) -> TrainingSettings:
-    """Returns the shared settings with the options that the trial's configuration sets itself, as a study does."""
+    """Returns the shared settings, updated with the options that a study varies and the trial's configuration sets."""
     options: dict[str, Any] = options_of(trial.config)
     return replace(settings, **options) if options else settings
 
@@ -91,8 +91,8 @@ class SplitTable:
     values: Tensor  # [N, F] float32, NaN = missing
     train: Tensor  # [N_train] int64
     test: Tensor  # [N_test] int64
-    validation: Tensor | None = None  # [N_validation] int64, for early stopping; disjoint from the others
-    bundles: np.ndarray | None = None  # [N_test] int64: with very many test rows, only sums over bundles are kept
+    validation: Tensor | None = None  # [N_validation] int64, rows for early stopping, disjoint from the others
+    bundles: np.ndarray | None = None  # [N_test] int64, the bundle of each test row; very many rows are summed by it
 
     @property
     def input_dim(self) -> int:
@@ -118,18 +118,17 @@ class SplitTable:
 
     @property
     def is_test(self) -> np.ndarray:
-        """Which rows are test rows, [N] bool."""
+        """A mask of the test rows, [N] bool."""
         is_test = np.zeros(len(self.values), dtype=bool)
         is_test[self.test.cpu().numpy()] = True
         return is_test
 
 
 def nominal_seconds(engine: str, n_parameters: int, n_rows: int, settings: TrainingSettings) -> float:
-    """Returns a rough estimate of the seconds that one training on `n_rows` rows takes on one core.
+    """Returns a rough estimate of the duration of one training on `n_rows` rows and one core, in seconds.
 
-    The rule is fixed, so that plans made with it do not depend on the machine: an overhead for each step, and a time
-    for each multiplication. For the stacked engine it is the time of a whole stack, which is about that of a single
-    training.
+    It is an overhead for each step plus a time for each multiplication, both constant, so that plans based on it do not
+    depend on the machine. For the stacked engine it is the time of a whole stack, which is about that of one training.
     """
     rules = {"compiled": (2e-5, 1.5e-10), "reference": (1.5e-3, 3e-10), "stacked": (1e-3, 1e-11)}
     overhead, per_product = rules[engine]

@@ -1,10 +1,10 @@
-"""Trains the trials of a search: here or on other machines, many at a time, with a journal that keeps the results.
+"""Trains the trials of a search, on this machine or a cluster, and records their results in a journal.
 
     training = Training(settings, {None: table}, "compiled", threads=2)
     for result in training.run(trials):
         ...
 
-A trial's numbers do not depend on what else is trained, in what order, or how often it was interrupted.
+The result of a trial does not depend on other trials, on their order, or on interruptions.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Training:
-    """How trials are trained and kept: everything that all of them share.
+    """Everything that is needed to train trials and to keep their results.
 
-    With a journal, nothing that it already holds is trained again, and every new result is written to it at once.
+    With a journal, trials whose results it contains are not trained again, and new results are written to it at once.
     """
 
     settings: TrainingSettings
-    tables: Mapping[int | None, SplitTable]  # by fold; of the fold None, where there is no cross-validation
+    tables: Mapping[int | None, SplitTable]  # by fold; without cross-validation the only fold is None
     engine: str
     threads: int
     journal: Journal | None = None
-    stops: Callable[[], bool] = field(default=lambda: False)  # whether to stop training
-    on_fewer: Callable[[int], None] = field(default=lambda threads: None)  # told of fewer threads where memory is short
-    machines: Machines | None = None  # a cluster that trains instead of this machine's cores
-    states: dict[int, InMemory] = field(default_factory=dict)  # checkpoints by epochs, where there is no journal
+    stops: Callable[[], bool] = field(default=lambda: False)  # returns whether to stop training
+    on_fewer: Callable[[int], None] = field(default=lambda threads: None)  # called if memory allows fewer threads
+    machines: Machines | None = None  # a cluster that trains instead of this machine
+    states: dict[int, InMemory] = field(default_factory=dict)  # without a journal: checkpoints by number of epochs
 
     @property
     def input_dim(self) -> int:
@@ -56,33 +56,33 @@ class Training:
     def trainer(
         self, factor: int = 1, pause_after: int | None = None, folds: Collection[int | None] | None = None
     ) -> Trainer:
-        """Returns the function that trains one trial, from its checkpoint if there is one.
+        """Returns a function that trains one trial, starting from its checkpoint if it has one.
 
         Args:
             factor: multiplies the number of epochs.
-            pause_after: epochs after which trainings pause; None for never.
-            folds: the folds of the trials to come; None for all.
+            pause_after: number of epochs after which trainings pause; None for no pause.
+            folds: the folds of the trials; None for all.
         """
         settings = self.settings_for(factor, pause_after)
         tables = {fold: table for fold, table in self.tables.items() if folds is None or fold in folds}
         return make_trainer(self.engine, tables, settings, self._checkpoints(settings.epochs))
 
     def run(self, trials: Sequence[Trial], factor: int = 1, *, pause_after: int | None = None) -> Iterator[TrialResult]:
-        """Trains trials and yields their results, first those that the journal holds, then the others as they finish.
+        """Trains trials and yields their results, first those in the journal, then the others as they finish.
 
-        Fewer results come once `stops` is true.
+        When `stops` returns True, the remaining trials have no result.
 
         Args:
-            trials: what to train; as many at a time as there are threads.
+            trials: the trials to train.
             factor: multiplies the number of epochs.
-            pause_after: epochs after which trainings pause; None for never.
+            pause_after: number of epochs after which trainings pause; None for no pause.
         """
         kept = self.kept(trials, factor, pause_after=pause_after)
         yield from kept.values()
         for result in self._run(trials, [trial for trial in trials if trial not in kept], factor, pause_after):
             if self.journal:
                 may_be_chosen = factor == 1 and result.trial.fold is None
-                with_weights = may_be_chosen and is_long(result.seconds * self.members)  # when trained again, alone
+                with_weights = may_be_chosen and is_long(result.seconds * self.members)  # time in a stack of its own
                 key = Key(result.trial, factor * self.settings.epochs, pause_after if result.is_paused else None)
                 self.journal.append(key, result, with_weights=with_weights)
             if not result.is_paused:
@@ -94,7 +94,7 @@ class Training:
     def _run(
         self, trials: Sequence[Trial], missing: Sequence[Trial], factor: int, pause_after: int | None
     ) -> Iterator[TrialResult]:
-        """Trains the `missing` ones among all `trials`, here or on other machines."""
+        """Trains the `missing` trials among all `trials`, on this machine or the cluster."""
         settings, stops = self.settings_for(factor, pause_after), self._sync_and_ask
         checkpoints = self._checkpoints(settings.epochs)
         if self.machines:
@@ -108,20 +108,20 @@ class Training:
 
     @property
     def members(self) -> int:
-        """How many trials a stack has places for; 1 on the other engines."""
+        """The number of trials in a full stack; 1 for the other engines."""
         return self.settings.room.members if self.settings.room else 1
 
     def kept(
         self, trials: Sequence[Trial], factor: int = 1, *, pause_after: int | None = None
     ) -> dict[Trial, TrialResult]:
-        """Returns the results among these that the journal holds."""
+        """Returns the results of those trials that are in the journal."""
         if self.journal is None:
             return {}
         found = {trial: self._find(trial, factor * self.settings.epochs, pause_after) for trial in trials}
         return {trial: result for trial, result in found.items() if result}
 
     def _find(self, trial: Trial, epochs: int, pause_after: int | None) -> TrialResult | None:
-        """Returns what the journal holds of a trial: its result at the pause, or the final one if it ended by then."""
+        """Returns a trial's result at the pause from the journal, or its final result if it ended before."""
         assert self.journal is not None
         result = self.journal.find(Key(trial, epochs, pause_after))
         if result is None and pause_after is not None:
@@ -131,20 +131,20 @@ class Training:
         return result
 
     def drop(self, trials: Sequence[Trial]) -> None:
-        """Forgets the checkpoints of paused trials that will not go on."""
+        """Removes the checkpoints of paused trials that will not continue."""
         for trial in trials:
             self._checkpoints(self.settings.epochs).remove(trial)
 
     def with_weights(self, result: TrialResult) -> TrialResult | None:
-        """Returns the result with its weights, which are trained again if they were not kept, and keeps them.
+        """Returns the result with its weights, training again if they were not kept, and saves them in the journal.
 
-        Returns None if told to stop.
+        Returns None if `stops` returns True before.
         """
         if result.has_failed:
             return result
         if not result.parameters.size:
             trial = [result.trial]
-            here = replace(self, machines=None, threads=1)  # faster than fetching its weights
+            here = replace(self, machines=None, threads=1)  # faster than fetching the weights from the cluster
             made = list(here._run(trial, trial, factor=1, pause_after=None))
             if not made:
                 return None
@@ -155,9 +155,9 @@ class Training:
         return result
 
     def with_all_weights(self, results: Sequence[TrialResult]) -> list[TrialResult] | None:
-        """Returns the results with their weights, as `with_weights` does for one, training many at a time.
+        """Returns several results with their weights, like `with_weights`, but trains many at a time.
 
-        Returns None if told to stop.
+        Returns None if `stops` returns True before.
         """
         trials = [result.trial for result in results]
         known = {
@@ -178,7 +178,7 @@ class Training:
         return self.journal.checkpoints(epochs) if self.journal else self.states.setdefault(epochs, InMemory())
 
     def _sync_and_ask(self) -> bool:
-        """Brings the journal to the disk and asks whether to stop; called a few times a second."""
+        """Writes the journal to disk and returns whether to stop; called a few times a second."""
         if self.journal:
             self.journal.sync()
         return self.stops()

@@ -1,19 +1,20 @@
 """Starts trainings from a saved model's weights.
 
     source = read_source("output/best_model_latent3.pth", freezes=False)
-    source.start.give(model)                     # overwrites initial weights with those saved ones that fit
+    source.start.give(model)                     # overwrites initial weights with the matching saved weights
 
-Layers are matched by their place, counted from the table. In the encoder the first hidden layer takes the weights of
-the saved first one, the second those of the second, and so on; the layer that makes the latent coordinates takes those
-of the saved one that does. The decoder is matched as a mirror image: output layer with output layer, the layer before
-it with the one before it, and the layer that reads the latent coordinates with the one that reads them. Between models
-of different depth the layers in between have no counterpart: those of a deeper saved model are not used, those of a
-deeper new model keep their initial weights. Where two matched layers differ in shape, the rows and columns that both
-have are copied. A LayerNorm's gain and bias are copied with the layer in front of it.
+Encoder layers are matched by their number, counted from the input: the first hidden layer takes the weights of the
+saved first one, the second those of the second, and so on; the latent layer takes those of the saved latent layer. The
+decoder is matched as a mirror image: its layers are counted from the output, and its first layer, which receives the
+latent coordinates, takes the weights of the saved first one. Between models of different depth the layers in between
+have no counterpart: those of a deeper saved model are not used, and those of a deeper new model keep their initial
+weights. If two matched layers differ in shape, the rows and columns that both have are copied. A LayerNorm's gain and
+bias are copied together with the Linear layer before it.
 
-Between models of different depth no rule preserves what a layer has learnt, since its counterpart reads another layer's
-units. Leaving the layers next to the latent ones at their initial weights, or counting all layers from the table, gave
-the same losses within the noise (benchmarks/transfer.py, from [64, 64] to [64] and to [64, 64, 64], 6 seeds).
+Between models of different depth no rule preserves what a layer has learnt, since its input comes from another layer.
+Two other rules (keeping the initial weights of the layers next to the latent layer, or counting all layers from the
+input) gave the same losses within the noise (benchmarks/transfer.py, from [64, 64] to [64] and to [64, 64, 64], 6
+seeds).
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ from layersearch.space.configurations import Configuration, Widths, join_dims
 from models import DynamicAutoencoder, assign_weights, loading_weights
 
 LARGEST_FILE = 2**30  # bytes; an autoencoder of this program has at most 10^8 parameters
-SLOTS = 4  # places in a Sequential per hidden layer: Linear, LayerNorm, ReLU, Dropout
+SLOTS = 4  # number of modules for each hidden layer: Linear, LayerNorm, ReLU, Dropout
 REMEDY = "give a .pth that this program wrote with --save_models"
 
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """Saved weights that trainings start from. Two of them are equal where all weights are."""
+    """Saved weights that trainings start from. Two objects are equal if their weights and `freezes` are."""
 
-    weights: Mapping[str, np.ndarray]  # float32, by their names in the state_dict
-    digest: str  # of the weights, hexadecimal
+    weights: Mapping[str, np.ndarray]  # float32, by name in the state_dict
+    digest: str  # hexadecimal digest of the weights
     freezes: bool  # whether the encoder keeps the saved weights and is not trained
 
     def __eq__(self, other: object) -> bool:
@@ -52,12 +53,13 @@ class Start:
         return hash((self.digest, self.freezes))
 
     def give(self, model: DynamicAutoencoder) -> int:
-        """Copies the saved weights that fit over the model's, in place, and freezes its encoder if asked to.
+        """Copies the matching saved weights into a model, in place, and freezes its encoder if `freezes`.
 
-        Returns how many numbers were copied.
+        Returns:
+            The number of weights that were copied.
 
         Raises:
-            ValueError: the encoder is to be frozen, and the saved one has another shape.
+            ValueError: the encoder would be frozen, but the saved one has another shape.
         """
         own = dict(model.named_parameters())
         if self.freezes and _encoder_of(own) != _encoder_of(self.weights):
@@ -75,7 +77,7 @@ class Start:
 
 
 def _encoder_of(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of the encoder's parameters, by name."""
+    """Returns the shapes of the encoder's parameters by name."""
     return {n: tuple(w.shape) for n, w in weights.items() if n.startswith(("input_norm.", "encoder."))}
 
 
@@ -99,7 +101,7 @@ def _partners(new: Mapping[str, Any], saved: Mapping[str, Any]) -> Iterator[tupl
 
 
 def n_layers(weights: Mapping[str, Any], half: str) -> int:
-    """Returns how many Linear layers the "encoder" or the "decoder" of a state_dict has."""
+    """Returns the number of Linear layers in the "encoder" or the "decoder" of a state_dict."""
     number = 0
     while f"{half}.{SLOTS * number}.weight" in weights:
         number += 1
@@ -107,22 +109,22 @@ def n_layers(weights: Mapping[str, Any], half: str) -> int:
 
 
 class Origin(NamedTuple):
-    """The results of the search that made a saved model, where they stand beside it."""
+    """The results of the search that trained a saved model."""
 
     results: Mapping[str, Any]
 
     @property
     def columns(self) -> list[str]:
-        """The features, in the model's order."""
+        """The names of the features, in the model's order."""
         columns: list[str] = self.results["data"]["columns"]
         return columns
 
     def has_other_split(self, sha256: str, arguments: Mapping[str, Any]) -> bool:
-        """Whether the model was trained on this very table, perhaps on rows that are now test rows.
+        """Returns whether the model was trained on the same table, perhaps including rows that are now test rows.
 
         Args:
-            sha256: digest of the table that is searched now.
-            arguments: the arguments of this search.
+            sha256: digest of the table of the present search.
+            arguments: the arguments of the present search.
         """
         ours = {name: arguments[name] for name in ("seed", "group_column", "stratify_column", "columns")}
         theirs = {name: self.results["args"].get(name) for name in ours}
@@ -132,13 +134,13 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A saved model's file and what is known of it."""
+    """The file of a saved model and its content."""
 
     path: Path
-    sha256: str  # of the file
+    sha256: str  # digest of the file
     start: Start
-    model: DynamicAutoencoder  # the saved model itself
-    origin: Origin | None  # None: no results beside the file name it
+    model: DynamicAutoencoder  # the saved model
+    origin: Origin | None  # None if no results in the same folder refer to the file
 
     @property
     def encoder(self) -> Widths:
@@ -147,23 +149,23 @@ class Source:
 
     @property
     def config(self) -> Configuration:
-        """The hidden layers."""
+        """The hidden layers of the model."""
         return join_dims(self.encoder, tuple(self.model.decoder_dims))
 
     @property
     def n_parameters(self) -> int:
-        """The number of parameters of the whole model."""
+        """The number of parameters of the model."""
         return sum(weights.size for weights in self.start.weights.values())
 
 
 def read_source(path: str | Path, *, freezes: bool) -> Source:
-    """Reads a saved model, a state_dict as `--save_models` writes it, and the results beside it, if any.
+    """Reads a model saved with `--save_models`, and the results in the same folder if they refer to it.
 
-    No code in the files is run, and no more memory is taken than they fill.
+    The files may come from an untrusted source: no code in them is run, and they take no more memory than disk space.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the file is damaged or holds something else; the message names it.
+        ValueError: the file is damaged or is not a saved model; the message names it.
     """
     path = Path(path)
     if path.stat().st_size > LARGEST_FILE:
@@ -177,7 +179,7 @@ def read_source(path: str | Path, *, freezes: bool) -> Source:
 
 
 def start_from(model: DynamicAutoencoder, *, freezes: bool) -> Start:
-    """Returns the present weights of a model on the CPU as a start for trainings."""
+    """Returns a copy of a model's weights as a start for trainings; the model must be on the CPU."""
     weights = {name: values.numpy().copy() for name, values in model.state_dict().items()}
     digest = hashlib.blake2b(digest_size=16)
     for name, values in weights.items():
@@ -186,12 +188,12 @@ def start_from(model: DynamicAutoencoder, *, freezes: bool) -> Start:
 
 
 def model_of_weights(weights: Mapping[str, Tensor]) -> DynamicAutoencoder:
-    """Returns the model, without memory (device "meta"), whose state_dict these weights are.
+    """Returns a model of the shape of a state_dict, without memory (on the device "meta").
 
     Raises:
-        ValueError, KeyError: there is no such model.
+        ValueError, KeyError: the state_dict is not that of a `DynamicAutoencoder`.
     """
-    if not all(values.is_contiguous() for values in weights.values()):  # a view may keep more memory than it shows
+    if not all(values.is_contiguous() for values in weights.values()):  # a view may hold a larger tensor in memory
         raise ValueError("not plain tensors")
     encoder, decoder = (
         [_width(weights, half, n) for n in range(n_layers(weights, half))] for half in ("encoder", "decoder")
@@ -218,7 +220,7 @@ def _width(weights: Mapping[str, Tensor], half: str, number: int) -> int:
 
 
 def _origin_of(path: Path, model: DynamicAutoencoder) -> Origin | None:
-    """Returns the results beside a model that name it, or None where these are missing or damaged."""
+    """Returns the results in the folder of a model, or None if they are missing, damaged or of another model."""
     from dataset import Scaling
 
     file = path.with_name(f"hyperparam_results_latent{model.latent_dim}.json")

@@ -1,10 +1,10 @@
-"""Trains trials on threads, as many at a time as there are cores.
+"""Trains several trials at a time, on threads.
 
     for result in run_trials(trials, train, threads=2):
         ...
 
-Plain threads suffice, since the compiled engine does not hold the GIL while it trains. They are daemon threads, so
-the process never waits for a training whose result nobody needs any more.
+Threads suffice because the compiled engine does not hold the GIL while it trains. They are daemon threads, so the
+process does not wait at its end for trainings whose results are no longer needed.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from queue import Empty, SimpleQueue
 from layersearch.background import POLL_SECONDS
 from layersearch.space.trials import Trial, TrialResult, no_memory_for
 
-Outcome = TrialResult | BaseException | None  # None: out of memory
+Outcome = TrialResult | BaseException | None  # None if memory ran out
 
 
 def available_cores() -> int:
-    """Returns how many cores this process may use."""
+    """Returns the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -37,20 +37,21 @@ def run_trials(
 ) -> Iterator[TrialResult]:
     """Trains all trials and yields their results as they finish.
 
-    Where memory runs out, training goes on with one thread fewer. A trial that does not even fit alone becomes a failed
-    result. Once `stops` is true, only results that are already done are yielded. Then, and when the iterator is closed
-    or an exception is raised, trials that have not started are dropped, and running ones are not waited for.
+    If memory runs out, training continues with one thread fewer, and the trial is repeated; a trial that runs out of
+    memory while no other is running gets a failed result. When `stops` returns True, only results that are already
+    available are yielded. Then, and when the iterator is closed or an exception is raised, waiting trials are dropped,
+    and running ones are not waited for.
 
     Args:
-        trials: what to train.
+        trials: the trials to train.
         train: trains one trial; called from several threads at once.
-        threads: how many trials are trained at a time.
-        stops: whether to stop; asked a few times a second.
-        on_fewer: called with the number of threads that are left when memory runs out.
+        threads: number of trials to train at a time.
+        stops: returns whether to stop; called a few times a second.
+        on_fewer: called with the remaining number of threads when memory runs out.
 
     Raises:
-        RuntimeError: the system allows not even one thread.
-        BaseException: whatever `train` raises, except that memory has run out.
+        RuntimeError: the system cannot start a single thread.
+        BaseException: any exception of `train`, except one about memory.
     """
     if not trials or stops():
         return
@@ -61,7 +62,7 @@ def run_trials(
     working = 0
     try:
         working = _start_many(min(threads, len(trials)), train, waiting, done)
-        alone = set(trials) if working == 1 else set()  # trials that are tried with no other beside them
+        alone = set(trials) if working == 1 else set()  # trials that run, or will run again, while no other trial does
         missing = len(trials)
         while missing:
             finished = _next(waiting, done, stops)
@@ -95,10 +96,10 @@ def _start_many(
     waiting: SimpleQueue[Trial | None],
     done: SimpleQueue[tuple[Trial, Outcome]],
 ) -> int:
-    """Starts up to `n` threads, as many as the system allows, and returns how many.
+    """Starts `n` threads, or fewer if the system allows no more, and returns their number.
 
     Raises:
-        RuntimeError: the system allows none.
+        RuntimeError: the system cannot start a single thread.
     """
     for started in range(n):
         try:
@@ -115,7 +116,7 @@ def _start(
     waiting: SimpleQueue[Trial | None],
     done: SimpleQueue[tuple[Trial, Outcome]],
 ) -> None:
-    """Starts a thread that trains waiting trials until it gets None or runs out of memory."""
+    """Starts a thread that trains waiting trials until it receives None or memory runs out."""
 
     def work() -> None:
         while (trial := waiting.get()) is not None:
@@ -134,7 +135,7 @@ def _start(
 def _next(
     waiting: SimpleQueue[Trial | None], done: SimpleQueue[tuple[Trial, Outcome]], stops: Callable[[], bool]
 ) -> tuple[Trial, Outcome] | None:
-    """Waits for the next finished trial; returns None if it is time to stop and none is finished."""
+    """Waits for the next finished trial; returns None if `stops` returns True and none is finished."""
     while True:
         stopping = stops()
         if stopping:
@@ -155,7 +156,7 @@ def _drop(waiting: SimpleQueue[Trial | None]) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: a MemoryError, or what torch raises on the CPU and on CUDA."""
+    """Returns whether an exception means that memory ran out: a MemoryError, or torch's on the CPU or on CUDA."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError)
         and any(text in str(error) for text in ("can't allocate memory", "out of memory", "not enough memory"))

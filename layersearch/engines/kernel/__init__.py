@@ -1,6 +1,6 @@
-"""The compiled engine's kernel: training steps as machine code for the CPU.
+"""The kernel of the compiled engine: training steps as machine code for the CPU.
 
-`step.py` is the whole step and derives its formulas; `product.py` has its matrix products and `strips.py` everything
-between them. Both are written in `vectors.py`'s LLVM vectors, and `jit.py` compiles and caches them. A new kind
-of layer starts as a value of `step.KIND`, with its forward and backward pass in `strips.py`.
+`step.py` is the whole step and derives its formulas; `product.py` computes its matrix products and `strips.py` the
+operations between them. Both use the LLVM vectors of `vectors.py`; `jit.py` compiles and caches the code. To add a
+kind of layer, add a value of `step.KIND`, and its forward and backward pass in `strips.py`.
 """

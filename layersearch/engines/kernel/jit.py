@@ -1,4 +1,4 @@
-"""Compiles the training kernel with Numba: without the GIL, and cached on disk between runs.
+"""Compiles the training kernel with Numba, without the GIL, and caches the machine code on disk.
 
     @compiled
     def f(x): ...
@@ -8,12 +8,12 @@
 
     f(x), g.call(g.address, address, factor)
 
-Numba optimises a function anew in each of its callers, and in their callers. A leaf is compiled once and called by its
-address, which halves the time that the kernel takes to compile. The outermost caller passes the address down, because
-it differs from run to run and cached code must not contain it.
+Numba optimises a function again in each of its direct and indirect callers. A leaf is compiled once and called by its
+address, which halves the compilation time of the kernel. The outermost caller passes the address down as an argument,
+because it differs between runs and must not be part of cached code.
 
-Floating point: `FAST` lets the compiler reorder sums and contract products and sums to FMA, so that they vectorise. It
-does not let it assume that NaN and infinity do not occur, so a diverging training is noticed.
+Floating point: `FAST` allows the compiler to reorder sums and to contract products and sums to FMA, so that they
+vectorise. It does not allow it to assume that NaN and infinity do not occur, so a diverging training is detected.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SOURCES = [
 
 
 def _digest() -> str:
-    """Returns the digest of everything that the machine code depends on."""
+    """Returns a digest of everything that the machine code depends on."""
     processor = [llvmlite.binding.get_host_cpu_name(), get_host_cpu_features()]
     parts = [fingerprint(SOURCES), *processor]
     return hashlib.blake2b("".join(parts).encode(), digest_size=8).hexdigest()
@@ -52,12 +52,12 @@ _DIGEST = _digest()
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compiles a function when it is first called, and caches it on disk if a folder is writable."""
+    """Compiles a function when it is first called, and caches it on disk if possible."""
     return _kept(numba.njit, function)
 
 
 class Leaf(NamedTuple):
-    """A function that compiled code calls as `call(address, ...)`, and Python as `native.ctypes(...)`."""
+    """A function that compiled code calls as `call(address, ...)` and Python as `native.ctypes(...)`."""
 
     native: Any
     call: Any
@@ -69,7 +69,7 @@ class Leaf(NamedTuple):
 
 
 def leaf(*kinds: Any) -> Callable[[Callable[..., None]], Leaf]:
-    """Compiles a function of arguments of these types, which returns nothing, right away."""
+    """Returns a decorator that immediately compiles a function with arguments of these types and no result."""
 
     def decorate(function: Callable[..., None]) -> Leaf:
         native = _kept(partial(numba.cfunc, numba.void(*kinds)), function)
@@ -78,19 +78,19 @@ def leaf(*kinds: Any) -> Callable[[Callable[..., None]], Leaf]:
     return decorate
 
 
-# For short functions, and those with one caller: they become part of their callers at once.
+# For short functions and those with a single caller: Numba inlines them before it infers types.
 inlined = numba.njit(inline="always", **_OPTIONS)
 
 
 def _kept(compiler: Any, function: Callable[..., Any]) -> Any:
     """Applies one of Numba's compilers, with its cache on disk.
 
-    Numba notices changes of the function's own file, but not of the modules whose constants and vector functions it
-    uses. And if its index is cut short, it may name a file of another version, or of another processor that shares the
-    folder. So the digest of all that is part of the function's name, and thereby of the file's.
+    Numba detects changes in the function's own file, but not in the modules whose constants and vector functions it
+    uses. A damaged index may also refer to the file of another version, or of another processor that shares the folder.
+    Therefore a digest of all these is part of the function's name, and so of the file's name.
     """
     function.__qualname__ = f"{function.__name__}_{_DIGEST}"
     try:
         return compiler(cache=True, **_OPTIONS)(function)
-    except (RuntimeError, OSError):  # no writable folder, or no space left
+    except (RuntimeError, OSError):  # no writable folder, or the disk is full
         return compiler(**_OPTIONS)(function)

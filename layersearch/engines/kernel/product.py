@@ -1,11 +1,11 @@
-"""Matrix products, written in vectors for `step.py`.
+"""Matrix products for `step.py`, written with explicit vectors.
 
     multiply.call(address, A, row_stride, col_stride, n_rows, n_inner, B, b_stride, n_cols, C, c_stride, bias, ...)
 
-C is computed in strips of 16 columns, and these in tiles of 4 rows. A tile stays in registers over the whole inner
-dimension; LLVM's loop vectoriser does not find this by itself (benchmarks/matmul.py measures the gain). Each element
-sums its products in the order of the inner dimension, so its bits do not depend on tiles or blocks. A, B and C are
-addresses of float32 numbers; strides and sizes count elements.
+C is computed in strips of 16 columns, and each strip in tiles of 4 rows. A tile stays in registers over the whole inner
+dimension, which LLVM's loop vectoriser does not achieve by itself (benchmarks/matmul.py measures the gain). Each
+element sums its products in the order of the inner dimension, so its bits do not depend on tiles or blocks. A, B and C
+are addresses of float32 numbers; strides and sizes count elements.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from numba import int64
 from layersearch.engines.kernel.jit import inlined, leaf
 from layersearch.engines.kernel.vectors import FLOAT, FLOAT_BYTES, INT64, Lanes, vector_function
 
-BLOCKED_PRODUCTS = 2**21  # multiply-adds of a product from which on computing it in blocks is faster
+BLOCKED_PRODUCTS = 2**21  # number of multiply-adds from which a product is computed faster in blocks
 BLOCK_ROWS, BLOCK_INNER, BLOCK_COLS = 128, 192, 1024
 SCRATCH = BLOCK_INNER * (BLOCK_ROWS + BLOCK_COLS)
 
 
 def _make_strip(lanes: int, tiles: tuple[int, ...], *, masked: bool = False) -> Any:
-    """Makes the function for strips of so many lanes.
+    """Returns the function that computes a strip.
 
     Args:
-        lanes: columns of the strip.
-        tiles: the number of rows of a tile, followed by those of the tiles for the remaining rows.
-        masked: whether some of the columns may not exist.
+        lanes: number of columns of the strip.
+        tiles: number of rows of a tile, followed by those of the smaller tiles for the remaining rows.
+        masked: whether the strip may extend beyond the last column.
     """
 
     @vector_function(*[int64] * 12)
     def strip(code, A, row_stride, col_stride, n_rows, n_inner, B, b_stride, C, c_stride, bias, adds, live):
-        """Computes columns of C = A B, plus a bias per row if there is one; with `adds` C += A B.
+        """Computes columns of C = A B, plus a bias for each row unless `bias` is 0; with `adds` C += A B.
 
-        A is [n_rows, n_inner]. Only a masked strip uses `live`, the number of columns that exist.
+        A is [n_rows, n_inner]. Only a masked strip uses `live`, the number of its columns that exist.
         """
         mask = code.vector(INT64, list(range(lanes))) < live if masked else None
 
@@ -70,7 +70,7 @@ def _make_strip(lanes: int, tiles: tuple[int, ...], *, masked: bool = False) -> 
     return strip
 
 
-# A tile is eight AVX2 vectors, which keeps the FMA units busy: they work on as many sums at a time.
+# A tile is eight AVX2 vectors, so that eight independent sums keep the FMA units busy.
 _multiply_16 = _make_strip(16, (4, 3, 2, 1))
 _multiply_8 = _make_strip(8, (8, 4, 2, 1))
 _multiply_up_to_8 = _make_strip(8, (8, 4, 2, 1), masked=True)  # slow on processors without masked loads
@@ -78,7 +78,7 @@ _multiply_up_to_8 = _make_strip(8, (8, 4, 2, 1), masked=True)  # slow on process
 
 @inlined
 def _multiply_columns(A, row_stride, col_stride, n_rows, n_inner, B, b_stride, C, c_stride, bias, adds, live):
-    """Applies one of these strips to 16 columns, or to the `live` ones where there are fewer."""
+    """Computes 16 columns, or the `live` ones if there are fewer."""
     if live >= 16:
         _multiply_16(A, row_stride, col_stride, n_rows, n_inner, B, b_stride, C, c_stride, bias, adds, live)
         return
@@ -94,7 +94,7 @@ def _multiply_columns(A, row_stride, col_stride, n_rows, n_inner, B, b_stride, C
 
 @vector_function(*[int64] * 5)
 def _pack(code, B, b_stride, n, packed, live):
-    """Copies up to 16 columns of n rows of B to [n, 16]; columns that do not exist become 0."""
+    """Copies up to 16 columns of n rows of B to [n, 16]; columns beyond the last become 0."""
     mask = code.vector(INT64, list(range(16))) < live
     with code.loop(n) as k:
         code.store(code.load(B + k * b_stride * FLOAT_BYTES, 16, mask), packed + k * (16 * FLOAT_BYTES))
@@ -109,11 +109,11 @@ def _pack_strips(B, b_stride, n, n_cols, packed):
 
 @leaf(*[int64] * 13)
 def multiply(A, row_stride, col_stride, n_rows, n_inner, B, b_stride, n_cols, C, c_stride, bias, scratch, in_blocks):
-    """C[i, j] = Σ_k A[i, k] B[k, j] + bias[i]; a bias of 0 means none.
+    """Computes C[i, j] = Σ_k A[i, k] B[k, j] + bias[i]; a bias of 0 means none.
 
-    The columns of B and C are contiguous, and so are A's rows or its columns. With `in_blocks`, which uses the caches
-    better and gives the same bits, a block of B is first copied to `scratch` [SCRATCH], where each strip of 16 columns
-    is contiguous, and so is a block of A if its columns are contiguous (Goto & van de Geijn 2008,
+    The rows of B and C are contiguous in memory, and either the rows or the columns of A. With `in_blocks`, which uses
+    the caches better and gives the same bits, a block of B is first copied to `scratch` [SCRATCH], where each strip of
+    16 columns is contiguous, and so is a block of A if its columns are contiguous (Goto & van de Geijn 2008,
     doi:10.1145/1356052.1356053).
     """
     block_rows, block_inner, block_cols = n_rows, n_inner, n_cols

@@ -3,21 +3,21 @@
     table = layer_table(24, 3, [64, 64])
     train_epochs(parameters, moment1, moment2, table, ...)
 
-Numba compiles these loops to machine code that runs without Python and the GIL, and allocates nothing inside a step.
-`reference.reference_trainer` defines what is right; the tests compare this file with it.
+Numba compiles these loops to machine code that needs neither Python nor the GIL, and allocates no memory in a step.
+`reference.reference_trainer` defines correct results; the tests compare this file with it.
 
 Layout. Activations are stored features first, [H, B], so every innermost loop runs over the batch. Its length does not
 depend on a layer's width, and a latent layer of 3 units wastes no vector lanes. Weights have torch's layout,
-[H_out, H_in], and torch's order, so the flat vector is the state_dict laid end to end. The work of a step is written in
-vectors: matrix products in `product.py`, everything between them in `strips.py`. benchmarks/floor.md compares their
-speed with the machine's limit.
+[H_out, H_in], and torch's order, so the flat vector is the concatenated state_dict. `product.py` computes the matrix
+products and `strips.py` the operations between them, both with explicit vectors. benchmarks/floor.md compares their
+speed with the limit of the machine.
 
 Derivation, for one row and one layer. LayerNorm computes x̂ = (a - mean(a)) r with r = 1/sqrt(var(a) + eps), and the
 output z = g x̂ + β. With δ = dL/dz, dL/dg = Σ_b δ x̂ and dL/dβ = Σ_b δ. Since mean and r depend on every a, dL/da = r
-(δg - mean(δg) - x̂ mean(δg x̂)). Without a LayerNorm, z = a. ReLU and dropout together multiply z by a gate, 0 or
-1/(1-p), in the forward and in the backward pass alike. In the loss, a cell with the error e counts w e². Its weight w
-is 0.7/n₊ (if its target is not zero; n₊ is the number of such cells) + 0.3/n (n is the number of observed cells); it is
-1/n where n₊ = 0, and 0 where the cell is missing. So dL/de = 2 w e.
+(δg - mean(δg) - x̂ mean(δg x̂)). Without a LayerNorm, z = a. ReLU and dropout together multiply z by a factor, 0 or
+1/(1-p), which is the same in the forward and the backward pass. A cell with the error e adds w e² to the loss. Its
+weight w is 0.7/n₊ (if its target is not zero; n₊ is the number of such cells) + 0.3/n (n is the number of observed
+cells); if n₊ = 0 it is 1/n, and for a missing cell 0. So dL/de = 2 w e.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ call_multiply, call_transpose = multiply.call, transpose.call
 call_normalize, call_hidden_backward = normalize.call, hidden_backward.call
 call_activate, call_activate_backward = activate.call, activate_backward.call
 
-BETA1, BETA2, ADAM_EPS = 0.9, 0.999, 1e-8  # torch.optim.AdamW's defaults
+BETA1, BETA2, ADAM_EPS = 0.9, 0.999, 1e-8  # the defaults of torch.optim.AdamW
 
 # Columns of a layer table: sizes; offsets in the flat vector of the weight, the bias and the LayerNorm's gain and shift
-# (0 where there is none); what follows the Linear layer: nothing, ReLU and dropout, or LayerNorm, ReLU and dropout; and
-# whether the layer is frozen, which all layers in front of it are then too. If the input is normalized, the gain and
-# shift of its LayerNorm come first in the flat vector; else the first weight has offset 0.
+# (0 without a LayerNorm); what follows the Linear layer (nothing; ReLU and dropout; or LayerNorm, ReLU and dropout);
+# and whether the layer is frozen, which implies that all layers before it are. If the input is normalized, the gain and
+# shift of its LayerNorm come first in the flat vector; otherwise the first weight has offset 0.
 N_IN, N_OUT, WEIGHT, BIAS, GAIN, SHIFT, KIND, FROZEN = range(8)
 LINEAR, ACTIVATED, NORMALIZED = range(3)
 
@@ -71,9 +71,9 @@ def layer_table(
     input_normalization: str = "layer",
     is_frozen: bool = False,
 ) -> np.ndarray:
-    """Returns the network's Linear layers from the input to the reconstruction, [layers, 8] int64.
+    """Returns the table of the network's Linear layers, from the input to the reconstruction, [layers, 8] int64.
 
-    With `is_frozen` the encoder is frozen and drops no units.
+    With `is_frozen` the encoder is not trained and has no dropout.
     """
     encoder = [input_dim, *encoder_dims(config), latent_dim]
     decoder = [latent_dim, *decoder_dims(config), input_dim]
@@ -92,19 +92,19 @@ def layer_table(
 
 
 def n_parameters(table: np.ndarray) -> int:
-    """Returns the length of the flat vector, P."""
+    """Returns P, the length of the flat vector."""
     return int(table[-1, BIAS] + table[-1, N_OUT])
 
 
 class Workspace(NamedTuple):
-    """The float32 arrays that a step writes, allocated once per trial; layers are numbered as in the layer table.
+    """The float32 arrays that a step writes, allocated once for each trial; layers are numbered as in the layer table.
 
-    The LayerNorm behind Linear layer l has index l. The output layer has none, so the last index holds the LayerNorm of
-    the input, if there is one.
+    The LayerNorm after Linear layer l has index l. The output layer has none, so the last index is used for the
+    LayerNorm of the input, if it has one.
     """
 
     X: np.ndarray  # [F, B] the batch
-    weights: np.ndarray  # [F, B] each cell's weight in the loss
+    weights: np.ndarray  # [F, B] weight of each cell in the loss
     output: np.ndarray  # [F, B] the reconstruction
     inputs: np.ndarray  # [layers, H, B] input of each Linear layer
     x_hats: np.ndarray  # [layers, H, B] x̂ of each LayerNorm
@@ -115,16 +115,16 @@ class Workspace(NamedTuple):
     delta: np.ndarray  # [H, B] gradient of the loss with respect to a layer's output
     delta_in: np.ndarray  # [H, B] the same for its input
     gradient: np.ndarray  # [P]
-    scratch: np.ndarray  # [SCRATCH] for products that are computed block by block
+    scratch: np.ndarray  # [SCRATCH] for products that are computed in blocks
     leaves: np.ndarray  # int64, the addresses `LEAVES`
 
 
 def allocate(table: np.ndarray, batch_size: int) -> Workspace:
-    """Returns a workspace for batches of up to `batch_size` rows; B is padded to whole strips."""
+    """Returns a workspace for batches of up to `batch_size` rows; B is rounded up to whole strips."""
     n_layers, width, n_features = len(table), int(table[:, : N_OUT + 1].max()), int(table[0, N_IN])
     B = -(-batch_size // LANES) * LANES
     if B % 128 == 0:
-        B += LANES  # rows at such distances would share few sets of the cache
+        B += LANES  # otherwise the rows of an array would compete for the same sets of the cache
     is_blocked = int((table[:, N_IN] * table[:, N_OUT]).max()) * B >= BLOCKED_PRODUCTS
 
     def zeros(*shape: int) -> np.ndarray:
@@ -150,7 +150,7 @@ def allocate(table: np.ndarray, batch_size: int) -> Workspace:
 
 @compiled
 def _fill(array, value):
-    """Sets a 1-D array. It is a loop because array expressions take ten times as long to compile."""
+    """Fills a 1-D array; a loop, because array expressions take ten times as long to compile."""
     for i in range(array.size):
         array[i] = value
 
@@ -170,7 +170,7 @@ def _in_blocks(n_rows, n_inner, n_cols):
 
 @inlined
 def _linear(parameters, layer, X, Y, work):
-    """Y = W X + bias: [H_in, B] -> [H_out, B]."""
+    """Computes Y = W X + bias, [H_in, B] -> [H_out, B]."""
     n_in, n_out, B = layer[N_IN], layer[N_OUT], X.shape[1]
     call_multiply(
         work.leaves[MULTIPLY], address(parameters, layer[WEIGHT]), n_in, 1, n_out, n_in, address(X, 0), B, B,
@@ -189,13 +189,13 @@ def _mix64(value):
 
 @inlined
 def _kept_factor(threshold):
-    """Returns 1/(1-p), by which dropout multiplies the units that are kept."""
+    """Returns 1/(1-p), the factor of dropout for kept units."""
     return float32(1.0) / (float32(1.0) - float32(threshold) * float32(2.0**-DROPOUT_BITS))
 
 
 @inlined
 def _first_trained(table):
-    """Returns the number of the first trained layer; those in front of it, and the input's LayerNorm, are frozen."""
+    """Returns the number of the first trained layer; layers before it, and the input's LayerNorm, are frozen."""
     first = 0
     while table[first, FROZEN]:
         first += 1
@@ -204,7 +204,7 @@ def _first_trained(table):
 
 @compiled
 def _forward(parameters, table, work, key, batch_size, threshold):
-    """Computes work.output from work.X, and keeps what the backward pass needs. A threshold of 0 means no dropout."""
+    """Computes work.output from work.X, and stores the arrays for the backward pass. Threshold 0: no dropout."""
     last = table.shape[0] - 1
     n_features, B, kept = table[0, N_IN], work.X.shape[1], _kept_factor(threshold)
     if table[0, WEIGHT] > 0:
@@ -241,8 +241,8 @@ def _forward(parameters, table, work, key, batch_size, threshold):
 def _gather(data, order, start, n_live, work):
     """Copies rows order[start : start + n_live] of the data to the columns of work.X [F, B].
 
-    Missing cells, and columns beyond the last row, become 0. work.weights gets 1 for an observed cell, else 0. Returns
-    the numbers of observed and of non-zero cells.
+    Missing cells and columns beyond the last row become 0. work.weights becomes 1 for an observed cell and 0 otherwise.
+    Returns the numbers of observed and of non-zero cells.
     """
     (B, width), F = work.X_rows.shape, work.X.shape[0]
     for b in range(n_live):
@@ -264,7 +264,7 @@ def _gather(data, order, start, n_live, work):
 
 @inlined
 def _weigh(n_observed, n_nonzero, X, weights):
-    """Turns the 1s and 0s in `weights` into each cell's weight in the loss of the batch."""
+    """Replaces the 1s and 0s in `weights` by the weight of each cell in the loss of the batch."""
     share = ALL_WEIGHT if n_nonzero > 0 else 1.0
     per_cell = float32(share / max(n_observed, 1))
     per_nonzero = float32(NONZERO_WEIGHT / max(n_nonzero, 1))
@@ -276,7 +276,7 @@ def _weigh(n_observed, n_nonzero, X, weights):
 
 @inlined
 def _loss(work):
-    """Returns the loss of the batch; writes its gradient with respect to the reconstruction to work.delta."""
+    """Returns the loss of the batch, and writes its gradient with respect to the reconstruction to work.delta."""
     loss = float32(0.0)
     for f in range(work.X.shape[0]):
         row, target, factors, out = work.output[f], work.X[f], work.weights[f], work.delta[f]
@@ -290,10 +290,10 @@ def _loss(work):
 
 @inlined
 def _hidden_backward(parameters, table, n, delta, threshold, work):
-    """Goes backward through dropout, ReLU and any LayerNorm behind layer n.
+    """Computes the backward pass of dropout, ReLU and any LayerNorm after layer n.
 
-    `delta` [H, B], the gradient with respect to their output, becomes that with respect to their input, in place. The
-    gradients of the bias, gain and shift go to work.gradient.
+    `delta` [H, B], the gradient with respect to their output, is replaced by that with respect to their input. The
+    gradients of the bias, gain and shift are written to work.gradient.
     """
     layer, gradient, x_hat, Y = table[n], work.gradient, work.x_hats[n], work.inputs[n + 1]
     B, n_features = delta.shape[1], layer[N_OUT]
@@ -315,7 +315,7 @@ def _hidden_backward(parameters, table, n, delta, threshold, work):
 
 @inlined
 def _linear_backward(parameters, gradient, layer, X, delta, delta_in, work):
-    """Computes the weight's gradient, and `delta_in` [H_in, B] from `delta` [H_out, B]."""
+    """Computes the gradient of the weight, and `delta_in` [H_in, B] from `delta` [H_out, B]."""
     n_in, n_out, B, width = layer[N_IN], layer[N_OUT], X.shape[1], work.X_rows.shape[1]
     W, dW = address(parameters, layer[WEIGHT]), address(gradient, layer[WEIGHT])
     D, D_in, X_T = address(delta, 0), address(delta_in, 0), address(work.X_rows, 0)
@@ -351,7 +351,7 @@ def _backward(parameters, table, work, threshold):
 
 @inlined
 def _adamw(parameters, gradient, moment1, moment2, step, learning_rate, weight_decay):
-    """Makes one AdamW step; `step` is counted from 1."""
+    """Performs one AdamW step; `step` is counted from 1."""
     decay = float32(1.0 - learning_rate * weight_decay)
     step_size = float32(learning_rate / (1.0 - BETA1**step))
     correction = float32(1.0 / math.sqrt(1.0 - BETA2**step))
@@ -363,9 +363,9 @@ def _adamw(parameters, gradient, moment1, moment2, step, learning_rate, weight_d
 
 @compiled
 def evaluate(parameters, table, work, data, rows, errors):
-    """Writes squared errors over non-zero and over observed cells, in eval mode, to the rows of `errors` [N, 2].
+    """Computes the sums of squared errors of rows in eval mode, over non-zero and over observed cells.
 
-    `rows` are the numbers of the rows of `data` [N, F] that are evaluated.
+    Evaluates the rows of `data` [N, F] with the numbers `rows`, and writes to the same rows of `errors` [N, 2].
     """
     nonzero, total = work.nonzero_errors, work.all_errors
     for start in range(0, rows.size, total.size):
@@ -387,7 +387,7 @@ def evaluate(parameters, table, work, data, rows, errors):
 
 @compiled
 def loss_of_rows(errors, data, rows):
-    """Returns `losses.loss_of_sums` of these rows, summed in float64, from their `errors` [N, 2]."""
+    """Returns the `losses.loss_of_sums` of rows from their `errors` [N, 2], summed in float64."""
     nonzero = total = 0.0
     n_nonzero = n_observed = 0
     for row in rows:
@@ -421,10 +421,9 @@ def train_epochs(
     test_losses,
     errors,
 ):
-    """Trains for several epochs, in place, and returns how many of them kept finite losses.
+    """Trains for several epochs, in place, and returns the number of epochs until a loss was not finite.
 
-    `parameters` and both moments are all that one epoch hands on to the next. Each epoch ends with the loss of the test
-    rows.
+    `parameters` and both moments are the only state between epochs. Each epoch ends by evaluating the test rows.
 
     Args:
         parameters: [P] float32.
@@ -433,22 +432,22 @@ def train_epochs(
         table: the layer table.
         work: a workspace.
         data: [N, F] float32, NaN = missing.
-        orders: the order of row numbers of each epoch, [E, N_train] int32.
-        first_epoch: number of the first epoch, from 0.
-        learning_rates: of each epoch, [E].
+        orders: row numbers in the order of each epoch, [E, N_train] int32.
+        first_epoch: number of the first epoch, counted from 0.
+        learning_rates: learning rate of each epoch, [E].
         weight_decay: weight decay.
-        batch_size: rows of a batch.
+        batch_size: number of rows in a batch.
         dropout_key: key of the trial's dropout stream.
         threshold: `randomness.dropout_threshold`; 0 for no dropout.
-        test_rows: row numbers.
-        train_losses: [E], filled with the mean loss of each epoch's batches.
-        test_losses: [E], filled.
-        errors: [N, 2], filled for the test rows as by `evaluate`.
+        test_rows: row numbers of the test rows.
+        train_losses: output, [E], the mean loss of the batches of each epoch.
+        test_losses: output, [E], the loss of the test rows after each epoch.
+        errors: output, [N, 2], written by `evaluate` for the test rows.
     """
     n_epochs, n_rows = orders.shape
     n_steps = (n_rows + batch_size - 1) // batch_size
     first = _first_trained(table)
-    start = table[first, WEIGHT] if first > 0 else 0  # of the trained parameters
+    start = table[first, WEIGHT] if first > 0 else 0  # offset of the trained parameters
     for e in range(n_epochs):
         epoch_key = _mix64(dropout_key + uint64(first_epoch + e))
         loss = 0.0

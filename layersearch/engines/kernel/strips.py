@@ -1,10 +1,10 @@
-"""Everything between two matrix products, forward and backward, written in vectors for `step.py`.
+"""The operations between matrix products, forward and backward, for `step.py`, written with explicit vectors.
 
     normalize.call(address, A, gain, shift, x_hat, Y, inverse_sd, n_features, B, ...)
 
-A strip is `LANES` columns (rows of the batch) of arrays [H, B]. Each function finishes all H features of a strip, with
-its sums in registers, before it comes to the next one. Addresses count bytes, everything else counts elements.
-`step.py` derives the formulas.
+A strip is `LANES` columns (rows of the batch) of arrays [H, B]. Each function processes all H features of a strip, with
+its sums in registers, before the next strip. Addresses count bytes, everything else counts elements. `step.py` derives
+the formulas.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _zeros(code: Code) -> Lanes:
 
 
 def _sum_over(code: Code, n: Lanes, term: Callable[[Lanes], Lanes]) -> Lanes:
-    """Returns Σ term(h) over h < n; even and odd h have two sums, whose additions need not wait for each other."""
+    """Returns Σ term(h) over h < n, with separate sums for even and odd h, which the processor adds in parallel."""
     even, odd = code.variable(_zeros(code)), code.variable(_zeros(code))
     with code.loop(n / 2) as i:
         even.set(even.get() + term(i * 2))
@@ -40,7 +40,7 @@ def _sum_over(code: Code, n: Lanes, term: Callable[[Lanes], Lanes]) -> Lanes:
 def _make_normalize(*, relu: bool, dropout: bool) -> Any:
     @vector_function(*[int64] * 6, int64, int64, int32, int32, int32, int32, float32)
     def strip(code, A, gain, shift, x_hat, Y, inverse_sd, n_features, stride, first, step, high, threshold, kept):
-        """Computes LayerNorm with gain and shift, any ReLU and dropout: A -> Y (which may be A); keeps x̂ and 1/sd."""
+        """Computes LayerNorm and any ReLU and dropout for one strip, A -> Y (which may be A); stores x̂ and 1/sd."""
         scale = code.to_float(n_features)
 
         def value(h):
@@ -70,7 +70,7 @@ def _make_normalize(*, relu: bool, dropout: bool) -> Any:
 def _gated(
     code: Code, z: Lanes, h: Lanes, lane_numbers: Lanes, step: Lanes, high: Lanes, threshold: Lanes | None, kept: Lanes
 ) -> Lanes:
-    """Returns z behind ReLU, and behind dropout where there is a threshold, for unit h."""
+    """Applies ReLU, and dropout if there is a threshold, to the values z of unit h."""
     passes = z > 0.0
     if threshold is not None:
         passes = passes & (_hash(lane_numbers + code.to_int32(h) * step, high) > threshold - 1)
@@ -91,9 +91,9 @@ _normalize_dropout = _make_normalize(relu=True, dropout=True)
 
 @leaf(*[int64] * 6, int64, int64, int64, int64, uint64, int64, float32)
 def normalize(A, gain, shift, x_hat, Y, inverse_sd, n_features, B, has_relu, batch_size, key, threshold, kept):
-    """Y = LayerNorm(A), or Y = dropout(ReLU(LayerNorm(A))) with `has_relu`; Y may be A.
+    """Computes Y = LayerNorm(A), or Y = dropout(ReLU(LayerNorm(A))) with `has_relu`; Y may be A.
 
-    Keeps x̂ and 1/sd for the backward pass. The dropout pattern is that of `randomness.dropout_keep`; a threshold of 0
+    Stores x̂ and 1/sd for the backward pass. The dropout pattern is that of `randomness.dropout_keep`; a threshold of 0
     means no dropout.
     """
     low, high = uint32(key & uint64(0xFFFFFFFF)), uint32(key >> uint64(32))
@@ -117,7 +117,7 @@ def normalize(A, gain, shift, x_hat, Y, inverse_sd, n_features, B, has_relu, bat
 def _make_activate(*, dropout: bool) -> Any:
     @vector_function(int64, int64, int64, int32, int32, int32, int32, float32)
     def strip(code, A, n_features, stride, first, step, high, threshold, kept):
-        """Computes ReLU and any dropout, in place."""
+        """Applies ReLU and any dropout to one strip, in place."""
         lane_numbers = code.vector(INT32, list(range(LANES))) + first
         with code.loop(n_features) as h:
             at = A + h * stride * FLOAT_BYTES
@@ -133,7 +133,7 @@ _activate_dropout = _make_activate(dropout=True)
 
 @leaf(int64, int64, int64, int64, uint64, int64, float32)
 def activate(A, n_features, B, batch_size, key, threshold, kept):
-    """A = dropout(ReLU(A)), in place, for layers without LayerNorm; arguments as in `normalize`."""
+    """Computes A = dropout(ReLU(A)), in place, for layers without LayerNorm; arguments as in `normalize`."""
     low, high = uint32(key & uint64(0xFFFFFFFF)), uint32(key >> uint64(32))
     for b in range(0, B, LANES):
         A_b, first = A + FLOAT_BYTES * b, uint32(low + uint32(b))
@@ -145,7 +145,7 @@ def activate(A, n_features, B, batch_size, key, threshold, kept):
 
 @vector_function(*[int64] * 5, float32)
 def _activate_backward(code, delta, Y, bias_gradient, n_features, stride, kept):
-    """`activate_backward` for one strip."""
+    """Computes `activate_backward` for one strip."""
     with code.loop(n_features) as h:
         row, one = h * stride * FLOAT_BYTES, h * FLOAT_BYTES
         passes = code.load(Y + row, LANES) > 0.0
@@ -156,10 +156,10 @@ def _activate_backward(code, delta, Y, bias_gradient, n_features, stride, kept):
 
 @leaf(*[int64] * 5, float32)
 def activate_backward(delta, Y, bias_gradient, n_features, B, kept):
-    """Goes backward through dropout and ReLU, whose output is Y.
+    """Computes the backward pass of dropout and ReLU, whose output is Y.
 
-    `delta` [H, B], the gradient with respect to Y, becomes that with respect to their input, in place. Adds to the
-    gradient of the bias of the Linear layer in front.
+    `delta` [H, B], the gradient with respect to Y, is replaced by that with respect to their input. Adds to the
+    gradient of the bias of the preceding Linear layer.
     """
     for b in range(0, B, LANES):
         at = FLOAT_BYTES * b
@@ -170,7 +170,7 @@ def activate_backward(delta, Y, bias_gradient, n_features, B, kept):
 def _hidden_backward(
     code, delta, gain, x_hat, Y, inverse_sd, gain_gradient, shift_gradient, bias_gradient, n_features, stride, kept
 ):
-    """`hidden_backward` for one strip."""
+    """Computes `hidden_backward` for one strip."""
     scale = code.to_float(n_features)
     mean_delta, mean_product = code.variable(_zeros(code)), code.variable(_zeros(code))
     with code.loop(n_features) as h:
@@ -196,10 +196,10 @@ def _hidden_backward(
 def hidden_backward(
     delta, gain, x_hat, Y, inverse_sd, gain_gradient, shift_gradient, bias_gradient, n_features, B, kept
 ):
-    """Goes backward through dropout, ReLU and LayerNorm, whose output is Y.
+    """Computes the backward pass of dropout, ReLU and LayerNorm, whose output is Y.
 
-    `delta` [H, B], the gradient with respect to Y, becomes that with respect to their input, in place. Adds to the
-    gradients of gain and shift, and of the bias of the Linear layer in front.
+    `delta` [H, B], the gradient with respect to Y, is replaced by that with respect to their input. Adds to the
+    gradients of gain and shift, and of the bias of the preceding Linear layer.
     """
     for b in range(0, B, LANES):
         at = FLOAT_BYTES * b
@@ -211,7 +211,7 @@ def hidden_backward(
 
 @vector_function(*[int64] * 4)
 def _transpose_8x8(code, A, a_stride, B, b_stride):
-    """B = A^T, both [8, 8]."""
+    """Computes B = A^T, both [8, 8]."""
     rows = [code.load(A + a_stride * (FLOAT_BYTES * i), 8) for i in range(8)]
     for span in (1, 2, 4):  # swap the off-diagonal blocks of size `span` within blocks of twice the size
         low = [lane if not lane & span else lane - span + 8 for lane in range(8)]
@@ -238,7 +238,7 @@ def copy(code, source, target, n):
 
 @leaf(*[int64] * 6)
 def transpose(A, a_stride, n_rows, n_cols, B, b_stride):
-    """B[j, i] = A[i, j]."""
+    """Computes B = A^T, where A is [n_rows, n_cols]."""
     rows, cols = n_rows // 8 * 8, n_cols // 8 * 8
     for i in range(0, rows, 8):
         for j in range(0, cols, 8):
@@ -251,7 +251,7 @@ def transpose(A, a_stride, n_rows, n_cols, B, b_stride):
 
 @vector_function(*[int64] * 5, *[float32] * 7)
 def adamw(code, parameters, gradient, moment1, moment2, n, decay, step_size, correction, rate1, beta2, rate2, eps):
-    """Makes AdamW's update of n parameters and moments (Loshchilov & Hutter 2019), in torch.optim.AdamW's order."""
+    """Updates n parameters and moments by AdamW (Loshchilov & Hutter 2019), in the order of torch.optim.AdamW."""
 
     def update(at: Lanes, mask: Lanes | None = None) -> None:
         g, m, v = (code.load(array + at, LANES, mask) for array in (gradient, moment1, moment2))

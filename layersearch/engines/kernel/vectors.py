@@ -1,11 +1,11 @@
-"""LLVM's vectors with Python's operators, for inner loops that LLVM's own vectoriser does not find.
+"""Vectors of LLVM with Python's operators, for inner loops that LLVM does not vectorise well by itself.
 
     @vector_function(types.int64, types.int64, types.float32)
     def scale(code, X, Y, factor):
         code.store(code.load(X, 16) * factor, Y)
 
-makes `scale(X, Y, factor)` callable in a Numba function. The body runs once, at compile time, and writes down the
-instructions; LLVM maps the vectors to the registers that the processor has. Addresses are int64 and count bytes.
+makes `scale(X, Y, factor)` callable in a Numba function. The body runs once, at compile time, and emits the
+instructions; LLVM maps the vectors to the registers of the processor. Addresses are int64 and count bytes.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ FAST = ("contract", "arcp", "nsz", "afn")  # a product and a sum may become one 
 
 
 class Lanes:
-    """A scalar or vector of float32, int32 or int64; operators work lane by lane and apply a scalar to every lane."""
+    """A scalar or vector of float32, int32 or int64; operators are elementwise, and scalars are broadcast."""
 
     def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
         self.builder = builder
         self.value = value
-        self.lanes = getattr(value.type, "count", None)  # None: a scalar
+        self.lanes = getattr(value.type, "count", None)  # None for a scalar
         self.kind = value.type if self.lanes is None else value.type.element
 
     def __add__(self, other: Lanes | float) -> Lanes:
@@ -65,7 +65,7 @@ class Lanes:
         return right > left
 
     def equals(self, other: int) -> Lanes:
-        """Whether an integer scalar has this value, as a condition."""
+        """Returns the condition that an integer scalar has this value."""
         return Lanes(self.builder, self.builder.icmp_signed("==", self.value, ir.Constant(self.kind, other)))
 
     def splat(self, lanes: int) -> Lanes:
@@ -93,7 +93,7 @@ class Lanes:
 
 
 class Variable:
-    """A value that a loop changes."""
+    """A variable that can be changed in a loop."""
 
     def __init__(self, code: Code, start: Lanes) -> None:
         self.code = code
@@ -105,12 +105,12 @@ class Variable:
         return Lanes(self.code.builder, self.code.builder.load(self.pointer, typ=self.type))
 
     def set(self, value: Lanes) -> None:
-        """Sets its value from here on."""
+        """Sets its value."""
         self.code.builder.store(value.value, self.pointer)
 
 
 class Code:
-    """Writes the instructions of a vector function where it is called."""
+    """Emits the instructions of a vector function at the place where it is called."""
 
     def __init__(self, builder: ir.IRBuilder) -> None:
         self.builder = builder
@@ -120,7 +120,7 @@ class Code:
         return Lanes(self.builder, ir.Constant(ir.VectorType(kind, len(values)), values))
 
     def load(self, address: Lanes, lanes: int | None = None, mask: Lanes | None = None) -> Lanes:
-        """Loads float32 numbers from an address, one without `lanes`; those where a `mask` is false become 0."""
+        """Loads a float32 number, or a vector of `lanes` numbers, which are 0 where the optional `mask` is false."""
         if lanes is None:
             return Lanes(self.builder, self.builder.load(self._pointer(address, FLOAT), typ=FLOAT))
         vector = ir.VectorType(FLOAT, lanes)
@@ -135,7 +135,7 @@ class Code:
         return self._call(f"llvm.masked.load.v{lanes}f32.p0", vector, arguments)
 
     def store(self, value: Lanes, address: Lanes, mask: Lanes | None = None) -> None:
-        """Stores float32 numbers at an address, only those where any `mask` is true."""
+        """Stores float32 numbers at an address, those where the optional `mask` is true."""
         pointer = self._pointer(address, value.value.type)
         if mask is None:
             self.builder.store(value.value, pointer, align=4)
@@ -149,7 +149,7 @@ class Code:
 
     @contextmanager
     def loop(self, n: Lanes) -> Iterator[Lanes]:
-        """Runs the body of the `with` block `n` times; yields the count, from 0."""
+        """Runs the body of the `with` block `n` times, and yields the number of the iteration, from 0."""
         with cgutils.for_range(self.builder, n.value) as loop:
             yield Lanes(self.builder, loop.index)
 
@@ -177,11 +177,11 @@ class Code:
         return self._call(f"llvm.vector.reduce.fadd.v{x.lanes}f32", FLOAT, arguments, flags=("reassoc",))
 
     def select(self, condition: Lanes, yes: Lanes, no: Lanes) -> Lanes:
-        """Returns `yes` in the lanes where the condition holds, else `no`."""
+        """Returns `yes` in the lanes in which the condition holds, and `no` in the others."""
         return Lanes(self.builder, self.builder.select(condition.value, yes.value, no.value))
 
     def shuffle(self, a: Lanes, b: Lanes, order: list[int]) -> Lanes:
-        """Returns the lanes with these numbers; those from a.lanes on are b's."""
+        """Returns the lanes with these numbers of the concatenation of `a` and `b`."""
         indices = ir.Constant(ir.VectorType(INT32, len(order)), order)
         return Lanes(self.builder, self.builder.shuffle_vector(a.value, b.value, indices))
 
@@ -195,7 +195,7 @@ class Code:
 
 
 def vector_function(*kinds: types.Type) -> Callable[[Callable[..., None]], Any]:
-    """Turns a function `build(code, *arguments)` that writes instructions into one that Numba functions can call.
+    """Turns a function `build(code, *arguments)` that emits instructions into one that Numba functions can call.
 
     `kinds` are the Numba types of the arguments, which `build` receives as `Lanes`.
     """
@@ -223,13 +223,13 @@ def _address(typingctx: Any, array: Any, offset: Any) -> Any:
     return types.int64(array, types.int64), generate
 
 
-address: Any = intrinsic(_address)  # address(array, n): address of element n of a float32 array, as if it were flat
+address: Any = intrinsic(_address)  # address(array, n): the address of element n of a flattened float32 array
 
 
 def caller(function: Callable[..., None], kinds: Sequence[Any]) -> Any:
-    """Makes `call(address, ...)`, which calls the native function at an address, compiled from `function`.
+    """Returns `call(address, ...)`, which calls the native function at an address, compiled from `function`.
 
-    The native function, whose arguments have the Numba types `kinds`, must outlive all calls.
+    The native function, whose arguments have the Numba types `kinds`, must exist as long as it may be called.
     """
 
     def typed(typingctx: Any, *arguments: Any) -> Any:

@@ -3,11 +3,11 @@
     train = stacked_trainer(table, settings)
     for result in train(trials, room):            # one stack; None leaves a place empty
         ...
-    check(device)                                  # does it compute the right numbers on this device?
+    check(device).is_right                         # whether its results are correct on this device
 
-It is meant for GPUs and runs on CPUs too. All places of a stack are alike and no operation mixes them, so a trial's
-bits depend on the `Room` alone, not on the other trials in the stack, on its place, or on interruptions. On CUDA an
-epoch consists of replays of one captured step (`stack/step.py`); the losses are read back once, at its end.
+It is meant for GPUs but also runs on CPUs. All places of a stack have the same size and no operation mixes them, so a
+trial's bits depend only on the `Room`, not on the other trials in the stack, on its place, or on interruptions. On CUDA
+an epoch consists of replays of one captured step (`stack/step.py`); the losses are read back once, at its end.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from layersearch.space.trials import Trial, TrialResult, TrialState, no_memory_f
 from losses import squared_error_sums, weights_of
 from models import DynamicAutoencoder, flatten, load_flat
 
-# Relative error of a loss. Another order of summation causes less than 1e-5 after a few steps, TF32 products 1e-3.
+# Relative error of a loss. A different order of sums causes less than 1e-5 after a few steps, TF32 products 1e-3.
 CHECK_TOLERANCE = 1e-4
 
 
@@ -46,19 +46,19 @@ class StackTrainer(Protocol):
     def __call__(
         self, trials: Sequence[Trial | None], room: Room | None = None, stops: Callable[[], bool] = lambda: False
     ) -> Iterator[TrialResult]:
-        """Yields results as trainings end, and none of unfinished trainings once `stops` is true.
+        """Trains a stack and yields results as trainings end; unfinished ones have none if `stops` returns True.
 
         Args:
             trials: the trial of each place; None leaves it empty.
-            room: size of the stack; by default that of the settings, or what these trials need.
-            stops: whether to stop; asked once an epoch.
+            room: size of the stack; by default that of the settings, or the size that these trials need.
+            stops: returns whether to stop; called once an epoch.
         """
 
 
 def stacked_trainer(
     table: SplitTable, settings: TrainingSettings, checkpoints: Checkpoints | None = None
 ) -> StackTrainer:
-    """Returns the function that trains stacks of trials on the table's device."""
+    """Returns a function that trains stacks of trials on the table's device."""
     states = InMemory() if checkpoints is None else checkpoints
 
     def train(
@@ -79,7 +79,7 @@ def stacked_trainer(
 
 @dataclass
 class _Member:
-    """A trial in its place, and the random stream that it follows."""
+    """A trial, its place and state, and the number of its random stream."""
 
     trial: Trial
     place: int
@@ -88,19 +88,19 @@ class _Member:
 
 
 class _Part(NamedTuple):
-    """Rows that members are scored on."""
+    """Rows on which members are evaluated."""
 
-    targets: Tensor  # [N, F], with padding
+    targets: Tensor  # [N, F], padded
     weights: tuple[float, float]  # factors of the two sums of squared errors in the loss
 
     def losses(self, totals: np.ndarray) -> np.ndarray:
-        """Returns the losses from both sums of squared errors: [..., 2] -> [...]."""
+        """Returns losses [...] from both sums of squared errors [..., 2]."""
         losses: np.ndarray = self.weights[0] * totals[..., 0] + self.weights[1] * totals[..., 1]
         return losses
 
 
 class _StackRun:
-    """Trains one stack, from its members' states to their results; `running` holds the unfinished members by place."""
+    """The training of one stack, from its members' states to their results; `running` are the unfinished members."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class _StackRun:
         self.validation = self._part(table.values[table.validation]) if has_validation else None
 
     def _find_streams(self, n_members: int) -> tuple[list[Stream], list[int]]:
-        """Returns the members' random streams, and the number of each place's stream; empty places get the first."""
+        """Returns the members' random streams, and the number of each place's stream (0 for an empty place)."""
         streams: list[Stream] = []
         stream_of = [0] * n_members
         for member in self.running.values():
@@ -154,7 +154,7 @@ class _StackRun:
         return _Part(pad_targets(targets, self.stacked.input_dim), weights_of(targets))
 
     def train_epoch(self) -> list[TrialResult]:
-        """Trains all running members for one epoch and returns the results of those that end with it."""
+        """Trains all running members for one epoch, and returns the results of those that have then ended."""
         losses = self._run_epoch()
         seconds = self.clock.lap() / len(self.running)
         failed = []
@@ -180,11 +180,11 @@ class _StackRun:
         return ended
 
     def _run_epoch(self) -> np.ndarray:
-        """Trains one epoch; returns the losses on training batches, test rows and any validation rows, [2 or 3, M]."""
+        """Trains one epoch, and returns the losses of training batches, test rows and any validation rows, [2-3, M]."""
         self.step.begin_epoch(self.streams, self._rates())
         for _ in range(self.step.n_steps):
             self.repeat()
-        last = self.settings.epochs - 1  # members beyond it have ended
+        last = self.settings.epochs - 1  # members that have ended stay at this epoch
         self.streams = [stream._replace(epoch=min(stream.epoch + 1, last)) for stream in self.streams]
         parts = [self.test, self.validation] if self.validation else [self.test]
         totals = torch.stack([add_up(self.stacked, part.targets) for part in parts])  # [parts, M, 2]
@@ -193,7 +193,7 @@ class _StackRun:
         return np.stack([read[0] / self.step.n_steps, *map(_Part.losses, parts, scored)])
 
     def _rates(self) -> np.ndarray:
-        """Returns AdamW's rates of each step and member, [S, M, 3]; those of ended members change nothing."""
+        """Returns AdamW's rates for each step and member, [S, M, 3]; `AT_REST` for members that have ended."""
         n_steps, settings = self.step.n_steps, self.settings
         rates = np.tile(np.array(AT_REST, dtype=np.float32), (n_steps, len(self.stacked.members), 1))
         alike: dict[tuple[int, float, float], list[int]] = {}  # places by epoch, learning rate and weight decay
@@ -205,7 +205,7 @@ class _StackRun:
         return rates
 
     def settle(self) -> list[TrialResult]:
-        """Returns the results of members that have finished, stopped early, or paused."""
+        """Removes members that have finished, stopped early or paused from `running`, and returns their results."""
         ended = [member for member in self.running.values() if not lifecycle.goes_on(member.state, self.settings)]
         for member in ended:
             del self.running[member.place]
@@ -221,7 +221,7 @@ class _StackRun:
         ]
 
     def _finish(self, members: Sequence[_Member]) -> Iterator[TrialResult]:
-        """Yields the results of members that are done, with their best weights where they use early stopping."""
+        """Yields the results of members that have finished, with their best weights if they use early stopping."""
         if not members:
             return
         self._bring_up_to_date(members)
@@ -257,13 +257,13 @@ class _StackRun:
 
 @torch.no_grad()
 def evaluate(stacked: StackedAutoencoder, targets: Tensor) -> list[Tensor]:
-    """Returns every member's `squared_error_sums` of [N, F] targets in eval mode, in chunks of rows, [M, B, 2] each."""
+    """Returns the members' `squared_error_sums` for targets [N, F] in eval mode, in chunks of rows, [M, B, 2] each."""
     return [_errors(stacked, target) for target in targets.split(EVALUATED_ROWS)]
 
 
 @torch.no_grad()
 def add_up(stacked: StackedAutoencoder, targets: Tensor) -> Tensor:
-    """Returns every member's sums of squared errors over all rows, in float64, [M, 2]."""
+    """Returns the members' sums of squared errors over all rows, [M, 2] float64."""
     totals = torch.zeros(len(stacked.members), 2, dtype=torch.float64, device=targets.device)
     for target in targets.split(EVALUATED_ROWS):
         totals += _errors(stacked, target).double().sum(1)  # [M, B, 2] -> [M, 2]
@@ -288,17 +288,18 @@ def run_stacks(
     stops: Callable[[], bool] = lambda: False,
     on_fewer: Callable[[int], None] = lambda members: None,
 ) -> Iterator[TrialResult]:
-    """Trains the `missing` ones among all `trials`, stack after stack, and yields results as they come.
+    """Trains the `missing` trials among all `trials`, stack after stack, and yields results as they end.
 
-    Where memory runs out, stacks of half the size go on. A trial that does not fit even alone and without padding
-    becomes a failed result. Once `stops` is true, unfinished trainings are dropped.
+    If memory runs out, training continues with stacks of half the size. A trial that does not fit into memory in a
+    stack of its own, without padding, gets a failed result. When `stops` returns True, unfinished trainings are
+    dropped.
 
     Args:
-        trials: all trials, which decide who shares a stack.
-        missing: those to train; the places of the others stay empty.
+        trials: all trials, which determine the stacks.
+        missing: the trials to train; the places of the others stay empty.
         trainers: the trainer of each fold.
-        room: size of every stack.
-        stops: whether to stop; asked once an epoch.
+        room: size of all stacks.
+        stops: returns whether to stop; called once an epoch.
         on_fewer: called with the new number of places when memory runs out.
     """
     missing, planned = frozenset(missing), plan_stacks(trials, room.members)
@@ -336,25 +337,25 @@ def _unless_full(results: Iterator[TrialResult]) -> Iterator[TrialResult | None]
             raise
     else:
         return
-    yield None  # only here, where the error no longer keeps memory allocated
+    yield None  # outside the except block, where the error no longer keeps memory allocated
 
 
 def _came_of_memory(error: BaseException | None) -> bool:
-    """Whether memory ran out; an interrupted capture of a CUDA graph hides that behind another error."""
+    """Returns whether memory ran out; capturing a CUDA graph raises another error on top of that one."""
     while error and not is_out_of_memory(error):
         error = error.__context__
     return error is not None
 
 
 class Check(NamedTuple):
-    """What a small training says about this engine on a device."""
+    """The result of comparing small trainings on a device with the reference engine."""
 
-    deviation: float  # largest relative deviation of a loss from the reference engine's on the CPU
-    digest: str | None  # of the trainings' bits; None where they depend on a trial's place in the stack
+    deviation: float  # largest relative deviation of a loss from that of the reference engine on the CPU
+    digest: str | None  # digest of the trainings' bits; None if they depend on a trial's place in the stack
 
     @property
     def is_right(self) -> bool:
-        """Whether rounding explains the deviation."""
+        """Whether the deviation is small enough to be a rounding error."""
         return self.deviation <= CHECK_TOLERANCE
 
 
@@ -380,7 +381,7 @@ def check(device: torch.device) -> Check:
 
 
 def _deviation(result: TrialResult, reference: TrialResult) -> float:
-    """Returns the largest relative deviation of a loss; infinity where a loss is not finite."""
+    """Returns the largest relative deviation of a loss; infinity if a loss is not finite."""
     pairs = [(result.train_losses, reference.train_losses), (result.test_losses, reference.test_losses)]
     if result.has_failed or reference.has_failed:
         return np.inf

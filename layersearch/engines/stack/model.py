@@ -1,13 +1,13 @@
-"""Many autoencoders of one depth as one module: `DynamicAutoencoder` with a leading axis M on every tensor.
+"""Many autoencoders of one depth as one module, like `DynamicAutoencoder` with a leading axis M on every tensor.
 
     stacked = stack(models)                       # of different widths
     reconstruction, latent = stacked(x)           # [M, B, F] -> [M, B, F], [M, B, L]
     model = unstack(stacked, m)                   # a DynamicAutoencoder again
 
-Layers have the same names as in the single models. All members are padded to the same widths. A padded weight is zero
-and stays zero, because activations and gradients in the padding are zero too; LayerNorm divides by each member's own
-width. No operation mixes members, so that nothing in one changes a bit of another. HFTA (Wang et al., MLSys 2021)
-trains models of equal shapes like this.
+Layers have the same names as in the single models. All members are padded to the same widths. Weights in the padding
+are zero and stay zero, because activations and gradients in the padding are zero too; LayerNorm divides by each
+member's own width. No operation mixes members, so no member affects the bits of another. HFTA (Wang et al., MLSys 2021)
+trains models of equal shapes in this way.
 
 Symbols: as in `models.py`; here F, H, L and P include the padding, and P_m is member m's number of parameters.
 """
@@ -26,13 +26,13 @@ from models import LAYER_NORM_EPS, DynamicAutoencoder, flatten, load_flat, model
 
 
 class StackedAutoencoder(nn.Module):
-    """M autoencoders in one module, made by `stack`. A member may be None: an empty place, whose parameters are 0.
+    """M autoencoders in one module, made by `stack`. A member may be None for an empty place, whose parameters are 0.
 
     Attributes:
-        members: for each member a model of its shape without memory; None for an empty place.
+        members: for each member a model of its shape without memory, or None for an empty place.
         flat: all parameters, [M, P]; the parameters of the layers are views of it.
-        places: for each member the columns of `flat` that hold its parameters in the order of `models.flatten`, [P_m]
-            int64; None for an empty place.
+        places: for each member the columns of `flat` with its parameters in the order of `models.flatten`, [P_m]
+            int64, or None for an empty place.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class StackedAutoencoder(nn.Module):
         self.depths, self.is_frozen = (len(padded.hidden_dims), len(padded.decoder_dims)), padded.is_frozen
         parameters = list(padded.parameters())
         sizes = [parameter.numel() for parameter in parameters]
-        self.n_frozen = sum(p.numel() for p in parameters if not p.requires_grad)  # these come first in each row
+        self.n_frozen = sum(p.numel() for p in parameters if not p.requires_grad)  # the first columns of `flat`
         self.flat = torch.zeros(len(members), sum(sizes), device=device)  # [M, P]
         self.places = [None if model is None else _places(model, padded) for model in members]
         views = iter(
@@ -69,19 +69,19 @@ class StackedAutoencoder(nn.Module):
             part.requires_grad_(not self.is_frozen)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the reconstruction and the latent coordinates, [M, B, F] -> [M, B, F], [M, B, L]."""
+        """Returns the reconstruction [M, B, F] and the latent coordinates [M, B, L] of rows [M, B, F]."""
         latent: Tensor = self.encoder(self.input_norm(x))
         return self.decoder(latent), latent
 
     def rows(self, vectors: Mapping[int, np.ndarray]) -> Tensor:
-        """Returns members' vectors [P_m], such as their parameters, as rows padded with zeros, [M, P], on the CPU."""
+        """Pads vectors of members [P_m], such as their parameters, with zeros to rows [M, P] on the CPU."""
         rows = np.zeros(self.flat.shape, dtype=np.float32)
         for member, vector in vectors.items():
             rows[member, self.places[member]] = vector
         return torch.from_numpy(rows)
 
     def own(self, rows: np.ndarray, member: int) -> np.ndarray:
-        """Returns a copy of one member's part [..., P_m] of an array that is laid out like `flat`, [..., M, P]."""
+        """Returns a copy of one member's part [..., P_m] of an array with the layout of `flat`, [..., M, P]."""
         place = self.places[member]
         assert place is not None
         part: np.ndarray = rows[..., member, place]
@@ -97,12 +97,12 @@ class StackedLinear(nn.Module):
         self.bias = nn.Parameter(bias)  # [M, H_out]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the layer's output, [M, B, H_in] -> [M, B, H_out]."""
+        """Returns the layer's output [M, B, H_out] for an input [M, B, H_in]."""
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)  # [M, B, H_in] @ [M, H_in, H_out]
 
 
 class StackedLayerNorm(nn.Module):
-    """`nn.LayerNorm` with a leading axis M, over each member's own width."""
+    """`nn.LayerNorm` with a leading axis M, which normalizes over each member's own width."""
 
     def __init__(self, weight: Tensor, bias: Tensor, widths: Sequence[int]) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class StackedLayerNorm(nn.Module):
         self.register_buffer("share", (1 / own.clamp(min=1)).to(weight), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the layer's output, [M, B, H] -> [M, B, H]; it is zero in the padding if `x` is."""
+        """Returns the layer's output [M, B, H] for an input [M, B, H]; it is zero in the padding if `x` is."""
         normalized = _Normalize.apply(x, self.is_own, self.share)  # type: ignore[no-untyped-call]
         return torch.addcmul(self.bias.unsqueeze(1), normalized, self.weight.unsqueeze(1))
 
@@ -128,9 +128,9 @@ class _Normalize(torch.autograd.Function):
 
         Args:
             ctx: PyTorch's context.
-            x: [M, B, H], zero where `is_own` is.
-            is_own: 1 for a unit of the member, 0 for padding, [M, 1, H].
-            share: 1 / the member's own width, [M, 1, 1].
+            x: [M, B, H], zero in the padding.
+            is_own: [M, 1, H], 1 for the member's own units, 0 for padding.
+            share: [M, 1, 1], 1 divided by the member's own width.
         """
         mean = x.sum(-1, keepdim=True) * share  # [M, B, 1]
         centred = torch.addcmul(x, mean, is_own, value=-1)
@@ -142,7 +142,7 @@ class _Normalize(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *deltas: Tensor) -> tuple[Tensor, None, None]:
-        """Returns the gradient with respect to `x`; the incoming one [M, B, H] is zero in the padding like the gain."""
+        """Returns the gradient with respect to `x`; the given one [M, B, H] is zero in the padding like the gain."""
         (delta,), (normalized, inverse_sd, is_own, share) = deltas, ctx.saved_tensors
         mean_delta = delta.sum(-1, keepdim=True) * share  # [M, B, 1]
         mean_product = (delta * normalized).sum(-1, keepdim=True) * share
@@ -153,12 +153,12 @@ class _Normalize(torch.autograd.Function):
 def stack(
     models: Sequence[DynamicAutoencoder | None], width: int = 0, device: torch.device | None = None
 ) -> StackedAutoencoder:
-    """Stacks models of the same input, latent size, depths and normalizations.
+    """Stacks models of the same input and latent size, depths and normalizations.
 
     Args:
         models: the members; None leaves a place empty.
-        width: least width of all hidden layers; by default what the widest model needs.
-        device: where the stack is; by default the CPU.
+        width: minimum width of all hidden layers; by default that of the widest layer.
+        device: device of the stack; by default the CPU.
 
     Raises:
         ValueError: the models cannot share a stack.
@@ -182,7 +182,7 @@ def stack(
 
 
 def unstack(stacked: StackedAutoencoder, m: int) -> DynamicAutoencoder:
-    """Returns member m as a model of its own, on the CPU.
+    """Returns member m as a single model on the CPU.
 
     Raises:
         ValueError: the place is empty.
@@ -202,7 +202,7 @@ def _kind(model: DynamicAutoencoder) -> tuple[object, ...]:
 
 
 def _untrained(model: DynamicAutoencoder, **changes: Any) -> DynamicAutoencoder:
-    """Returns a model of the same shape, but for `changes` of it, without memory (on the device "meta")."""
+    """Returns a model of the same shape apart from `changes`, without memory (on the device "meta")."""
     with torch.device("meta"):
         untrained = model_of({**model.get_model_info(), **changes})
     if model.is_frozen:
@@ -211,7 +211,7 @@ def _untrained(model: DynamicAutoencoder, **changes: Any) -> DynamicAutoencoder:
 
 
 def _places(model: DynamicAutoencoder, padded: DynamicAutoencoder) -> np.ndarray:
-    """Returns where a model's parameters, in flat order, are in the flat vector of the padded model, [P_m] int64."""
+    """Returns the positions of a model's parameters in the flat vector of the padded model, [P_m] int64."""
     places, start = [], 0
     for own, block in zip(model.parameters(), padded.parameters(), strict=True):
         numbers = np.arange(start, start + block.numel()).reshape(block.shape)

@@ -1,13 +1,12 @@
-"""Decides which trials share a stack and how large stacks are, as pure functions of the search and the device.
+"""Determines which trials share a stack and how large stacks are, from the search and the device only.
 
     room = room_for(space.widths, ...)                 # one for the whole search
     for stack in plan_stacks(trials, room.members):
         ...
 
-Trials of one depth, fold and normalization are stacked, whatever their widths. All stacks of a search have the same
-size: as many places, of the same width, some of which may stay empty. So the arithmetic of a place is the same in every
-stack, and a trial's bits depend neither on the trials it shares a stack with nor on what is already trained. Nothing
-here uses tensors.
+Trials of the same depth, fold and normalization are stacked, whatever their widths. All stacks of a search have the
+same number of places of the same width, some of which may stay empty. So the arithmetic of a place is the same in every
+stack, and a trial's bits depend neither on the other trials in its stack nor on which trials are already trained.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from typing import Any
 from layersearch.space.configurations import count_parameters, decoder_dims, encoder_dims, options_of
 from layersearch.space.trials import Trial
 
-# Widths are padded to multiples of two AVX-512 registers of float32, the most that torch's loops take at a time on a
-# CPU, and of a GPU's warp. Then all places of a stack are aligned alike in memory and summed in the same order.
+# Widths are padded to multiples of 32 float32 numbers: two AVX-512 registers, the most that torch's loops on a CPU
+# process at a time, and a warp of a GPU. So all places have the same alignment and sum in the same order.
 ALIGNED = 32
-MOST_MEMBERS = {"cuda": 128, "cpu": 8}  # with more, a step takes proportionally longer; CPUs only test this engine
-EVALUATED_ROWS = 512  # evaluated at a time, for all members
-MEMORY_SHARE = 0.5  # most of the device's memory that a stack may take
-COPIES = 12  # of parameters and of layers' outputs in memory: with gradients, moments and AdamW's temporaries
+MOST_MEMBERS = {"cuda": 128, "cpu": 8}  # beyond it a step takes proportionally longer; CPUs only test this engine
+EVALUATED_ROWS = 512  # number of rows that are evaluated at a time, for all members
+MEMORY_SHARE = 0.5  # largest fraction of the device's memory that a stack may use
+COPIES = 12  # copies in memory of parameters and layer outputs: gradients, moments and AdamW's temporaries
 
 Key = tuple[Any, ...]
 
@@ -35,7 +34,7 @@ class Room:
     """The size of a stack."""
 
     members: int  # M, number of places
-    width: int  # H of every hidden layer, a multiple of `ALIGNED`
+    width: int  # H, width of all hidden layers, a multiple of `ALIGNED`
 
 
 def aligned(width: int) -> int:
@@ -44,16 +43,16 @@ def aligned(width: int) -> int:
 
 
 def stack_key(trial: Trial) -> Key:
-    """Returns what the trials of a stack have in common: depths of encoder and decoder, fold, and normalizations.
+    """Returns what all trials of a stack have in common: depths of encoder and decoder, fold, and normalizations.
 
-    Normalizations are None where the configuration does not set its own.
+    A normalization is None if the configuration does not set it.
     """
     depths, options = (len(encoder_dims(trial.config)), len(decoder_dims(trial.config))), options_of(trial.config)
     return *depths, trial.fold, options.get("normalization"), options.get("input_normalization")
 
 
 def plan_stacks(trials: Sequence[Trial], members: int) -> list[tuple[Trial, ...]]:
-    """Returns all trials, each once, in stacks of one key and at most `members`, in the order of `trials`."""
+    """Divides trials into stacks of at most `members` trials with the same `stack_key`, in the order of `trials`."""
     by_key: dict[Key, list[Trial]] = {}
     for trial in trials:
         by_key.setdefault(stack_key(trial), []).append(trial)
@@ -63,7 +62,7 @@ def plan_stacks(trials: Sequence[Trial], members: int) -> list[tuple[Trial, ...]
 
 
 def room_of(trials: Sequence[Trial]) -> Room:
-    """Returns the smallest room for these trials, for trainings that belong to no search."""
+    """Returns the smallest size of a stack for these trials, for trainings that are not part of a search."""
     widths = [width for trial in trials for width in encoder_dims(trial.config) + decoder_dims(trial.config)]
     return Room(len(trials), aligned(max(widths)))
 
@@ -81,19 +80,21 @@ def room_for(
     device: str,
     memory: int | None,
 ) -> Room:
-    """Returns the room of all stacks of a search: the fewest places, a power of two, that suffice or fit into memory.
+    """Returns the size of all stacks of a search.
+
+    The number of places is the smallest power of two that holds `n_trials`, or the largest that fits into memory.
 
     Args:
         widths: widths of hidden layers in the search space.
-        max_layers: most hidden layers of an encoder.
-        n_trials: trials that the search asks for at a time.
-        n_rows: training rows.
-        n_scored: test rows.
+        max_layers: largest number of hidden layers of an encoder.
+        n_trials: number of trials that the search requests at a time.
+        n_rows: number of training rows.
+        n_scored: number of test rows.
         input_dim: F.
         latent_dim: L.
         batch_size: B.
         device: "cuda" or "cpu".
-        memory: total memory of the device in bytes, used or not; None on the CPU.
+        memory: total memory of the device in bytes, including what is in use; None on the CPU.
     """
     width = aligned(max(widths))
     n_parameters = count_parameters(aligned(input_dim), aligned(latent_dim), (width,) * max_layers)

@@ -1,15 +1,15 @@
-"""One training step of a stack, and how a GPU repeats it without Python.
+"""One training step of a stack, and its repetition on a GPU without Python.
 
     step = StackStep(stacked, targets, batch_size, stream_of, dropouts)
-    repeat = repeatable(step, device)             # on CUDA a captured graph, elsewhere the step itself
+    repeat = repeatable(step, device)             # on CUDA the replay of a captured graph, otherwise the step itself
     step.begin_epoch(streams, rates)
     for _ in range(step.n_steps):
         repeat()
 
 A captured graph (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs) is a list of kernels with fixed
-memory addresses. So everything that changes between steps, even the number of the step, lies in buffers on the device,
-and nothing is read back. The captured step is the same code that runs uncaptured on the CPU. It needs float32 products
-in full precision, which is torch's default; no global setting is touched.
+memory addresses. So everything that changes between steps, even the number of the step, is stored in buffers on the
+device, and nothing is read back. The captured step is the same code that runs on the CPU. It needs float32 products in
+full precision, which is torch's default; no global setting is changed.
 
 Symbols: as in `models.py`; R random streams, D dropout layers.
 
@@ -30,30 +30,30 @@ from layersearch.engines.stack.model import StackedAutoencoder
 from layersearch.randomness import DROPOUT_BITS, MIX32, batch_order, dropout_threshold, layer_key
 from losses import sparse_aware_loss
 
-BETA1, BETA2, ADAM_EPS = 0.9, 0.999, 1e-8  # torch's defaults, which the reference engine uses
+BETA1, BETA2, ADAM_EPS = 0.9, 0.999, 1e-8  # torch's defaults, as in the reference engine
 MASK32 = 0xFFFFFFFF
-AT_REST = (1.0, 0.0, 1.0)  # rates with which AdamW leaves parameters unchanged
-WARM_UPS = 3  # uncaptured steps before a capture, as torch recommends
+AT_REST = (1.0, 0.0, 1.0)  # the `adamw_rates` that leave parameters unchanged
+WARM_UPS = 3  # number of steps before a capture, as torch recommends
 
 
 class Stream(NamedTuple):
-    """A random stream that some members share, and its next epoch."""
+    """The random streams that members of the same repeat, fold, epoch and dropout share, and their next epoch."""
 
     order: int  # key of the batch orders
     dropout: int  # key of the dropout patterns
-    epoch: int  # the next epoch, from 0
+    epoch: int  # the next epoch, counted from 0
     p: float  # probability that a unit is dropped
 
 
 class StackStep:
-    """One training step of all members, each on its own batch, in buffers that stay where they are.
+    """One training step of all members, each on its own batch, in buffers with fixed addresses.
 
     Args:
-        stacked: trained in place.
+        stacked: the stack, which is trained in place.
         targets: the training rows [N, F], NaN = missing, on the stack's device.
         batch_size: B.
-        stream_of: the number of each member's stream, [M].
-        dropouts: each stream's probability of dropping a unit, [R].
+        stream_of: number of each member's stream, [M].
+        dropouts: dropout probability of each stream, [R].
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class StackStep:
         self.rates = torch.tensor(AT_REST, device=device).repeat(self.n_steps, M, 1)  # [S, M, 3]
         self.gradient = torch.zeros_like(stacked.flat)
         self.moments = torch.zeros(2, M, P, device=device)
-        self.loss_sums = torch.zeros(M, dtype=torch.float64, device=device)  # [M] of this epoch
+        self.loss_sums = torch.zeros(M, dtype=torch.float64, device=device)  # [M], over the steps of this epoch
         self._ones = torch.ones(M, device=device)
 
     def begin_epoch(self, streams: Sequence[Stream], rates: np.ndarray) -> None:
@@ -92,7 +92,7 @@ class StackStep:
 
         Args:
             streams: the R streams.
-            rates: `adamw_rates` of each step and member, [S, M, 3] float32.
+            rates: the `adamw_rates` of each step and member, [S, M, 3] float32.
         """
         fill(self.orders, padded_orders(streams, self.n_rows, self.batch_size))
         fill(self.keys, dropout_keys(streams, self.n_steps, self.layers))
@@ -114,12 +114,12 @@ class StackStep:
             self.step.add_(1).remainder_(self.n_steps)
 
     def batch(self) -> Tensor:
-        """Returns the members' next batches, [M, B, F]; places beyond the last training row are all missing."""
+        """Returns the members' next batches, [M, B, F]; rows beyond the last training row are all missing."""
         rows = self._now(self.orders).index_select(0, self.stream_of)  # [R, B] -> [M, B]
         return self.targets.index_select(0, rows.flatten()).view(*rows.shape, -1)
 
     def masks(self) -> list[Tensor]:
-        """Returns the dropout masks of the next step, for each dropout layer [M, B, H] with entries 0 and 1/(1-p)."""
+        """Returns the dropout masks of the next step, [M, B, H] for each dropout layer, with entries 0 and 1/(1-p)."""
         if not self.layers:
             return []
         keep = keep_units(self._now(self.keys), self.numbers, self.thresholds[:, None, None, None])  # [R, D, B, H]
@@ -127,7 +127,7 @@ class StackStep:
         return list(masks.index_select(0, self.stream_of).unbind(1))  # [M, D, B, H]
 
     def _now(self, values: Tensor) -> Tensor:
-        """Returns the part for this step, [S, ...] -> [...]."""
+        """Returns the part [...] of values [S, ...] for this step."""
         return values.index_select(0, self.step).squeeze(0)
 
 
@@ -145,7 +145,7 @@ def dropout_layers(stacked: StackedAutoencoder) -> list[int]:
 
 
 def padded_orders(streams: Sequence[Stream], n_rows: int, batch_size: int) -> np.ndarray:
-    """Returns the rows in each batch of the epoch, [S, R, B] int64; the row number `n_rows` fills the last batch."""
+    """Returns the row numbers of all batches of an epoch, [S, R, B] int64; `n_rows` fills up the last batch."""
     n_steps = -(-n_rows // batch_size)
     orders = np.full((len(streams), n_steps * batch_size), n_rows, dtype=np.int64)
     for order, stream in zip(orders, streams, strict=True):
@@ -154,17 +154,21 @@ def padded_orders(streams: Sequence[Stream], n_rows: int, batch_size: int) -> np
 
 
 def dropout_keys(streams: Sequence[Stream], n_steps: int, layers: Sequence[int]) -> np.ndarray:
-    """Returns the lower and upper half of the `layer_key` of each step, stream and layer, [S, R, D, 2] int64."""
+    """Returns the lower and upper halves of the `layer_key` of each step, stream and layer, [S, R, D, 2] int64."""
     steps, numbers = np.arange(n_steps, dtype=np.uint64)[:, None], np.array(layers, dtype=np.uint64)
     keys = np.stack([layer_key(stream.dropout, stream.epoch, steps, numbers) for stream in streams], axis=1)
     return np.stack([keys & np.uint64(MASK32), keys >> np.uint64(32)], axis=-1).astype(np.int64)
 
 
 def keep_units(keys: Tensor, numbers: Tensor, thresholds: Tensor) -> Tensor:
-    """Returns which units are kept, as `randomness.dropout_keep` does: halves of keys [..., 2] -> [..., B, H] bool.
+    """Returns a mask of kept units, [..., B, H] bool, equal to that of `randomness.dropout_keep`.
 
-    `numbers` [B, H] are the units' numbers, and `thresholds` those of `randomness.dropout_threshold`, broadcastable to
-    the result. Works with unsigned 32-bit arithmetic in the lower half of int64, where products wrap around.
+    Uses unsigned 32-bit arithmetic in the lower half of int64, where products wrap around.
+
+    Args:
+        keys: lower and upper halves of the keys, [..., 2].
+        numbers: the units' numbers, [B, H].
+        thresholds: `randomness.dropout_threshold`, broadcastable to the result.
     """
     low, high = (half[..., None, None] for half in keys.unbind(-1))
     bits = (numbers + low) & MASK32
@@ -175,9 +179,9 @@ def keep_units(keys: Tensor, numbers: Tensor, thresholds: Tensor) -> Tensor:
 
 
 def adamw_rates(learning_rate: float, weight_decay: float, first: int, n_steps: int) -> np.ndarray:
-    """Returns AdamW's rates for consecutive steps, numbered from `first` (counted from 1), [S, 3] float32.
+    """Returns the factor of the weight decay, the step size and 1/sqrt(1 - β2^t) for several steps, [S, 3] float32.
 
-    They are the factor of the weight decay, the step size, and 1/sqrt(1 - β2^t).
+    The steps t are numbered from `first`; the first step of a training has the number 1.
     """
     step = np.arange(first, first + n_steps)
     decay = np.full(n_steps, 1 - learning_rate * weight_decay)
@@ -185,7 +189,7 @@ def adamw_rates(learning_rate: float, weight_decay: float, first: int, n_steps: 
 
 
 def adamw(parameters: Tensor, gradient: Tensor, moments: Tensor, rates: Tensor) -> None:
-    """Makes one AdamW step in place: everything is [M, P], `moments` [2, M, P], and `rates` (`adamw_rates`) [M, 3]."""
+    """Performs one AdamW step in place; arrays are [M, P], `moments` [2, M, P] and `rates` (`adamw_rates`) [M, 3]."""
     decay, step_size, correction = (rate[:, None] for rate in rates.unbind(1))  # [M, 1]
     first, second = moments
     first.lerp_(gradient, 1 - BETA1)
@@ -195,16 +199,16 @@ def adamw(parameters: Tensor, gradient: Tensor, moments: Tensor, rates: Tensor) 
 
 
 def fill(buffer: Tensor, values: np.ndarray) -> None:
-    """Copies values to the device without waiting for the copy; the last copy into this buffer must be complete."""
+    """Copies values into a buffer without waiting; the previous copy into this buffer must be complete."""
     host = torch.from_numpy(values)
     buffer.copy_(host.pin_memory() if buffer.is_cuda else host, non_blocking=True)
 
 
 def repeatable(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
-    """Returns `step` itself, or on CUDA a function that replays it from a graph captured here.
+    """Returns `step` itself, or on CUDA a function that replays it as a captured graph.
 
-    Capturing runs the step a few times first, which changes all that the step changes. Replays read and write the same
-    memory as the captured step.
+    Before the capture the step runs a few times, with all its side effects. Replays read and write the same memory as
+    the captured step.
     """
     if device.type != "cuda":
         return step
@@ -219,6 +223,6 @@ def repeatable(step: Callable[[], None], device: torch.device) -> Callable[[], N
         with torch.cuda.graph(graph, stream=stream):
             step()
     except BaseException:
-        torch.cuda.set_stream(current)  # a failed capture does not restore it
+        torch.cuda.set_stream(current)  # a failed capture does not restore the stream
         raise
     return graph.replay
