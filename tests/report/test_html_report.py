@@ -366,6 +366,13 @@ def test_a_card_has_the_layers_large_and_the_options_as_details() -> None:
     assert "<dd>input_normalization none</dd>" in text
 
 
+def test_the_card_of_the_best_has_the_interval_by_rows_and_trainings() -> None:
+    document = make_document()
+    low, high = document["verdict"]["best_measured_interval"]
+    assert f"<dd>95 % interval {low:.4f} to {high:.4f}</dd>" in html_of(document)
+    assert "% interval" not in html_of(make_document("one repeat")).partition("Keep in mind")[0]
+
+
 def test_pictures_of_the_latent_space_are_put_into_words() -> None:
     document = copy.deepcopy(make_document())
     alts = {name: describe(document).alt for name, describe in PICTURES.items() if name in DRAWN}

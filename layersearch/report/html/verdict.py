@@ -73,7 +73,11 @@ def _cards(document: Document, verdict: Document) -> list[tuple[str, str, list[s
     measured, recommended, best = verdict["best_measured"], verdict["recommended"], document["best_configuration"]
     first, n = document["all_results"][0], _n_ranked(document)
     loss = f"loss {figure(first['final_test_loss'], first['final_test_loss_sd'])}"
-    cards = [("Best measured", *_model(measured, loss))]
+    title, details = _model(measured, loss)
+    if verdict["best_measured_interval"]:
+        low, high = map(figure, verdict["best_measured_interval"])
+        details.append(f"{percent(verdict['confidence'])} interval {low} to {high}")
+    cards = [("Best measured", title, details)]
     if verdict["tied"] is not None and name_of(recommended) != name_of(measured):
         loss = f"loss {figure(recommended['final_test_loss'])}"
         cards.append((f"Recommended: smallest within {percent(verdict['margin'])}", *_model(recommended, loss)))
