@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-ROW_PIECES = 5  # number of pieces into which the rows are divided if one piece is held out
-MAX_UNITS = 819 * ROW_PIECES  # if there are more units, they are resampled in bundles
+MAX_UNITS = 4095  # if there are more units, they are resampled in bundles
 
 
 class ScoredPart(NamedTuple):
@@ -42,8 +41,7 @@ def scored_part(cells: np.ndarray, groups: np.ndarray | None = None, bundles: np
 def bundle_rows(n_rows: int, groups: np.ndarray | None = None) -> np.ndarray | None:
     """Returns the bundle of each row, [N]; None if there are at most `MAX_UNITS` rows, which need no bundles.
 
-    There are at most `MAX_UNITS` bundles, and each holds whole groups. Each of the `ROW_PIECES` pieces of the bundles
-    holds the same rows as the same piece of the units.
+    There are at most `MAX_UNITS` bundles, and each holds whole groups.
     """
     return None if n_rows <= MAX_UNITS else _units_of(n_rows, groups) % MAX_UNITS
 

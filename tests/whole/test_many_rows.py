@@ -25,7 +25,7 @@ from layersearch.options import DataOptions, TrainingOptions
 from layersearch.space.ranking import rank_configurations
 from layersearch.space.trials import Trial, TrialResult
 from layersearch.table import scoring
-from layersearch.table.scoring import MAX_UNITS, ROW_PIECES, ScoredPart, bundle_rows, scored_part
+from layersearch.table.scoring import MAX_UNITS, ScoredPart, bundle_rows, scored_part
 from layersearch.verdict.verdict import Verdict, judge
 
 SETTINGS = TrainingSettings(
@@ -92,7 +92,7 @@ def figures(verdict: Verdict) -> list[float]:
 @pytest.fixture
 def few_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than 100 rows are many."""
-    monkeypatch.setattr(scoring, "MAX_UNITS", 20 * ROW_PIECES)
+    monkeypatch.setattr(scoring, "MAX_UNITS", 100)
 
 
 @pytest.mark.usefixtures("few_units")
@@ -120,9 +120,8 @@ def test_the_verdict_over_folds_is_nearly_the_same_on_bundles() -> None:
     assert on_bundles.baselines[0].loss == pytest.approx(on_rows.baselines[0].loss, rel=ROUNDING)
 
 
-def test_bundles_hold_whole_groups_and_a_fifth_of_them_is_a_fifth_of_the_rows() -> None:
+def test_bundles_hold_whole_groups() -> None:
     assert bundle_rows(MAX_UNITS) is None
-    assert MAX_UNITS % ROW_PIECES == 0
     groups = np.arange(3 * MAX_UNITS) // 2 + 7
     for numbers in (None, groups):
         bundles = bundle_rows(3 * MAX_UNITS, numbers)
@@ -130,7 +129,6 @@ def test_bundles_hold_whole_groups_and_a_fifth_of_them_is_a_fifth_of_the_rows() 
         assert bundles.max() + 1 == MAX_UNITS
         units = np.arange(3 * MAX_UNITS) if numbers is None else groups - 7
         assert all(len(np.unique(bundles[units == unit])) == 1 for unit in (0, 1, 5000))
-        assert np.array_equal(bundles % ROW_PIECES, units % ROW_PIECES)
 
 
 @pytest.mark.parametrize("engine", ["compiled", "reference"])
